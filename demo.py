@@ -1,0 +1,154 @@
+"""The demo behind ``make demo``: real pictures in, feature IDs out, and proof that they mean something.
+
+Without ``--images`` it takes the photos that scikit-image ships, edits each one (crop, heavy JPEG,
+mirror, darkness), adds a few broken files, embeds the lot and then asks for nearest neighbours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shlex
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+
+import featureid
+from featureid.images import decode_image
+
+DEMO = Path("demo")
+PHOTOS = (
+    "astronaut", "brick", "camera", "cell", "chelsea", "clock_motion", "coffee", "coins",
+    "grass", "gravel", "horse", "hubble_deep_field", "ihc", "moon", "motorcycle_left",
+    "motorcycle_right", "page", "retina", "rocket", "text",
+)  # fmt: skip
+QUERIES = 4
+NEIGHBOURS = 5
+TILE = 160
+
+
+def edits() -> dict[str, Callable[[Image.Image], Image.Image]]:
+    """The edits that a good feature ID sees through, by name."""
+    return {
+        "cropped": lambda image: ImageOps.crop(image, border=min(image.size) // 10),
+        "mirrored": ImageOps.mirror,
+        "dark": lambda image: ImageEnhance.Brightness(image).enhance(0.5),
+        "small": lambda image: ImageOps.contain(image, (160, 160)),
+    }
+
+
+def make_pictures(folder: Path) -> None:
+    """Write the photos of scikit-image, their edits, and some files that are no good pictures."""
+    import skimage
+
+    shipped = Path(skimage.__file__).parent / "data"
+    for name in PHOTOS:
+        (source,) = shipped.glob(f"{name}.*")
+        photo = Image.open(source).convert("RGB")
+        target = folder / name
+        target.mkdir(parents=True)
+        shutil.copy(source, target / f"original{source.suffix}")
+        photo.save(target / "quality10.jpg", quality=10)
+        for edit, apply in edits().items():
+            apply(photo).save(target / f"{edit}.jpg", quality=90)
+    broken = folder / "broken"
+    broken.mkdir()
+    whole = io.BytesIO()
+    photo.save(whole, "JPEG")
+    (broken / "empty.jpg").touch()
+    (broken / "notes.jpg").write_text("a text file that calls itself a picture\n")
+    (broken / "truncated.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    (broken / "bomb.png").write_bytes(png_that_claims(50_000, 50_000))
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG of a hundred bytes whose header promises ``width`` by ``height`` pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
+
+
+def run(*command: str) -> None:
+    """Run a featureid command as a user would, and show it."""
+    print(f"\n$ featureid {shlex.join(command)}", flush=True)
+    status = subprocess.run([sys.executable, "-m", "pipelines.cli", *command], check=False)
+    if status.returncode:
+        sys.exit(status.returncode)
+
+
+def contact_sheet(rows: list[list[tuple[str, float]]]) -> Image.Image:
+    """A picture of queries (first column) and their neighbours, with cosine similarities."""
+    width, height = TILE * len(rows[0]), (TILE + 16) * len(rows)
+    sheet = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for y, row in enumerate(rows):
+        for x, (path, similarity) in enumerate(row):
+            pixels = decode_image(Path(path).read_bytes(), min_size=(TILE, TILE)).pixels
+            shown = ImageOps.contain(Image.fromarray(pixels), (TILE - 8, TILE - 8))
+            sheet.paste(shown, (x * TILE + 4, y * (TILE + 16) + 4))
+            label = "looked for" if x == 0 else f"{similarity:.3f}"
+            draw.text((x * TILE + 6, y * (TILE + 16) + TILE - 2), label, fill="black")
+    return sheet
+
+
+def show_neighbours(output: Path) -> None:
+    """Print and draw the nearest neighbours of a few pictures."""
+    snapshot = featureid.open_snapshot(str(output))
+    keys, vectors = snapshot.keys(), snapshot.vectors()
+    if len(keys) < 2:
+        print("\nFewer than two pictures were embedded, so there are no neighbours to show.")
+        return
+    originals = [i for i, key in enumerate(keys) if Path(key).stem == "original"] or range(len(keys))
+    chosen = np.random.default_rng(4).permutation(np.array(originals))[:QUERIES]
+    rows = []
+    print("\nNearest neighbours (cosine similarity; 1 is the same picture):")
+    for i in chosen:
+        similarity = vectors @ vectors[i]
+        order = [int(j) for j in np.argsort(-similarity) if j != i][:NEIGHBOURS]
+        print(f"\n  {keys[i]}")
+        for j in order:
+            print(f"    {similarity[j]:.3f}  {keys[j]}")
+        rows.append([(keys[j], float(similarity[j])) for j in [int(i), *order]])
+    sheet = DEMO / "neighbours.png"
+    contact_sheet(rows).save(sheet)
+    print(f"\nThe same as a picture to look at: {sheet}")
+
+
+def main() -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, help="a folder of your own pictures")
+    images = parser.parse_args().images
+    pictures, output = DEMO / "pictures", DEMO / "out"
+    shutil.rmtree(DEMO, ignore_errors=True)
+    DEMO.mkdir()
+    if images:
+        pictures = images.expanduser()
+    else:
+        make_pictures(pictures)
+    print("The image model is built on first use, which takes half a minute.")
+    run("embed", str(pictures), "--output", str(output))
+    run("verify", str(output))
+    run("inspect", str(output), "--failures")
+    show_neighbours(output)
+    print("\nYour own folder:  make demo IMAGES=~/Pictures")
+
+
+if __name__ == "__main__":
+    main()

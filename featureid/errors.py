@@ -1,0 +1,54 @@
+"""The exception tree of featureid.
+
+Every error that a user can cause or meet derives from :class:`FeatureIdError`, and its message
+names the value, the cause and what to do.  Anything else that escapes is a bug.
+"""
+
+from __future__ import annotations
+
+
+class FeatureIdError(Exception):
+    """Root of every error that featureid raises on purpose."""
+
+
+class UsageError(FeatureIdError):
+    """An option, argument or input that cannot be used as given; the command line exits with 2."""
+
+
+class ImageError(FeatureIdError):
+    """One image could not be turned into a feature ID.
+
+    A pipeline turns it into a failure row; it never stops a run.
+
+    Attributes:
+        stage: the step that failed: ``read``, ``decode`` or ``embed``.
+        reason: a short stable code such as ``truncated``, fit to be counted.
+    """
+
+    def __init__(self, stage: str, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str, str]]:
+        return type(self), (self.stage, self.reason, str(self))
+
+
+class ModelError(FeatureIdError):
+    """A model cannot be found, built or run."""
+
+
+class BundleError(ModelError):
+    """A model bundle is damaged, unsafe, or from a newer version of featureid."""
+
+
+class StorageError(FeatureIdError):
+    """A file cannot be read, written or published."""
+
+
+class CorruptFileError(StorageError):
+    """A stored file is not what it says it is; the message names the file and the place."""
+
+
+class MixedModelsError(StorageError):
+    """Feature IDs of different models or preprocessing were about to be mixed."""

@@ -1,0 +1,76 @@
+"""How anything that goes wrong inside a decoder becomes an `ImageError`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from featureid.errors import ImageError
+
+_TRUNCATED_WORDS = ("truncated", "premature end", "not enough image data", "end of file", "eof")
+_UNSUPPORTED_WORDS = ("unsupported", "unknown pixel mode", "not supported", "unknown data organ")
+# What libjpeg says when it meets a random byte where a marker should be.
+_DAMAGE_WORDS = "unsupported marker type"
+
+
+def failure(reason: str, message: str) -> ImageError:
+    """Return the `ImageError` of stage ``decode`` for `reason`."""
+    return ImageError("decode", reason, message)
+
+
+def truncated(what: str) -> ImageError:
+    """Return the error for a file that ends before `what` does."""
+    return failure("truncated", f"the file ends inside {what}: copy it again from its source")
+
+
+def corrupt(kind: str, cause: str) -> ImageError:
+    """Return the error for a `kind` file whose content contradicts itself."""
+    return failure("corrupt", f"damaged {kind} file ({cause}): replace it by an intact copy")
+
+
+def unsupported(kind: str, what: str) -> ImageError:
+    """Return the error for an intact file that is not decoded."""
+    return failure("unsupported", f"{kind} with {what} is not decoded: save it as 8-bit RGB")
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raise `ImageError` ``too-many-pixels`` if `width` x `height` is over `max_pixels`."""
+    if width * height > max_pixels:
+        raise failure(
+            "too-many-pixels",
+            f"{width} x {height} = {width * height:,} pixels to decode, the limit is "
+            f"{max_pixels:,}: shrink the image or raise DecodeLimits.max_pixels",
+        )
+
+
+@contextmanager
+def decoder_errors(kind: str) -> Iterator[None]:
+    """Turn whatever a third-party decoder raises for a `kind` file into an `ImageError`.
+
+    Damaged bytes reach every line of a decoder, so that besides OSError and ValueError also
+    SyntaxError, struct.error, IndexError, KeyError, AttributeError, AssertionError, zlib.error
+    and others are seen; a list of them would be a guess.  Only calls into such a decoder belong
+    inside, never code of this package, whose mistakes must stay visible.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        # The size was checked before, so this is a machine too small for its DecodeLimits.
+        raise failure(
+            "too-many-pixels",
+            f"no memory left to decode this {kind} file: lower DecodeLimits.max_pixels or "
+            "decode in fewer threads",
+        ) from error
+    except Exception as error:
+        raise _classified(kind, error) from error
+
+
+def _classified(kind: str, error: Exception) -> ImageError:
+    cause = str(error) or type(error).__name__
+    lowered = cause.lower()
+    if isinstance(error, EOFError) or any(word in lowered for word in _TRUNCATED_WORDS):
+        return failure("truncated", f"incomplete {kind} file ({cause}): copy it again")
+    known = any(word in lowered for word in _UNSUPPORTED_WORDS)
+    if known and _DAMAGE_WORDS not in lowered:
+        return failure("unsupported", f"{kind} variant not decoded ({cause}): save it as PNG")
+    return corrupt(kind, cause)

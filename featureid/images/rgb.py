@@ -1,0 +1,81 @@
+"""Pillow images of any mode to opaque RGB."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from featureid.images.failures import decoder_errors, unsupported
+
+_OPAQUE_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"})
+_WHITE = 255
+
+
+def to_rgb(
+    image: Image.Image, kind: str, *, bits: int = 16, white_is_zero: bool = False
+) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a loaded image as uint8 (h, w, 3), transparency over white.
+
+    Args:
+        image: a loaded image.
+        kind: the format's name, for messages.
+        bits: what the samples of a mode of more than 8 bits really use.
+        white_is_zero: whether such samples are inverted, which Pillow leaves as they are.
+
+    Raises:
+        ImageError: ``unsupported`` for a mode, or values, that declare no way to be shown.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind == "PPM"):
+        return _gray(_deep_gray(image, bits), white_is_zero)
+    if image.mode == "F":
+        return _gray(_float_gray(image, kind), white_is_zero)
+    if image.has_transparency_data:
+        with decoder_errors(kind):
+            return _over_white(image, ignore_empty=kind == "BMP")
+    if image.mode not in _OPAQUE_MODES:
+        raise unsupported(kind, f"pixels of mode {image.mode}")
+    with decoder_errors(kind):
+        return np.array(image.convert("RGB"))
+
+
+def _over_white(image: Image.Image, ignore_empty: bool) -> npt.NDArray[np.uint8]:
+    image = image if image.mode == "RGBA" else image.convert("RGBA")
+    alpha = image.getchannel("A")
+    # Many programs leave the fourth byte of a BMP 0 and mean an opaque picture.
+    if ignore_empty and alpha.getextrema() == (0, 0):
+        return np.array(image.convert("RGB"))
+    flat = Image.new("RGB", image.size, (_WHITE, _WHITE, _WHITE))
+    flat.paste(image.convert("RGB"), mask=alpha)
+    return np.array(flat)
+
+
+def _deep_gray(image: Image.Image, bits: int) -> npt.NDArray[np.uint8]:
+    # The high byte: Pillow's convert("L") clips at 255 and would make a photo all white.
+    samples = np.asarray(image)
+    gray = np.asarray((samples >> (bits - 8)).clip(0, 255), np.uint8)
+    if "transparency" in image.info:
+        gray[samples == image.info["transparency"]] = _WHITE
+    return gray
+
+
+def _float_gray(image: Image.Image, kind: str) -> npt.NDArray[np.uint8]:
+    # 0 to 1 is what imaging libraries mean by float pixels; to stretch any other range would
+    # make the result depend on the extremes of each picture.
+    samples = np.asarray(image)
+    if not (samples.min() >= 0 and samples.max() <= 1):
+        raise unsupported(kind, f"float pixels from {samples.min()} to {samples.max()}, not 0 to 1")
+    return np.asarray(np.rint(samples * 255), np.uint8)
+
+
+def _gray(gray: npt.NDArray[np.uint8], inverted: bool) -> npt.NDArray[np.uint8]:
+    return np.repeat((255 - gray if inverted else gray)[:, :, None], 3, axis=2)
+
+
+def scaled_transparency(mode: str, color: object, bits: int) -> object:
+    """Return a PNG ``tRNS`` color in the units of the decoded pixels; Pillow keeps the file's."""
+    if mode == "L" and bits < 8 and isinstance(color, int):
+        return color * 255 // ((1 << bits) - 1)
+    if mode == "RGB" and bits == 16 and isinstance(color, tuple):
+        return tuple(sample >> 8 for sample in color)
+    return color

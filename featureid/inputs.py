@@ -1,0 +1,285 @@
+"""From what a user names (folders, globs, files, manifests) to image references and their bytes."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import posixpath
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+from featureid.errors import ImageError, UsageError
+from featureid.storage.files import is_remote
+from featureid.storage.records import Failure
+
+_GLOB_MAGIC = frozenset("*?[")
+_PARQUET_BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """One image to embed.
+
+    Attributes:
+        key: the string that names the image for good.
+        uri: where its bytes are: a local path or a URI such as ``s3://bucket/a.jpg``.
+        version: what changes when the bytes change, as the file system tells it: ``mtime:<ns>``,
+            ``etag:<tag>`` or ``generation:<number>``; empty where it does not tell.
+    """
+
+    key: str
+    uri: str
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class InputSource:
+    """One thing a user named as input.
+
+    Attributes:
+        path: a folder (taken recursively), a glob, a single image, or a manifest; local, or a URI.
+        manifest: whether ``path`` is a manifest, that is, a file that lists images.
+        column: the column of a CSV or Parquet manifest that holds the paths.
+        strip_prefix: what is taken off the front of every path to make its key.
+        exclude: a folder whose files are never inputs, since the run writes there.
+    """
+
+    path: str
+    manifest: bool = False
+    column: str = "path"
+    strip_prefix: str = ""
+    exclude: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise UsageError("an input is the empty string; name a folder, a glob or a file")
+
+
+def check_source(source: InputSource) -> None:
+    """Refuse an input that is missing or empty, before a run starts.
+
+    Raises:
+        UsageError: nothing is there, the folder or manifest holds no path, the glob matches
+            nothing, or the manifest lacks the column.
+    """
+    if next(list_source(source), None) is None:
+        kind = "manifest lists no image" if source.manifest else "folder holds no file"
+        raise UsageError(f"input {source.path!r}: the {kind}; there is nothing to embed")
+
+
+def list_source(source: InputSource) -> Iterator[ImageRef | Failure]:
+    """Every image of an input, in no particular order; files are told apart only by reading them.
+
+    Folders are walked without following links to folders; names that start with a dot are
+    skipped.  A folder that cannot be listed becomes a :class:`Failure`, the rest goes on.
+
+    Raises:
+        UsageError: as for :func:`check_source`.
+    """
+    if source.manifest:
+        yield from (_manifest_ref(path, source) for path in read_manifest(source))
+    elif is_remote(source.path):
+        yield from _list_remote(source)
+    else:
+        yield from _list_local(source)
+
+
+def image_key(uri: str, strip_prefix: str = "") -> str:
+    r"""The key of an image: its URI less ``strip_prefix``, always valid Unicode.
+
+    A file name that is no valid UTF-8 keeps its odd bytes written as ``\xNN``.
+    """
+    readable = os.fsencode(uri).decode("utf-8", "backslashreplace")
+    return readable.removeprefix(strip_prefix)
+
+
+def read_image(uri: str, max_bytes: int) -> bytes:
+    """The bytes of one image file.
+
+    Raises:
+        ImageError: the file is missing, no file, unreadable, or larger than ``max_bytes``.
+    """
+    try:
+        data = _read_remote(uri, max_bytes + 1) if is_remote(uri) else _read_local(uri, max_bytes + 1)
+    except FileNotFoundError as error:
+        raise ImageError("read", "not-found", f"no such file: {_cause(error)}") from error
+    except IsADirectoryError as error:
+        raise ImageError("read", "not-a-file", "not a regular file but a folder or device") from error
+    except OSError as error:
+        raise ImageError("read", "unreadable", f"cannot be read: {_cause(error)}") from error
+    if len(data) > max_bytes:
+        raise ImageError(
+            "read", "too-large", f"the file is larger than {max_bytes} bytes; raise --max-bytes"
+        )
+    return data
+
+
+def _read_local(path: str, size: int) -> bytes:
+    # Looked at before it is opened: to open a named pipe would wait for ever.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise IsADirectoryError(path)
+    with open(path, "rb") as file:
+        return file.read(size)
+
+
+def _read_remote(uri: str, size: int) -> bytes:
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    data: bytes = filesystem.cat_file(path, start=0, end=size)
+    return data
+
+
+def _cause(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _has_magic(path: str) -> bool:
+    return not _GLOB_MAGIC.isdisjoint(path)
+
+
+def _ref(uri: str, version: str, source: InputSource) -> ImageRef:
+    return ImageRef(image_key(uri, source.strip_prefix), uri, version)
+
+
+def local_version(path: str) -> str:
+    """The version of a local file, ``mtime:<nanoseconds>``; empty if it cannot be looked at."""
+    try:
+        return f"mtime:{os.stat(path).st_mtime_ns}"
+    except OSError:
+        return ""  # Reading the file tells why, as a failure row.
+
+
+def remote_version(info: dict[str, Any]) -> str:
+    """The version of an object from what fsspec tells of it: its generation or its etag."""
+    for field in ("generation", "ETag", "etag"):
+        if info.get(field):
+            return f"{field.lower()}:{str(info[field]).strip(chr(34))}"
+    return ""
+
+
+def _list_local(source: InputSource) -> Iterator[ImageRef | Failure]:
+    path = os.path.normpath(source.path)
+    if os.path.isdir(path):
+        yield from _walk(path, source)
+    elif os.path.lexists(path):
+        yield _ref(path, local_version(path), source)
+    elif _has_magic(path):
+        yield from _list_glob(path, source)
+    else:
+        raise UsageError(f"input {source.path!r}: no such file or folder; check the path")
+
+
+def _list_glob(pattern: str, source: InputSource) -> Iterator[ImageRef]:
+    matched = False
+    for path in glob.iglob(pattern, recursive=True):
+        if not os.path.isdir(path):
+            matched = True
+            yield _ref(path, local_version(path), source)
+    if not matched:
+        raise UsageError(f"input {source.path!r}: the glob matches no file; check it, or quote it")
+
+
+def _walk(top: str, source: InputSource) -> Iterator[ImageRef | Failure]:
+    excluded = os.path.realpath(source.exclude) if source.exclude else None
+    unlisted: list[OSError] = []
+    for folder, subfolders, names in os.walk(top, onerror=unlisted.append):
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if not name.startswith(".")
+            and os.path.realpath(os.path.join(folder, name)) != excluded
+        )
+        for name in sorted(names):
+            if not name.startswith("."):
+                path = os.path.join(folder, name)
+                yield _ref(path, local_version(path), source)
+    for error in unlisted:
+        key = image_key(str(error.filename), source.strip_prefix)
+        yield Failure(key, "list", "unreadable", f"the folder cannot be listed: {error.strerror}")
+
+
+def _list_remote(source: InputSource) -> Iterator[ImageRef]:
+    import fsspec
+
+    path = source.path
+    scheme = path.partition("://")[0]
+    filesystem, inner = fsspec.core.url_to_fs(path)
+    if _has_magic(path):
+        found = filesystem.glob(inner, detail=True)
+    else:
+        found = filesystem.find(inner, detail=True)
+    if not found:
+        raise UsageError(f"input {path!r}: no object there; check the name and your credentials")
+    excluded = source.exclude.rstrip("/") + "/" if source.exclude else None
+    for name, info in found.items():
+        uri = f"{scheme}://{name.lstrip('/')}"
+        hidden = any(part.startswith(".") for part in posixpath.relpath(name, inner).split("/"))
+        if info["type"] != "file" or (hidden and name != inner and not _has_magic(path)):
+            continue
+        if excluded is None or not uri.startswith(excluded):
+            yield _ref(uri, remote_version(info), source)
+
+
+def _manifest_ref(path: str, source: InputSource) -> ImageRef:
+    return _ref(path, "" if is_remote(path) else local_version(path), source)
+
+
+def read_manifest(source: InputSource) -> Iterator[str]:
+    """The paths that a manifest lists, in its order, blank ones left out.
+
+    Text holds one path a line; ``.csv`` and ``.tsv`` have a header line and ``.parquet`` a schema
+    that name ``source.column``.  Relative paths start at the current folder, as on a command line.
+
+    Raises:
+        UsageError: the manifest is missing or not of its kind, or lacks the column.
+    """
+    import fsspec
+
+    suffix = PurePosixPath(source.path).suffix.lower()
+    try:
+        with fsspec.open(source.path, "rb") as file:
+            if suffix == ".parquet":
+                yield from _parquet_paths(file, source)
+            else:
+                yield from _text_paths(file, suffix, source)
+    except (OSError, UnicodeDecodeError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise UsageError(f"manifest {source.path!r} cannot be read: {cause}") from error
+
+
+def _text_paths(file: IO[bytes], suffix: str, source: InputSource) -> Iterator[str]:
+    lines = (line.decode("utf-8-sig" if i == 0 else "utf-8") for i, line in enumerate(file))
+    if suffix not in (".csv", ".tsv"):
+        yield from filter(None, (line.rstrip("\r\n") for line in lines))
+        return
+    rows = csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",")
+    _check_column(source, list(rows.fieldnames or []))
+    yield from filter(None, (row[source.column] for row in rows))
+
+
+def _parquet_paths(file: IO[bytes], source: InputSource) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(file)
+        _check_column(source, table.schema_arrow.names)
+        for batch in table.iter_batches(_PARQUET_BATCH_ROWS, columns=[source.column]):
+            yield from filter(None, batch.column(0).cast(pa.string()).to_pylist())
+    except pa.ArrowException as error:
+        raise UsageError(
+            f"manifest {source.path!r} cannot be read as Parquet: {error}"
+        ) from error
+
+
+def _check_column(source: InputSource, columns: list[str]) -> None:
+    if source.column not in columns:
+        raise UsageError(
+            f"manifest {source.path!r} has no column {source.column!r}; "
+            f"it has {', '.join(map(repr, columns)) or 'none'}: name one with --column"
+        )

@@ -1,0 +1,29 @@
+"""Models: the bundle that holds one, the ones known by name, and the back ends that run them."""
+
+from __future__ import annotations
+
+from featureid.models.backend import Backend, BackendKind, open_backend
+from featureid.models.bundle import (
+    BUNDLE_SUFFIX,
+    ModelBundle,
+    load_bundle,
+    read_bundle,
+    write_bundle,
+)
+from featureid.models.preprocessing import Preprocessing
+from featureid.models.zoo import KnownModel, known_models, resolve_model
+
+__all__ = [
+    "BUNDLE_SUFFIX",
+    "Backend",
+    "BackendKind",
+    "KnownModel",
+    "ModelBundle",
+    "Preprocessing",
+    "known_models",
+    "load_bundle",
+    "open_backend",
+    "read_bundle",
+    "resolve_model",
+    "write_bundle",
+]

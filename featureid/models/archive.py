@@ -1,0 +1,60 @@
+"""Zip files of stored (not compressed) members, with nothing in them that varies or surprises."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from collections.abc import Mapping
+
+from featureid.errors import BundleError
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def write_stored_zip(members: Mapping[str, bytes], comment: bytes = b"") -> bytes:
+    """Return a zip file of ``members`` in the given order; the same members give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.create_system = 3  # zipfile's default depends on the machine
+            archive.writestr(info, data)
+        archive.comment = comment
+    return buffer.getvalue()
+
+
+def read_stored_zip(data: bytes, names: tuple[str, ...]) -> dict[str, bytes]:
+    """Return the members of a zip file that must hold exactly ``names``, each once, stored.
+
+    Stored members cannot be larger than the file, so memory is bounded by ``len(data)`` a member.
+
+    Raises:
+        BundleError: not a zip file, damaged, other members, or a compressed or encrypted one.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            found = [info.filename for info in archive.infolist()]
+            if sorted(found) != sorted(names):
+                raise BundleError(f"it must hold {sorted(names)} and nothing else, found {found}")
+            for info in archive.infolist():
+                _check_stored(info, len(data))
+            return {name: archive.read(name) for name in names}
+    except (
+        zipfile.BadZipFile,
+        struct.error,
+        EOFError,
+        OSError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise BundleError(f"it is not a whole zip file: {error}") from error
+
+
+def _check_stored(info: zipfile.ZipInfo, available: int) -> None:
+    encrypted = info.flag_bits & 1
+    if encrypted or info.compress_type != zipfile.ZIP_STORED:
+        raise BundleError(f"its member {info.filename} is compressed or encrypted")
+    if info.file_size != info.compress_size or info.file_size > available:
+        raise BundleError(f"its member {info.filename} lies about its size, {info.file_size}")

@@ -1,0 +1,83 @@
+"""What runs a model: the interface of both back ends, and how to open one."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from featureid.errors import ModelError, UsageError
+from featureid.models.bundle import ModelBundle
+
+BackendKind = Literal["litert", "tensorflow"]
+
+
+class Backend(Protocol):
+    """A loaded model.
+
+    A vector depends on its image alone: not on how many images a call has, nor on their order.
+
+    Attributes:
+        concurrent: whether opening one object a thread uses more cores.  One object is for one
+            thread at a time in either case.
+    """
+
+    concurrent: ClassVar[bool]
+
+    def embed(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return the vectors of some images.
+
+        Args:
+            batch: uint8 (n, height, width, 3), RGB, in the size of the model's preprocessing.
+
+        Returns:
+            float32 (n, dimension), not normalised.
+
+        Raises:
+            ModelError: the batch is of another shape or type.
+        """
+        ...
+
+
+def open_backend(bundle: ModelBundle, kind: BackendKind = "litert") -> Backend:
+    """Load the model of ``bundle``.
+
+    Args:
+        bundle: the model.
+        kind: ``litert`` for CPUs, one core an object; ``tensorflow`` for a GPU (or all cores).
+
+    Raises:
+        UsageError: ``kind`` is neither.
+        ModelError: the back end is not installed, or the bundle's network is not what it says.
+    """
+    if kind == "litert":
+        from featureid.models.litert import LiteRTBackend
+
+        return LiteRTBackend(bundle)
+    if kind == "tensorflow":
+        from featureid.models.tensorflow_backend import TensorFlowBackend
+
+        return TensorFlowBackend(bundle)
+    raise UsageError(f"unknown back end {kind!r}; known: litert, tensorflow")
+
+
+def check_batch(batch: npt.NDArray[np.uint8], bundle: ModelBundle) -> None:
+    """Raise ModelError unless ``batch`` is uint8 (n, height, width, 3) as ``bundle`` wants it."""
+    wanted = (bundle.preprocessing.height, bundle.preprocessing.width, 3)
+    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != wanted:
+        raise ModelError(
+            f"model {bundle.name!r} wants uint8 images of shape (n, {wanted[0]}, {wanted[1]}, 3), "
+            f"got {batch.dtype} of shape {batch.shape}"
+        )
+
+
+def check_shape(
+    bundle: ModelBundle, what: str, found: tuple[int | None, ...], wanted: tuple[int | None, ...]
+) -> None:
+    """Raise ModelError unless the network's ``what`` has the shape that ``bundle`` promises."""
+    if found != wanted:
+        raise ModelError(
+            f"model {bundle.name!r} is not usable: its {what} has shape {found}, but its "
+            f"bundle.json promises {wanted}; make the bundle again"
+        )

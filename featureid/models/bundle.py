@@ -1,0 +1,242 @@
+"""The model bundle: one file with everything that decides the numbers of a feature ID.
+
+A ``.fidmodel`` file is a zip of three stored members with fixed dates, written deterministically:
+
+- ``bundle.json``: format version, name, architecture, dimension, digest, provenance, licence,
+  preprocessing, and size and SHA-256 of the other two;
+- ``model.tflite``: the network for LiteRT, on CPUs;
+- ``model.keras``: the same network for TensorFlow, on GPUs.
+
+Its last 71 bytes, the zip's comment, are ``sha256:`` and the SHA-256 of all before those digits, so
+one flipped bit anywhere is found before anything is interpreted.  Later formats keep that end.
+
+The **digest** of a model is its identity: it covers architecture, weights and preprocessing, not
+the files, since another TensorFlow writes other bytes for the same network (:func:`model_digest`).
+It says which model this is; it does not prove who made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featureid.errors import BundleError
+from featureid.models.archive import read_stored_zip, write_stored_zip
+from featureid.models.keras_archive import parse_json_object, read_keras_archive
+from featureid.models.preprocessing import Preprocessing, canonical_json, sha256_digest
+
+BUNDLE_SUFFIX = ".fidmodel"
+BUNDLE_FORMAT = 1
+
+_DESCRIPTION = "bundle.json"
+_LITERT = "model.tflite"
+_KERAS = "model.keras"
+_FIELDS = {
+    "format",
+    "name",
+    "architecture",
+    "dimension",
+    "digest",
+    "provenance",
+    "licence",
+    "preprocessing",
+    "members",
+}
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_HEX_DIGITS = 64
+_SEAL_PREFIX = b"sha256:"
+_TFLITE_MAGIC = b"TFL3"  # the file identifier of the FlatBuffers schema, at byte 4
+_MAX_DIMENSION = 65536
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A model that can be run.
+
+    Attributes:
+        name: what people call it.
+        architecture: what kind of network it is, with a revision.
+        dimension: length of its vectors.
+        preprocessing: how an image becomes its input.
+        digest: its identity, from :func:`model_digest`.
+        provenance: where its weights come from.
+        licence: the licence of its weights, as an SPDX expression where there is one.
+        litert: the network for LiteRT, one input (1, height, width, 3) float32 and at least an
+            output ``embedding`` (1, dimension) float32, not normalised.
+        keras: the same network as a ``.keras`` file, with outputs of the same names.
+
+    Raises:
+        BundleError: a field is of the wrong type or out of range.
+    """
+
+    name: str
+    architecture: str
+    dimension: int
+    preprocessing: Preprocessing
+    digest: str
+    provenance: str
+    licence: str
+    litert: bytes = field(repr=False)
+    keras: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name in ("name", "architecture", "provenance", "licence"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip() or not value.isprintable():
+                raise BundleError(f"{name} must be a line of text, got {value!r}")
+        if type(self.dimension) is not int or not 1 <= self.dimension <= _MAX_DIMENSION:
+            raise BundleError(
+                f"dimension must be a whole number of 1 to {_MAX_DIMENSION}, got {self.dimension!r}"
+            )
+        if not isinstance(self.digest, str) or not _DIGEST.fullmatch(self.digest):
+            raise BundleError(f"digest must be sha256:… with 64 hex digits, got {self.digest!r}")
+
+
+def model_digest(
+    architecture: str,
+    weights: Mapping[str, npt.NDArray[np.float32]],
+    preprocessing: Preprocessing,
+) -> str:
+    """Return the identity of a model, the same on every machine.
+
+    It is the SHA-256 of a line of canonical JSON (architecture, preprocessing digest, and name and
+    shape of every weight, by name) and then the weights in that order as little-endian float32.
+
+    Args:
+        architecture: name and revision of the network.
+        weights: name to array, float32 in either byte order.
+        preprocessing: how an image becomes the network's input.
+
+    Raises:
+        BundleError: a weight is not float32.
+    """
+    names = sorted(weights)
+    for name in names:
+        if weights[name].dtype.newbyteorder("=") != np.float32:
+            raise BundleError(f"weight {name} is {weights[name].dtype}, not float32")
+    header = {
+        "architecture": architecture,
+        "preprocessing": preprocessing.digest,
+        "weights": [[name, list(weights[name].shape)] for name in names],
+    }
+    digest = hashlib.sha256(canonical_json(header) + b"\n")
+    for name in names:
+        digest.update(weights[name].astype("<f4").tobytes())
+    return "sha256:" + digest.hexdigest()
+
+
+def write_bundle(bundle: ModelBundle) -> bytes:
+    """Return the bytes of a bundle file; the same bundle gives the same bytes.
+
+    Raises:
+        BundleError: the bundle holds what :func:`read_bundle` would refuse.
+    """
+    files = {_LITERT: bundle.litert, _KERAS: bundle.keras}
+    _check_files(files)
+    description = {
+        "format": BUNDLE_FORMAT,
+        "name": bundle.name,
+        "architecture": bundle.architecture,
+        "dimension": bundle.dimension,
+        "digest": bundle.digest,
+        "provenance": bundle.provenance,
+        "licence": bundle.licence,
+        "preprocessing": bundle.preprocessing.to_json(),
+        "members": {name: _size_and_checksum(data) for name, data in files.items()},
+    }
+    members = {_DESCRIPTION: canonical_json(description), **files}
+    data = write_stored_zip(members, _SEAL_PREFIX + b"0" * _HEX_DIGITS)[:-_HEX_DIGITS]
+    return data + hashlib.sha256(data).hexdigest().encode()
+
+
+def read_bundle(data: bytes, source: str) -> ModelBundle:
+    """Return the bundle in ``data``.
+
+    Args:
+        data: the whole file.
+        source: what to call the file in an error.
+
+    Raises:
+        BundleError: the file is damaged, cut short, of a newer format, or holds anything unsafe.
+    """
+    try:
+        return _read_bundle(data)
+    except BundleError as error:
+        raise BundleError(f"model bundle {source}: {error}") from error
+
+
+def load_bundle(path: str | os.PathLike[str]) -> ModelBundle:
+    """Return the bundle in the file ``path``.
+
+    Raises:
+        BundleError: the file cannot be read, or :func:`read_bundle` refuses it.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise BundleError(f"model bundle {os.fspath(path)}: cannot be read: {cause}") from error
+    return read_bundle(data, os.fspath(path))
+
+
+def _read_bundle(data: bytes) -> ModelBundle:
+    _check_seal(data)
+    members = read_stored_zip(data, (_DESCRIPTION, _LITERT, _KERAS))
+    description = parse_json_object(members.pop(_DESCRIPTION))
+    _check_format(description)
+    if description["members"] != {name: _size_and_checksum(file) for name, file in members.items()}:
+        raise BundleError("sizes or checksums in bundle.json do not fit its members")
+    _check_files(members)
+    return ModelBundle(
+        name=description["name"],
+        architecture=description["architecture"],
+        dimension=description["dimension"],
+        preprocessing=Preprocessing.from_json(description["preprocessing"]),
+        digest=description["digest"],
+        provenance=description["provenance"],
+        licence=description["licence"],
+        litert=members[_LITERT],
+        keras=members[_KERAS],
+    )
+
+
+def _check_seal(data: bytes) -> None:
+    body, seal = data[:-_HEX_DIGITS], data[-_HEX_DIGITS:]
+    if not body.startswith(b"PK") or not body.endswith(_SEAL_PREFIX):
+        raise BundleError("not a model bundle, or cut short; copy it again")
+    if hashlib.sha256(body).hexdigest().encode() != seal:
+        raise BundleError("its checksum differs: it is damaged; copy it again")
+
+
+def _check_format(description: dict[str, Any]) -> None:
+    version = description.get("format")
+    if type(version) is not int or version < 1:
+        raise BundleError(f"its format version is {version!r}, not a whole number from 1")
+    if version > BUNDLE_FORMAT:
+        raise BundleError(
+            f"its format version is {version}, newer than the {BUNDLE_FORMAT} that this version of "
+            "featureid reads; upgrade featureid"
+        )
+    if set(description) != _FIELDS:
+        raise BundleError(
+            f"bundle.json must have the fields {sorted(_FIELDS)}, found {sorted(description)}"
+        )
+
+
+def _check_files(files: Mapping[str, bytes]) -> None:
+    if files[_LITERT][4:8] != _TFLITE_MAGIC:
+        raise BundleError(f"{_LITERT} is not a LiteRT model")
+    read_keras_archive(files[_KERAS])
+
+
+def _size_and_checksum(data: bytes) -> dict[str, Any]:
+    return {"sha256": sha256_digest(data).removeprefix("sha256:"), "size": len(data)}

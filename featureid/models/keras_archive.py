@@ -1,0 +1,122 @@
+"""Check that a ``.keras`` file can do nothing but compute, without importing Keras.
+
+A ``.keras`` file is a zip of ``metadata.json``, ``config.json`` and ``model.weights.h5``.  Keras
+imports and calls what ``config.json`` names, and its own ``safe_mode`` has been got round more than
+once (CVE-2025-1550, CVE-2025-8747), so here only named classes pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from featureid.errors import BundleError
+from featureid.models.archive import read_stored_zip
+
+_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+_LAYERS = (
+    "Activation",
+    "Add",
+    "AveragePooling2D",
+    "BatchNormalization",
+    "Concatenate",
+    "Conv2D",
+    "Dense",
+    "DepthwiseConv2D",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePooling2D",
+    "InputLayer",
+    "MaxPooling2D",
+    "ReLU",
+    "Rescaling",
+    "ZeroPadding2D",
+)
+_INITIALIZERS = (
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Ones",
+    "Orthogonal",
+    "RandomNormal",
+    "RandomUniform",
+    "VarianceScaling",
+    "Zeros",
+)
+_ALLOWED = {
+    ("keras", "DTypePolicy"),
+    ("keras", "Functional"),
+    ("keras", "Sequential"),
+    ("keras.src.models.functional", "Functional"),
+    ("keras.regularizers", "L2"),
+    *(("keras.layers", name) for name in _LAYERS),
+    *(("keras.initializers", name) for name in _INITIALIZERS),
+}
+# How Keras writes the wiring between layers: it names a layer's output and builds nothing.
+_WIRING = "__keras_tensor__"
+
+
+def read_keras_archive(data: bytes) -> dict[str, bytes]:
+    """Return the members of a ``.keras`` file after checking all that it would make Keras do.
+
+    Raises:
+        BundleError: not such a file, or it names a class that is not on the list.
+    """
+    try:
+        members = read_stored_zip(data, _MEMBERS)
+        if not members["model.weights.h5"].startswith(_HDF5_MAGIC):
+            raise BundleError("its weights are not an HDF5 file")
+        config = parse_json_object(members["config.json"])
+        if "class_name" not in config:
+            raise BundleError("its config.json names no model")
+        for node in _objects(config):
+            _check_class(node)
+    except BundleError as error:
+        raise BundleError(f"the Keras model in it is refused: {error}") from error
+    return members
+
+
+def parse_json_object(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in ``data``.
+
+    Raises:
+        BundleError: ``data`` is not JSON in UTF-8, is nested too deeply, or is not an object.
+    """
+    try:
+        value = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"its JSON cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise BundleError(f"its JSON is a {type(value).__name__}, not an object")
+    return value
+
+
+def _objects(config: object) -> Iterator[dict[str, Any]]:
+    """Yield every JSON object in ``config``, itself included, at any depth."""
+    pending = [config]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            yield node
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
+
+
+def _check_class(node: dict[str, Any]) -> None:
+    if "class_name" not in node:
+        return
+    module, name = node.get("module"), node["class_name"]
+    if name == _WIRING and "module" not in node and "registered_name" not in node:
+        return
+    if not (isinstance(name, str) and (module, name) in _ALLOWED):
+        raise BundleError(
+            f"class {module}.{name} is not allowed: a bundle may use only Keras's own layers "
+            f"{', '.join(_LAYERS)}"
+        )
+    if node.get("registered_name") not in (None, name):
+        raise BundleError(f"{node['registered_name']!r} is a custom object, which is not allowed")

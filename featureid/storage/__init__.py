@@ -1,0 +1,59 @@
+"""Feature IDs on disk: records, shards, snapshots, and reading them back."""
+
+from featureid.storage.layout import DamageError, ShardHeader
+from featureid.storage.manifest import (
+    Counts,
+    FileSummary,
+    Manifest,
+    build_manifest,
+    count_outcomes,
+)
+from featureid.storage.reader import Snapshot, open_snapshot
+from featureid.storage.records import EmbeddingRow, Failure, ModelInfo, SnapshotInfo
+from featureid.storage.shard import ShardSummary, shard_name, shard_of, write_shard
+from featureid.storage.snapshot import (
+    created_text,
+    current_snapshot,
+    failures_name,
+    find_snapshot,
+    new_snapshot_id,
+    prepare_snapshot,
+    publish,
+    read_manifest,
+    snapshot_folder,
+    write_failures,
+)
+from featureid.storage.verify import Problem, VerifyReport, verify_snapshot
+
+__all__ = [
+    "Counts",
+    "DamageError",
+    "EmbeddingRow",
+    "Failure",
+    "FileSummary",
+    "Manifest",
+    "ModelInfo",
+    "Problem",
+    "ShardHeader",
+    "ShardSummary",
+    "Snapshot",
+    "SnapshotInfo",
+    "VerifyReport",
+    "build_manifest",
+    "count_outcomes",
+    "created_text",
+    "current_snapshot",
+    "failures_name",
+    "find_snapshot",
+    "new_snapshot_id",
+    "open_snapshot",
+    "prepare_snapshot",
+    "publish",
+    "read_manifest",
+    "shard_name",
+    "shard_of",
+    "snapshot_folder",
+    "verify_snapshot",
+    "write_failures",
+    "write_shard",
+]

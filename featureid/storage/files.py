@@ -1,0 +1,290 @@
+"""Files on disk and in object stores, through one small layer.
+
+A place is a local path, ``file://``, or anything that ``fsspec`` knows (``s3://``, ``gs://``).
+Every failure of the file system or store becomes a :class:`~featureid.errors.StorageError` that
+names the place and the cause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+from featureid.errors import StorageError, UsageError
+
+_EXTRAS = {"s3": "aws", "s3a": "aws", "gs": "gcp", "gcs": "gcp"}
+_HINTS = {
+    errno.ENOSPC: "free some space or choose another place",
+    errno.EDQUOT: "free some space or choose another place",
+    errno.EACCES: "check the permissions of the file and its folders",
+    errno.EPERM: "check the permissions of the file and its folders",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EISDIR: "the path is a folder, not a file",
+    errno.ENOENT: "check the spelling",
+}
+
+
+def is_remote(uri: str) -> bool:
+    """Tell an object-store URI from a local path."""
+    return "://" in uri and not uri.startswith("file://")
+
+
+def join(uri: str, *names: str) -> str:
+    """Return the place called ``names`` below ``uri``."""
+    if is_remote(uri):
+        return "/".join([uri.rstrip("/"), *names])
+    return os.path.join(_local(uri), *names)
+
+
+class RangeReader:
+    """One file, read piece by piece; close it, or use it in a ``with``.
+
+    Attributes:
+        uri: the place.
+        size: bytes in the file when it was opened.
+    """
+
+    def __init__(self, uri: str) -> None:
+        """Open the file.
+
+        Raises:
+            StorageError: it is missing or cannot be read.
+        """
+        self.uri = uri
+        self._handle: int | None = None
+        if is_remote(uri):
+            self._store, self._path = _filesystem(uri)
+            with _remote("read", uri):
+                self.size = int(self._store.size(self._path))
+        else:
+            with _translated("read", uri):
+                self._handle = os.open(_local(uri), os.O_RDONLY)
+                self.size = os.fstat(self._handle).st_size
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes from ``start`` on.
+
+        Raises:
+            StorageError: the file ends before that, or cannot be read.
+        """
+        if self._handle is None:
+            with _remote("read", self.uri):
+                data: bytes = self._store.cat_file(self._path, start=start, end=start + length)
+        else:
+            with _translated("read", self.uri):
+                data = os.pread(self._handle, length, start)
+        if len(data) != length:
+            raise StorageError(
+                f"{self.uri} ended at byte {start + len(data)} when {length} bytes from {start} "
+                "were read; did something replace it meanwhile? Try again"
+            )
+        return data
+
+    def close(self) -> None:
+        """Let go of the file; may be called again."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> RangeReader:
+        """Return the reader itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+
+def read_bytes(uri: str, max_bytes: int | None = None) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        StorageError: it is missing, larger than ``max_bytes``, or cannot be read.
+    """
+    with RangeReader(uri) as file:
+        if max_bytes is not None and file.size > max_bytes:
+            raise StorageError(f"{uri} has {file.size} bytes; at most {max_bytes} are read")
+        return file.read(0, file.size)
+
+
+def read_range(uri: str, start: int, length: int) -> bytes:
+    """Return exactly ``length`` bytes from ``start`` on; errors as in :class:`RangeReader`."""
+    with RangeReader(uri) as file:
+        return file.read(start, length)
+
+
+def exists(uri: str) -> bool:
+    """Tell whether there is a file or folder.
+
+    Raises:
+        StorageError: that cannot be found out.
+    """
+    if is_remote(uri):
+        store, path = _filesystem(uri)
+        with _remote("look for", uri):
+            store.invalidate_cache()
+            return bool(store.exists(path))
+    try:
+        os.stat(_local(uri))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        _raise("look for", uri, error)
+    return True
+
+
+def size(uri: str) -> int:
+    """Return the bytes of a file.
+
+    Raises:
+        StorageError: it is missing or cannot be looked at.
+    """
+    with RangeReader(uri) as file:
+        return file.size
+
+
+def list_folder(uri: str) -> list[str]:
+    """Return the names of the files and folders in a folder, sorted.
+
+    Raises:
+        StorageError: there is no such folder, or it cannot be read.
+    """
+    if is_remote(uri):
+        store, path = _filesystem(uri)
+        with _remote("list", uri):
+            store.invalidate_cache()
+            found = store.ls(path, detail=False)
+        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
+    with _translated("list", uri):
+        return sorted(os.listdir(_local(uri)))
+
+
+def make_folder(uri: str) -> None:
+    """Make a folder and those above it; object stores need none.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    if not is_remote(uri):
+        with _translated("make the folder", uri):
+            os.makedirs(_local(uri), exist_ok=True)
+
+
+def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:
+    """Write a file that is there whole or not at all, and return its size.
+
+    On disk: a temporary file beside it, forced to the disk, then renamed.  In an object store: one
+    put, of chunks that are collected in memory first, so that a failing producer leaves no object.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    if is_remote(uri):
+        data = b"".join(chunks)
+        store, path = _filesystem(uri)
+        with _remote("write", uri):
+            store.pipe_file(path, data)
+        return len(data)
+    return _write_local(_local(uri), chunks)
+
+
+def _write_local(path: str, chunks: Iterable[bytes]) -> int:
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    with _translated("write", path):
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        total = _write_and_sync(handle, path, chunks)
+        with _translated("write", path):
+            os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+    return total
+
+
+def _write_and_sync(handle: int, path: str, chunks: Iterable[bytes]) -> int:
+    total = 0
+    # Chunks are made outside the translation: what the producer raises is not a write error.
+    with os.fdopen(handle, "wb", buffering=0) as file:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            total += len(view)
+            while view:
+                with _translated("write", path):
+                    view = view[file.write(view) or 0 :]
+        with _translated("write", path):
+            os.fsync(file.fileno())
+    return total
+
+
+def _sync_folder(folder: str) -> None:
+    """Force the rename to the disk; some file systems cannot, and the file is whole either way."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _local(uri: str) -> str:
+    return uri[len("file://") :] if uri.startswith("file://") else uri
+
+
+def _filesystem(uri: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URI and the path inside it."""
+    scheme = uri.split("://", 1)[0]
+    extra = _EXTRAS.get(scheme)
+    try:
+        import fsspec  # type: ignore[import-untyped]  # only here: local files need none
+
+        store, path = fsspec.core.url_to_fs(uri)
+    except ImportError as error:
+        wanted = f"featureid[{extra}]" if extra else "the fsspec package for it"
+        raise UsageError(
+            f"{uri}: no support for {scheme}:// ({error}); install {wanted}"
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"{uri}: {error}; use a local path, s3:// or gs://") from error
+    except Exception as error:
+        # The clients of the stores raise what they like; all of it means "cannot be opened".
+        _raise("open", uri, error)
+    return store, path
+
+
+@contextlib.contextmanager
+def _translated(action: str, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _raise(action, uri, error)
+
+
+@contextlib.contextmanager
+def _remote(action: str, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Missing credentials, refused access, no network: botocore, google-auth and aiohttp have
+        # trees of their own, few of them OSError.
+        _raise(action, uri, error)
+
+
+def _raise(action: str, uri: str, error: Exception) -> NoReturn:
+    if isinstance(error, OSError) and error.errno is not None:
+        cause, hint = os.strerror(error.errno), _HINTS.get(error.errno)
+    elif isinstance(error, FileNotFoundError):
+        cause, hint = "it is not there", _HINTS[errno.ENOENT]
+    else:
+        cause, hint = f"{type(error).__name__}: {error}", None
+        if is_remote(uri):
+            hint = "check the bucket's name, your credentials and the network"
+    raise StorageError(f"Cannot {action} {uri}: {cause}" + (f"; {hint}" if hint else "")) from error

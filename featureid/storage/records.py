@@ -1,0 +1,137 @@
+"""What travels between the steps of a run: rows, failures, and what they belong to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featureid.errors import CorruptFileError, StorageError
+
+DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """The model behind the vectors, as far as stored files record it.
+
+    Attributes:
+        name: for people; the digest is the identity.
+        digest: hex digest of the model bundle.
+        preprocessing_digest: hex digest of all that happens to pixels before the model.
+        dimension: numbers in a vector.
+        dtype: ``float32`` or ``float16``, as stored.
+    """
+
+    name: str
+    digest: str
+    preprocessing_digest: str
+    dimension: int
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dimension < 1:
+            raise StorageError(f"Dimension {self.dimension} is not a vector length; give 1 or more")
+        if self.dtype not in DTYPES:
+            raise StorageError(f"dtype {self.dtype!r} cannot be stored; use {' or '.join(DTYPES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """What every file of one snapshot says about it.
+
+    Attributes:
+        snapshot: the snapshot id, see :func:`featureid.storage.new_snapshot_id`.
+        created: UTC time in ISO 8601, ``2026-11-23T05:42:31Z``; the same in every file, so that
+            a shard written twice by a retried step has the same bytes.
+        writer: program and version, ``featureid 0.1.0``.
+        model: what made the vectors.
+        num_shards: how many shards hold the rows.
+    """
+
+    snapshot: str
+    created: str
+    writer: str
+    model: ModelInfo
+    num_shards: int
+
+    def __post_init__(self) -> None:
+        if self.num_shards < 1:
+            raise StorageError(f"{self.num_shards} shards cannot hold anything; give 1 or more")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingRow:
+    """One embedded image.
+
+    Attributes:
+        key: the image key, valid as UTF-8.
+        vector: float32 (dimension,), of unit length.
+        sha256: 32 bytes, the SHA-256 of the image file.
+        source_size: bytes of the image file.
+        source_version: ETag, generation or modification time, as the store names it; may be "".
+        width: pixels of the upright original.
+        height: pixels of the upright original.
+    """
+
+    key: str
+    vector: npt.NDArray[np.float32]
+    sha256: bytes
+    source_size: int
+    source_version: str
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.vector.ndim != 1 or self.vector.dtype != np.float32:
+            found = f"{self.vector.dtype} {self.vector.shape}"
+            raise StorageError(f"{self.key}: the vector is {found}, not one row of float32")
+        if len(self.sha256) != 32:
+            raise StorageError(f"{self.key}: a SHA-256 has 32 bytes, this one {len(self.sha256)}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Failure:
+    """An image without a feature ID, and why.
+
+    Attributes:
+        key: the image key.
+        stage: the step that failed: ``read``, ``decode`` or ``embed``.
+        reason: a short stable code, fit to be counted.
+        message: for people.
+        source_version: as in :class:`EmbeddingRow`; "" where the file could not be looked at.
+    """
+
+    key: str
+    stage: str
+    reason: str
+    message: str
+    source_version: str = ""
+
+    def to_json(self) -> bytes:
+        """Return the failure as one line of JSON in UTF-8, with its line end."""
+        line = json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":")) + "\n"
+        # A file name that is not UTF-8 reaches us as lone surrogates; "\udc80" is JSON's escape.
+        return line.encode("utf-8", "backslashreplace")
+
+    @classmethod
+    def from_json(cls, line: bytes) -> Failure:
+        """Read one line that :meth:`to_json` wrote; fields of later versions are ignored.
+
+        Raises:
+            CorruptFileError: the line is no failure.
+        """
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise CorruptFileError(f"{line[:60]!r} is not a line of JSON: {error}") from error
+        names = cls.__slots__
+        if not isinstance(fields, dict) or not all(
+            isinstance(fields.get(name), str) for name in names
+        ):
+            raise CorruptFileError(f"{line[:60]!r} lacks one of the texts {', '.join(names)}")
+        picked: dict[str, Any] = {name: fields[name] for name in names}
+        return cls(**picked)

@@ -1,0 +1,315 @@
+"""Writing shards: rows in, ``.fid.gz`` bytes and a summary out."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featureid.errors import StorageError
+from featureid.storage import columns, files, gzip_members, layout
+from featureid.storage.columns import ColumnSpec, Values
+from featureid.storage.layout import Block, Index, Member, ShardHeader
+from featureid.storage.records import EmbeddingRow, ModelInfo, SnapshotInfo
+
+#: How far the length of a float32 vector may be from 1.
+UNIT_TOLERANCE = 1e-3
+
+_SHARD_BYTES = 50_000_000
+#: Key, SHA-256, source size and version, width and height of a row; measured on paths of 60
+#: characters.
+_ATTRIBUTE_BYTES = 100
+
+#: The columns of an EmbeddingRow behind its key and vector.
+_ATTRIBUTES = (
+    ColumnSpec("sha256", "uint8", (32,)),
+    ColumnSpec("source_size", "int64"),
+    ColumnSpec("source_version", "utf8"),
+    ColumnSpec("width", "int32"),
+    ColumnSpec("height", "int32"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSummary:
+    """What the manifest says of one shard.
+
+    Attributes:
+        file: name in the snapshot's folder.
+        rows: rows in it.
+        bytes: its size.
+        sha256: hex SHA-256 of the file.
+        first_key: the smallest key; "" if there is no row.
+        last_key: the largest key; "" if there is no row.
+    """
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+    first_key: str
+    last_key: str
+
+
+def shard_of(key: str, num_shards: int) -> int:
+    """Return the number of the shard that holds a key.
+
+    It is the first 8 bytes of SHA-256 of the key's UTF-8, as a little-endian number, modulo the
+    number of shards: the same on every machine and in every language.
+
+    Raises:
+        StorageError: the key is not valid Unicode, or there is no shard.
+    """
+    if num_shards < 1:
+        raise StorageError(f"{num_shards} shards cannot hold a key; give 1 or more")
+    try:
+        digest = hashlib.sha256(key.encode()).digest()
+    except UnicodeEncodeError as error:
+        raise StorageError(f"The key {key!r} is not valid Unicode and cannot be stored") from error
+    return int.from_bytes(digest[:8], "little") % num_shards
+
+
+def choose_num_shards(rows: int, model: ModelInfo) -> int:
+    """Return the number of shards that gives files of about 50 MB, at least 1."""
+    vector_bytes = model.dimension * columns.NUMBER_TYPES[model.dtype].itemsize
+    return max(1, round(rows * (vector_bytes + _ATTRIBUTE_BYTES) / _SHARD_BYTES))
+
+
+def shard_name(shard: int, num_shards: int) -> str:
+    """Return the file name of a shard, ``embeddings-00003-of-00016.fid.gz``."""
+    return f"embeddings-{shard:05d}-of-{num_shards:05d}.fid.gz"
+
+
+def row_columns(model: ModelInfo) -> tuple[ColumnSpec, ...]:
+    """Return the columns in which rows of this model are stored."""
+    vector = ColumnSpec(layout.VECTOR, model.dtype, (model.dimension,), "planes")
+    return (ColumnSpec(layout.KEY, "utf8"), vector, *_ATTRIBUTES)
+
+
+def make_header(
+    info: SnapshotInfo, shard: int, rows: int, specs: tuple[ColumnSpec, ...] | None = None
+) -> ShardHeader:
+    """Return the header of one shard of a snapshot, with the columns of EmbeddingRow if None."""
+    model = info.model
+    return ShardHeader(
+        snapshot=info.snapshot,
+        shard=shard,
+        num_shards=info.num_shards,
+        model=model.name,
+        model_digest=model.digest,
+        preprocessing_digest=model.preprocessing_digest,
+        dimension=model.dimension,
+        dtype=model.dtype,
+        created=info.created,
+        rows=rows,
+        writer=info.writer,
+        columns=specs or row_columns(model),
+    )
+
+
+def write_shard(
+    folder: str, info: SnapshotInfo, shard: int, rows: Iterable[EmbeddingRow]
+) -> ShardSummary:
+    """Write one shard file, whole or not at all, and return its summary.
+
+    The same rows give the same file, in whatever order they come.
+
+    Args:
+        folder: the snapshot's folder, see :func:`featureid.storage.snapshot_folder`.
+        info: the snapshot.
+        shard: number of the shard.
+        rows: its rows, in any order; none is fine, and every shard must be written.
+
+    Raises:
+        StorageError: duplicate keys, a key of another shard, a vector that is not of unit length,
+            or the file cannot be written.
+    """
+    ordered = sorted(rows, key=lambda row: row.key)
+    for row in ordered:
+        home = shard_of(row.key, info.num_shards)
+        if home != shard:
+            raise StorageError(f"The key {row.key!r} belongs in shard {home}, not {shard}")
+    name = shard_name(shard, info.num_shards)
+    encoder = ShardEncoder(name, make_header(info, shard, len(ordered)), row_blocks(ordered, info))
+    files.write_atomic(files.join(folder, name), encoder)
+    return encoder.summary
+
+
+def row_blocks(
+    rows: Sequence[EmbeddingRow], info: SnapshotInfo, block_rows: int | None = None
+) -> Iterator[dict[str, Values]]:
+    """Turn sorted rows into blocks of columns, one block in memory at a time.
+
+    Raises:
+        StorageError: a vector of another dimension.
+    """
+    for start in range(0, len(rows), block_rows):
+        yield _row_block(rows[start : start + block_rows], info.model)
+
+
+def _row_block(rows: Sequence[EmbeddingRow], model: ModelInfo) -> dict[str, Values]:
+    for row in rows:
+        if row.vector.shape != (model.dimension,):
+            raise StorageError(
+                f"{row.key}: the vector has {row.vector.size} numbers, the model {model.dimension}"
+            )
+    digests = np.frombuffer(b"".join(row.sha256 for row in rows), np.uint8)
+    return {
+        layout.KEY: [row.key for row in rows],
+        layout.VECTOR: np.stack([row.vector for row in rows]),
+        "sha256": digests.reshape(-1, 32),
+        "source_size": np.array([row.source_size for row in rows], "<i8"),
+        "source_version": [row.source_version for row in rows],
+        "width": np.array([row.width for row in rows], "<i4"),
+        "height": np.array([row.height for row in rows], "<i4"),
+    }
+
+
+class ShardEncoder:
+    """The bytes of one shard, made while they are iterated over; once.
+
+    Blocks are mappings from column name to values, sorted by key over all blocks; vectors come as
+    float32 (rows, dimension) whatever the shard stores. Each block is checked before its bytes
+    are handed out.
+    """
+
+    def __init__(
+        self, file: str, header: ShardHeader, blocks: Iterable[Mapping[str, Values]]
+    ) -> None:
+        """Prepare; nothing is encoded yet.
+
+        Args:
+            file: the name that the summary and errors use.
+            header: the header; its ``rows`` must be what the blocks add up to.
+            blocks: the rows; a key's rows must lie in one block.
+        """
+        self._file = file
+        self._header = header
+        self._blocks = blocks
+        self._sha256 = hashlib.sha256()
+        self._position = 0
+        self._written: list[Block] = []
+        self._summary: ShardSummary | None = None
+
+    @property
+    def summary(self) -> ShardSummary:
+        """The summary, once all bytes have been taken.
+
+        Raises:
+            StorageError: it is too early.
+        """
+        if self._summary is None:
+            raise StorageError(f"{self._file} has not been written to its end")
+        return self._summary
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the bytes of the shard, some at a time."""
+        payload = layout.header_payload(self._header)
+        member = layout.pack_text(payload)
+        header_entry = self._entry(member, len(payload))
+        yield self._count(member)
+        for block in self._blocks:
+            yield from self._encode_block(block)
+        self._check_rows()
+        payload = layout.index_payload(Index(header_entry, tuple(self._written)))
+        member = layout.pack_text(payload)
+        footer = layout.footer_member(self._entry(member, len(payload)))
+        yield self._count(member)
+        yield self._count(footer)
+        self._summary = ShardSummary(
+            self._file,
+            self._header.rows,
+            self._position,
+            self._sha256.hexdigest(),
+            self._written[0].first if self._written else "",
+            self._written[-1].last if self._written else "",
+        )
+
+    def _encode_block(self, block: Mapping[str, Values]) -> Iterator[bytes]:
+        specs = self._header.columns
+        keys = block[layout.KEY]
+        self._check_keys(keys)
+        values = {**block, layout.VECTOR: _checked_vectors(self._file, self._header, block)}
+        payloads = [columns.to_payloads(spec, values[spec.name]) for spec in specs]
+        if any(len(values[spec.name]) != len(keys) for spec in specs):
+            raise StorageError(f"{self._file}: the columns of a block have different lengths")
+        packed = _pack_block(specs, payloads)
+        entries = []
+        for members, raws in zip(packed, payloads, strict=True):
+            entry = []
+            for member, raw in zip(members, raws, strict=True):
+                entry.append(self._entry(member, memoryview(raw).nbytes))
+                yield self._count(member)
+            entries.append(tuple(entry))
+        self._written.append(Block(len(keys), str(keys[0]), str(keys[-1]), tuple(entries)))
+
+    def _entry(self, member: bytes, raw_length: int) -> Member:
+        return Member(self._position, len(member), raw_length, gzip_members.crc32(member))
+
+    def _count(self, member: bytes) -> bytes:
+        self._sha256.update(member)
+        self._position += len(member)
+        return member
+
+    def _check_keys(self, keys: Values) -> None:
+        if not len(keys):
+            raise StorageError(f"{self._file}: a block without rows was to be written")
+        several = self._header.column(layout.FACE_INDEX) is not None
+        last = self._written[-1].last if self._written else None
+        if last is not None and keys[0] == last:
+            raise StorageError(f"{self._file}: the rows of {last!r} were split or are duplicates")
+        ordered = operator.le if several else operator.lt
+        steps = list(keys) if last is None else [last, *keys]
+        if not all(map(ordered, steps, steps[1:])):
+            before, key = next(pair for pair in pairwise(steps) if not ordered(*pair))
+            what = "twice" if key == before else f"after {before!r}: the rows are not sorted"
+            raise StorageError(f"{self._file}: the key {key!r} came {what}")
+
+    def _check_rows(self) -> None:
+        rows = sum(block.rows for block in self._written)
+        if rows != self._header.rows:
+            raise StorageError(
+                f"{self._file}: {rows} rows came, {self._header.rows} were announced"
+            )
+
+
+def _pack_block(
+    specs: tuple[ColumnSpec, ...], payloads: list[list[gzip_members.Buffer]]
+) -> list[list[bytes]]:
+    """Make the members of a block, stored instead of deflated where MAX_RATIO asks for it."""
+    packed = [columns.pack(spec, raws) for spec, raws in zip(specs, payloads, strict=True)]
+    length = sum(len(member) for members in packed for member in members)
+    raw = sum(memoryview(payload).nbytes for raws in payloads for payload in raws)
+    if raw <= layout.MAX_RATIO * length:
+        return packed
+    return [
+        columns.pack(spec, raws, smaller=False) for spec, raws in zip(specs, payloads, strict=True)
+    ]
+
+
+def _checked_vectors(
+    file: str, header: ShardHeader, block: Mapping[str, Values]
+) -> npt.NDArray[Any]:
+    """Return the vectors in the stored type, after refusing what is no unit vector."""
+    vectors = np.asarray(block[layout.VECTOR], np.float32)
+    if vectors.shape != (len(block[layout.KEY]), header.dimension):
+        raise StorageError(
+            f"{file}: vectors of shape {vectors.shape} came for {len(block[layout.KEY])} keys of "
+            f"dimension {header.dimension}"
+        )
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    bad = np.flatnonzero(~(np.abs(norms - 1) <= UNIT_TOLERANCE))
+    if bad.size:
+        key, norm = block[layout.KEY][bad[0]], norms[bad[0]]
+        raise StorageError(
+            f"{file}: the vector of {key!r} has length {norm}, not 1; normalise vectors before "
+            "they are written"
+        )
+    stored: npt.NDArray[Any] = vectors.astype(columns.NUMBER_TYPES[header.dtype], copy=False)
+    return stored

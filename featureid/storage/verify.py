@@ -1,0 +1,214 @@
+"""Checking every byte of a snapshot."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from featureid.errors import FeatureIdError, StorageError
+from featureid.storage import files, gzip_members, layout
+from featureid.storage.files import RangeReader
+from featureid.storage.layout import DamageError
+from featureid.storage.manifest import FileSummary, Manifest
+from featureid.storage.reader import check_belongs, read_failures
+from featureid.storage.shard import ShardSummary, shard_of
+from featureid.storage.shard_reader import ShardMap
+from featureid.storage.snapshot import MANIFEST, find_snapshot, read_manifest
+
+#: How far a stored vector's length may be from 1: float16 adds up to 5e-4 to the writer's 1e-3.
+UNIT_TOLERANCE = 2e-3
+_CHUNK = 1 << 23
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as it should be: the file, and a sentence with the place in it."""
+
+    file: str
+    message: str
+
+
+@dataclass
+class VerifyReport:
+    """What :func:`verify_snapshot` looked at and found.
+
+    Attributes:
+        folder: the snapshot.
+        files: files that were read.
+        rows: rows whose every column was read without a problem in it.
+        bytes: bytes that were read.
+        problems: what is wrong; none means that all is well.
+    """
+
+    folder: str
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def add(self, file: str, message: str) -> None:
+        """Note a problem."""
+        self.problems.append(Problem(file, message))
+
+
+def verify_snapshot(path: str) -> VerifyReport:
+    """Read all of a snapshot and report everything that is not as it should be.
+
+    Args:
+        path: as for :func:`featureid.storage.open_snapshot`.
+
+    Raises:
+        StorageError: there is no complete snapshot at all.
+    """
+    folder = find_snapshot(path)
+    report = VerifyReport(folder)
+    try:
+        manifest = read_manifest(folder)
+    except FeatureIdError as error:
+        report.add(files.join(folder, MANIFEST), str(error))
+        return report
+    report.files += 1
+    _check_names(folder, manifest, report)
+    keys = 0
+    for number, summary in enumerate(manifest.embeddings):
+        keys += _check_shard(folder, manifest, number, summary, report)
+    if report.ok and keys != manifest.counts.embedded:
+        message = f"{keys} images have rows, the manifest counts {manifest.counts.embedded}"
+        report.add(files.join(folder, MANIFEST), message)
+    _check_failures(folder, manifest, report)
+    return report
+
+
+def _check_names(folder: str, manifest: Manifest, report: VerifyReport) -> None:
+    expected = {*manifest.file_sizes(), MANIFEST}
+    for name in files.list_folder(folder):
+        # A writer that was killed leaves a hidden temporary file; it is in nobody's way.
+        if name not in expected and not (name.startswith(".") and name.endswith(".tmp")):
+            report.add(files.join(folder, name), f"{name} is not listed in the manifest")
+
+
+def _check_shard(
+    folder: str, manifest: Manifest, number: int, summary: ShardSummary, report: VerifyReport
+) -> int:
+    """Check one shard and return its number of different keys."""
+    place = files.join(folder, summary.file)
+    try:
+        with RangeReader(place) as source:
+            report.files += 1
+            _check_file(source, summary, report)
+            shard = ShardMap(source)
+            check_belongs(shard, source.size, manifest.info, number, summary)
+            _check_members(shard, source, report)
+            return _check_rows(shard, source, summary, report)
+    except StorageError as error:
+        report.add(place, str(error))
+        return 0
+
+
+def _check_file(
+    source: RangeReader, summary: ShardSummary | FileSummary, report: VerifyReport
+) -> None:
+    digest = hashlib.sha256()
+    for start in range(0, source.size, _CHUNK):
+        digest.update(source.read(start, min(_CHUNK, source.size - start)))
+    report.bytes += source.size
+    if source.size != summary.bytes:
+        message = f"{source.uri} has {source.size} bytes, the manifest says {summary.bytes}"
+        report.add(source.uri, message)
+    if digest.hexdigest() != summary.sha256:
+        report.add(source.uri, f"{source.uri}: its SHA-256 is not that of the manifest")
+
+
+def _check_members(shard: ShardMap, source: RangeReader, report: VerifyReport) -> None:
+    """Check both checksums of every member, also of columns that this version cannot read."""
+    others = [("the header", shard.index.header), ("the index", shard.index_member)]
+    for place, member in (*others, *shard.members()):
+        data = source.read(member.offset, member.length)
+        try:
+            if gzip_members.crc32(data) != member.crc:
+                raise ValueError("its checksum does not match")
+            gzip_members.check_trailer(data, gzip_members.unpack(data, member.raw_length))
+        except ValueError as error:
+            report.add(shard.file, str(shard.damage(member, place, error)))
+
+
+def _check_rows(
+    shard: ShardMap, source: RangeReader, summary: ShardSummary, report: VerifyReport
+) -> int:
+    last: str | None = None
+    different = 0
+    for number, block in enumerate(shard.index.blocks):
+        try:
+            for spec in shard.header.columns:
+                if spec.known:
+                    shard.values(source, number, spec.name)
+            keys = shard.keys(source, number)
+            vectors = np.empty((block.rows, shard.header.dimension), np.float32)
+            shard.vectors_into(source, number, vectors)
+        except DamageError as error:
+            if not any(problem.message == str(error) for problem in report.problems):
+                report.add(shard.file, str(error))
+            last = block.last
+            continue
+        start, end = block.columns[0][0].offset, block.columns[-1][-1].end
+        for reason in _row_problems(shard, number, keys, vectors, last):
+            report.add(
+                shard.file, str(DamageError(shard.file, f"block {number}", start, end, reason))
+            )
+        last = keys[-1]
+        different += len(set(keys))
+        report.rows += block.rows
+    blocks = shard.index.blocks
+    ends = (blocks[0].first, blocks[-1].last) if blocks else ("", "")
+    if ends != (summary.first_key, summary.last_key):
+        report.add(shard.file, f"{shard.file}: its first and last key are not the manifest's")
+    return different
+
+
+def _row_problems(
+    shard: ShardMap, number: int, keys: list[str], vectors: np.ndarray, last: str | None
+) -> Iterator[str]:
+    block = shard.index.blocks[number]
+    if (keys[0], keys[-1]) != (block.first, block.last):
+        yield "its first and last key are not the index's"
+    several = shard.header.column(layout.FACE_INDEX) is not None
+    steps = pairwise(keys)
+    if any(after < key or (after == key and not several) for key, after in steps):
+        yield "its keys are not sorted, or one is there twice"
+    if last is not None and keys[0] <= last:
+        yield "its keys do not come after those of the block before"
+    for key in keys:
+        if shard_of(key, shard.header.num_shards) != shard.header.shard:
+            yield f"the key {key!r} belongs in another shard"
+            break
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    bad = np.flatnonzero(~(np.abs(norms - 1) <= UNIT_TOLERANCE))
+    if bad.size:
+        yield f"the vector of {keys[bad[0]]!r} has length {norms[bad[0]]}, not 1"
+
+
+def _check_failures(folder: str, manifest: Manifest, report: VerifyReport) -> None:
+    reasons: Counter[str] = Counter()
+    before = len(report.problems)
+    for summary in manifest.failures:
+        place = files.join(folder, summary.file)
+        try:
+            with RangeReader(place) as source:
+                report.files += 1
+                _check_file(source, summary, report)
+            reasons.update(failure.reason for failure in read_failures(place, summary))
+        except StorageError as error:
+            report.add(place, str(error))
+    if len(report.problems) == before and dict(reasons) != manifest.counts.failures_by_reason:
+        message = f"the failures are {dict(reasons)}, the manifest counts otherwise"
+        report.add(files.join(folder, MANIFEST), message)

@@ -1,0 +1,100 @@
+"""Turn image references into embedding rows, with the model held by the DoFn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.shared import Shared
+from apache_beam.utils.windowed_value import WindowedValue
+
+from featureid.embedding import BatchedStream, Embedder, EmbedSettings
+from featureid.errors import BundleError
+from featureid.inputs import ImageRef
+from featureid.models import resolve_model
+from featureid.storage.records import EmbeddingRow, Failure
+from featureid.transforms.progress import PROGRESS
+
+
+class EmbedImages(beam.PTransform):  # type: ignore[misc]
+    """Image references to embedding rows and failures.
+
+    Input: ``PCollection[ImageRef]``.
+    Output: a mapping with ``rows``, a ``PCollection[EmbeddingRow]``, and ``failures``, a ``PCollection[Failure]``.
+
+    Reading, decoding and inference happen in one step on a pool of threads: pixels are large, and
+    to pass them from step to step would cost more than to keep them where they are.
+
+    Args:
+        model: name of a known model, or the path of a bundle that every worker can read.
+        model_digest: the digest that this bundle must have.
+        settings: threads, batch size, limits, back end.
+    """
+
+    def __init__(self, model: str, model_digest: str, settings: EmbedSettings) -> None:
+        super().__init__()
+        self._dofn = _Embed(model, model_digest, settings)
+
+    def expand(self, refs: beam.PCollection) -> dict[str, beam.PCollection]:
+        """Wire the embedding."""
+        embedded = refs | "Embed" >> beam.ParDo(self._dofn).with_outputs("failures", main="rows")
+        return {"rows": embedded.rows, "failures": embedded.failures}
+
+
+class _Embed(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, model: str, model_digest: str, settings: EmbedSettings) -> None:
+        self._model = model
+        self._model_digest = model_digest
+        self._settings = settings
+        # A worker process may run several copies of this DoFn; they share one model.
+        self._shared = Shared()
+        self._embedded = Metrics.counter("featureid", "embedded")
+        self._failed = Metrics.counter("featureid", "failed")
+        # Smallest and largest tell when the first and the last image was done, on any runner.
+        self._done_at_ms = Metrics.distribution("featureid", "embedded_at_ms")
+
+    def setup(self) -> None:
+        self._embedder = self._shared.acquire(self._make_embedder, tag=self._model_digest)
+
+    def _make_embedder(self) -> Embedder:
+        bundle = resolve_model(self._model)
+        if bundle.digest != self._model_digest:
+            raise BundleError(
+                f"model {self._model!r} has the digest {bundle.digest}, but the run was started "
+                f"with {self._model_digest}; do not replace a model file while a run uses it"
+            )
+        return Embedder(bundle, self._settings)
+
+    def start_bundle(self) -> None:
+        # Made anew, since what a failed bundle left behind must not leak into the next one.
+        self._stream = BatchedStream(self._embedder, self._settings.batch_size)
+
+    def process(self, ref: ImageRef) -> Iterator[EmbeddingRow | beam.pvalue.TaggedOutput]:
+        for result in self._stream.add(ref):
+            self._count(result)
+            if isinstance(result, Failure):
+                yield beam.pvalue.TaggedOutput("failures", result)
+            else:
+                yield result
+
+    def finish_bundle(self) -> Iterator[WindowedValue | beam.pvalue.TaggedOutput]:
+        for result in self._stream.finish():
+            self._count(result)
+            value = GlobalWindows.windowed_value(result)
+            if isinstance(result, Failure):
+                yield beam.pvalue.TaggedOutput("failures", value)
+            else:
+                yield value
+
+    def _count(self, result: EmbeddingRow | Failure) -> None:
+        if isinstance(result, Failure):
+            self._failed.inc()
+            Metrics.counter("featureid", f"failed_{result.reason}").inc()
+            PROGRESS.add(failed=1)
+        else:
+            self._embedded.inc()
+            self._done_at_ms.update(time.time_ns() // 1_000_000)
+            PROGRESS.add(embedded=1)

@@ -1,0 +1,55 @@
+"""How far the embedding in this process is: for a progress line and for a log.
+
+Beam's metrics reach the launcher only when a run is over; a terminal wants to see it move.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+_LOG = logging.getLogger(__name__)
+_LOG_EVERY_S = 60.0
+
+
+class Progress:
+    """Counts of this process, safe to be read and changed by several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Start to count anew, for a new run in the same process."""
+        with self._lock:
+            self.listed = self.embedded = self.failed = 0
+            self._started = time.monotonic()
+            self._log_at = self._started  # The first image is worth a line, then each minute.
+
+    def add(self, *, listed: int = 0, embedded: int = 0, failed: int = 0) -> None:
+        """Count; at the first image and then once a minute, log where things stand."""
+        with self._lock:
+            self.listed += listed
+            self.embedded += embedded
+            self.failed += failed
+            now = time.monotonic()
+            if not (self.embedded + self.failed) or now < self._log_at:
+                return
+            self._log_at = now + _LOG_EVERY_S
+            line = self._line(now)
+        _LOG.info(line)
+
+    def line(self) -> str:
+        """Where things stand, in one short line."""
+        with self._lock:
+            return self._line(time.monotonic())
+
+    def _line(self, now: float) -> str:
+        done = self.embedded + self.failed
+        rate = done / max(now - self._started, 1e-9)
+        of_listed = f"/{self.listed}" if self.listed else ""
+        return f"{done}{of_listed} images, {self.failed} failed, {rate:.0f} images/s"
+
+
+PROGRESS = Progress()

@@ -1,0 +1,1 @@
+"""Runnable pipelines and the command line: options in, a run out."""

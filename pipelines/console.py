@@ -1,0 +1,114 @@
+"""What every command shares: its parser, its log, its progress line, its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from featureid import errors
+
+DONE, FAILED, WRONG_USAGE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_PROGRESS_EVERY_S = 0.5
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and that guesses no abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line.
+
+        Raises:
+            UsageError: always.
+        """
+        raise errors.UsageError(f"{message} (see {self.prog} --help)")
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command takes."""
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument(
+        "--log-level", choices=LOG_LEVELS, default="warning", help="default: %(default)s"
+    )
+
+
+def set_up_log(level: str) -> None:
+    """Log to standard error; at ``debug`` Beam's own log comes along."""
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.ERROR, force=True
+    )
+    if level == "debug":
+        logging.getLogger().setLevel(logging.DEBUG)
+    for package in ("featureid", "pipelines"):
+        logging.getLogger(package).setLevel(level.upper())
+
+
+def print_result(result: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print what a command found: one JSON object, or text for people."""
+    print(json.dumps(result) if as_json else text, flush=True)
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command; a known error becomes one line on standard error and an exit status."""
+    try:
+        return command()
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has seen enough. Closed here, or Python would
+        # complain once more at exit.
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        return FAILED
+    except KeyboardInterrupt:
+        print("featureid: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        known = as_known_error(error)
+        if known is None:
+            raise
+        print("featureid: " + " ".join(str(known).split()), file=sys.stderr)
+        return WRONG_USAGE if isinstance(known, errors.UsageError) else FAILED
+
+
+def as_known_error(error: Exception) -> errors.FeatureIdError | None:
+    """The featureid error behind ``error``, found even where Beam has wrapped it into text."""
+    if isinstance(error, errors.FeatureIdError):
+        return error
+    found = re.findall(r"featureid\.errors\.(\w+): (.*)", str(error))
+    if not found:
+        return None
+    name, message = found[-1]
+    kind = getattr(errors, name, errors.FeatureIdError)
+    # Beam appends the step in which it happened: of use in a log, noise in one line.
+    return kind(re.sub(r" \[while running '.*?'\]$", "", message))
+
+
+@contextlib.contextmanager
+def progress_line(line: Callable[[], str]) -> Iterator[None]:
+    """Show ``line()`` on the terminal, renewed until the block ends."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done = threading.Event()
+
+    def show() -> None:
+        while not done.wait(_PROGRESS_EVERY_S):
+            print(f"\r\x1b[K{line()}", end="", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)

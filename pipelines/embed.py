@@ -1,0 +1,268 @@
+"""Embed a collection of images into a published snapshot.
+
+``featureid embed INPUT… --output DIR`` and ``python -m pipelines.embed --input=… --output=…`` are
+the same pipeline; Beam's own options may stand on either command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import get_args
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
+
+from featureid import __version__
+from featureid.embedding import DEFAULT_BATCH_SIZE, EmbedSettings
+from featureid.errors import FeatureIdError, UsageError
+from featureid.images import DecodeLimits
+from featureid.inputs import InputSource, check_source
+from featureid.models import BackendKind, ModelBundle, resolve_model
+from featureid.storage.manifest import Manifest
+from featureid.storage.records import DTYPES, ModelInfo, SnapshotInfo
+from featureid.storage.snapshot import (
+    created_text,
+    new_snapshot_id,
+    prepare_snapshot,
+    read_manifest,
+)
+from featureid.transforms import EmbedImages, ListImages, WriteSnapshot
+from featureid.transforms.progress import PROGRESS
+from pipelines import console
+from pipelines.beam_options import split_beam_options
+
+_LIMITS = DecodeLimits()
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """What to embed, with which model, and where to.
+
+    Attributes:
+        sources: the inputs, at least one.
+        output: the folder that holds snapshots; local or a URI.
+        model: a known model's name, or the path of a model bundle.
+        num_shards: files to spread the rows over; None chooses by the number of images.
+        dtype: how vectors are stored, ``float32`` or ``float16``.
+        settings: threads, batch size, limits and back end.
+    """
+
+    sources: tuple[InputSource, ...]
+    output: str
+    model: str = "image"
+    num_shards: int | None = None
+    dtype: str = "float32"
+    settings: EmbedSettings = EmbedSettings()
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise UsageError("no input: name folders, globs or images, or a --manifest")
+        if self.num_shards is not None and self.num_shards < 1:
+            raise UsageError(f"--num-shards is {self.num_shards}; it must be 1 or more")
+
+
+@dataclass(frozen=True)
+class EmbedSummary:
+    """What a run has done.
+
+    Attributes:
+        snapshot: the folder of the published snapshot.
+        images: pictures in the input.
+        embedded: pictures with a row in the snapshot.
+        failed: pictures with a failure row.
+        failures_by_reason: how many failed for which reason.
+        started: when the run started, in seconds since 1970.
+        seconds: from then to the end of the run.
+        images_per_s: pictures a second between the first and the last embedded one, that is,
+            without the time to start up and to write; 0 where there are fewer than two.
+        first_image_s: seconds from the start to the first embedded picture; None without one.
+    """
+
+    snapshot: str
+    images: int
+    embedded: int
+    failed: int
+    failures_by_reason: dict[str, int]
+    started: float
+    seconds: float
+    images_per_s: float
+    first_image_s: float | None
+
+    def text(self) -> str:
+        """The summary for people."""
+        lines = [
+            f"{self.images} images: {self.embedded} embedded, {self.failed} failed",
+            *(f"  {count:8d}  {reason}" for reason, count in self.failures_by_reason.items()),
+            f"{self.images_per_s:.1f} images/s, {self.seconds:.1f} s in all",
+            f"snapshot: {self.snapshot}",
+        ]
+        return "\n".join(lines)
+
+
+def build_pipeline(
+    pipeline: beam.Pipeline, options: EmbedOptions, model: ModelBundle, info: SnapshotInfo
+) -> None:
+    """Add the whole run to ``pipeline``: list, embed, write, publish."""
+    listed = pipeline | "Inputs" >> beam.Create(options.sources) | ListImages()
+    embed = EmbedImages(options.model, model.digest, options.settings)
+    embedded = listed["images"] | embed
+    failures = (listed["failures"], embedded["failures"]) | "AllFailures" >> beam.Flatten()
+    (
+        {
+            "rows": embedded["rows"],
+            "failures": failures,
+            "num_images": listed["num_images"],
+        }
+        | WriteSnapshot(options.output, info, choose_shards=options.num_shards is None)
+    )
+
+
+def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
+    """Embed, wait for the end, and tell what was done.
+
+    Raises:
+        FeatureIdError: the inputs, the output or the model cannot be used, or the run failed;
+            nothing is published then.
+    """
+    started = time.time()
+    for source in options.sources:
+        check_source(source)
+    model = resolve_model(options.model)
+    info = _snapshot_info(options, model)
+    folder = prepare_snapshot(options.output, info.snapshot)
+    pipeline = beam.Pipeline(options=beam_options)
+    build_pipeline(pipeline, options, model, info)
+    PROGRESS.reset()
+    result = pipeline.run()
+    result.wait_until_finish()
+    return _summarize(read_manifest(folder), folder, result, started)
+
+
+def _snapshot_info(options: EmbedOptions, model: ModelBundle) -> SnapshotInfo:
+    now = datetime.now(timezone.utc)
+    return SnapshotInfo(
+        snapshot=new_snapshot_id(now),
+        created=created_text(now),
+        writer=f"featureid {__version__}",
+        model=ModelInfo(
+            name=model.name,
+            digest=model.digest,
+            preprocessing_digest=model.preprocessing.digest,
+            dimension=model.dimension,
+            dtype=options.dtype,
+        ),
+        num_shards=options.num_shards or 1,
+    )
+
+
+def _summarize(
+    manifest: Manifest, folder: str, result: PipelineResult, started: float
+) -> EmbedSummary:
+    counts = manifest.counts
+    found = result.metrics().query(MetricsFilter().with_name("embedded_at_ms"))["distributions"]
+    # Several workers count for themselves; the runner has put them together.
+    first_s, last_s = (
+        (found[0].result.min / 1000, found[0].result.max / 1000) if found else (started, started)
+    )
+    rate = (counts.embedded - 1) / (last_s - first_s) if last_s > first_s else 0.0
+    return EmbedSummary(
+        snapshot=folder,
+        images=counts.images,
+        embedded=counts.embedded,
+        failed=counts.failed,
+        failures_by_reason=counts.failures_by_reason,
+        started=started,
+        seconds=round(time.time() - started, 3),
+        images_per_s=round(rate, 2),
+        first_image_s=round(first_s - started, 3) if found else None,
+    )
+
+
+def make_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of this pipeline's own options."""
+    parser = console.Parser(
+        prog=prog,
+        description="Embed images into a new snapshot below --output and publish it.",
+        epilog="Beam's own options (--runner, --direct_num_workers, ...) may be added.",
+    )
+    add = parser.add_argument
+    add("inputs", nargs="*", metavar="INPUT", help="folder (recursive), glob, or image; or a URI")
+    add("--input", action="append", default=[], metavar="INPUT", help="the same, as an option")
+    add("--manifest", metavar="FILE", help="text, .csv, .tsv or .parquet file that lists images")
+    add("--column", default="path", help="of the manifest, where it has any; default: %(default)s")
+    add("--strip-prefix", default="", metavar="PREFIX", help="taken off paths to make image keys")
+    add("--output", required=True, metavar="DIR", help="where snapshots are kept")
+    add("--model", default="image", metavar="NAME|FILE", help="default: %(default)s")
+    add("--num-shards", type=int, metavar="N", help="files to write; default: about 50 MB each")
+    add("--dtype", choices=DTYPES, default="float32", help="of stored vectors; default: %(default)s")
+    add(
+        "--max-failure-rate",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="exit with 3 if a larger share of the images fails; default: %(default)s",
+    )
+    add("--backend", choices=get_args(BackendKind), default="litert", help="default: %(default)s")
+    add("--threads", type=int, default=0, metavar="N", help="a process; default: all cores")
+    add("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, metavar="N", help="images a batch")
+    add("--max-bytes", type=int, default=_LIMITS.max_bytes, metavar="N", help="of an image file")
+    add("--max-pixels", type=int, default=_LIMITS.max_pixels, metavar="N", help="of an image")
+    console.add_common_arguments(parser)
+    return parser
+
+
+def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
+    """The options of a run from its parsed command line.
+
+    Raises:
+        UsageError: a value is out of range, or there is no input.
+    """
+    common = {"strip_prefix": arguments.strip_prefix, "exclude": arguments.output}
+    sources = [InputSource(path, **common) for path in (*arguments.inputs, *arguments.input)]
+    if arguments.manifest is not None:
+        sources.append(
+            InputSource(arguments.manifest, manifest=True, column=arguments.column, **common)
+        )
+    if not 0 <= arguments.max_failure_rate <= 1:
+        raise UsageError(f"--max-failure-rate is {arguments.max_failure_rate}; give 0 to 1")
+    return EmbedOptions(
+        sources=tuple(sources),
+        output=arguments.output,
+        model=arguments.model,
+        num_shards=arguments.num_shards,
+        dtype=arguments.dtype,
+        settings=EmbedSettings(
+            backend=arguments.backend,
+            threads=arguments.threads,
+            batch_size=arguments.batch_size,
+            limits=DecodeLimits(arguments.max_pixels, arguments.max_bytes),
+        ),
+    )
+
+
+def run_command_line(argv: Sequence[str], prog: str) -> int:
+    """Run the command; returns its exit status."""
+    parser = make_parser(prog)
+    beam_options, own = split_beam_options(argv)
+    arguments = parser.parse_args(own)
+    console.set_up_log(arguments.log_level)
+    options = embed_options(arguments)
+    with console.progress_line(PROGRESS.line):
+        summary = run(options, beam_options)
+    console.print_result(asdict(summary), arguments.json, summary.text())
+    allowed = arguments.max_failure_rate * summary.images
+    too_many = summary.failed > allowed or summary.embedded == 0
+    return console.TOO_MANY_FAILURES if too_many else console.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(
+        console.run_command(lambda: run_command_line(sys.argv[1:], prog="python -m pipelines.embed"))
+    )

@@ -1,0 +1,247 @@
+"""Both back ends, on a network small enough to make in a second."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from featureid.errors import BundleError, ModelError, UsageError
+from featureid.models import ModelBundle, Preprocessing, open_backend, read_bundle, write_bundle
+from featureid.models import export as export_module
+from featureid.models.export import assign_weights, export_bundle, weights_of
+from featureid.models.litert import LiteRTBackend
+from featureid.models.tensorflow_backend import TensorFlowBackend
+
+# Keras 3.15 converts its variables in a way that NumPy 2 warns about.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+_PREPROCESSING = Preprocessing(8, 10, (127.0, 100.0, 90.0), (128.0, 64.0, 100.0))
+_BACKENDS = [LiteRTBackend, TensorFlowBackend]
+
+
+def _network(dimension: int = 5) -> Any:
+    """Return a Keras model of every kind of weight, its values seeded."""
+    import keras
+
+    pixels = keras.Input((8, 10, 3), name="pixels")
+    x = keras.layers.Conv2D(4, 3, 2, padding="same", use_bias=False, name="conv")(pixels)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.ReLU(6.0, name="relu")(x)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    embedding = keras.layers.Dense(dimension, name="embedding")(pooled)
+    model = keras.Model(pixels, {"embedding": embedding, "pooled": pooled}, name="tiny")
+    generator = np.random.default_rng(5)
+    assign_weights(
+        model,
+        {
+            name: generator.uniform(0.5, 1.5, array.shape).astype(np.float32)
+            for name, array in weights_of(model).items()
+        },
+    )
+    return model
+
+
+def _export(model: Any, preprocessing: Preprocessing = _PREPROCESSING) -> ModelBundle:
+    return export_bundle(
+        model,
+        name="tiny",
+        architecture="tiny-1",
+        preprocessing=preprocessing,
+        provenance="made by a test",
+        licence="Apache-2.0",
+    )
+
+
+@pytest.fixture(scope="module")
+def bundle() -> ModelBundle:
+    """The network as a bundle that went through its file."""
+    return read_bundle(write_bundle(_export(_network())), "tiny.fidmodel")
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    """More images than one TensorFlow call takes, and not a multiple of that."""
+    return np.random.default_rng(6).integers(0, 256, (19, 8, 10, 3), np.uint8)
+
+
+def _by_hand(images: np.ndarray) -> np.ndarray:
+    """Return the network's output by NumPy in float64."""
+    weights = {name: array.astype(np.float64) for name, array in weights_of(_network()).items()}
+    mean, std = np.array(_PREPROCESSING.mean), np.array(_PREPROCESSING.std)
+    x = np.pad((images - mean) / std, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))[:, ::2, ::2]
+    x = np.einsum("nhwcij,ijco->nhwo", windows, weights["conv/kernel"])
+    x = (x - weights["norm/moving_mean"]) / np.sqrt(weights["norm/moving_variance"] + 1e-3)
+    x = np.clip(x * weights["norm/gamma"] + weights["norm/beta"], 0, 6).mean((1, 2))
+    return x @ weights["embedding/kernel"] + weights["embedding/bias"]
+
+
+@pytest.mark.parametrize("backend", _BACKENDS)
+def test_the_numbers_are_right(backend: Any, bundle: ModelBundle, images: np.ndarray) -> None:
+    vectors = backend(bundle).embed(images)
+    assert vectors.dtype == np.float32
+    assert_allclose(vectors, _by_hand(images), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", _BACKENDS)
+def test_batch_size_and_order_change_no_bit(
+    backend: Any, bundle: ModelBundle, images: np.ndarray
+) -> None:
+    opened = backend(bundle)
+    together = opened.embed(images)
+    for size in (1, 2, 3, 8, 16, 1):
+        parts = [opened.embed(images[i : i + size]) for i in range(0, len(images), size)]
+        assert_array_equal(np.concatenate(parts), together)
+    assert_array_equal(opened.embed(images[::-1]), together[::-1])
+    assert opened.embed(images[:0]).shape == (0, 5)
+
+
+@pytest.mark.parametrize("backend", _BACKENDS)
+def test_other_outputs_can_be_asked_for(
+    backend: Any, bundle: ModelBundle, images: np.ndarray
+) -> None:
+    pooled = backend(bundle, "pooled").embed(images)
+    assert pooled.shape == (19, 4)
+    weights = weights_of(_network())
+    expected = pooled @ weights["embedding/kernel"] + weights["embedding/bias"]
+    assert_allclose(backend(bundle).embed(images), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ModelError, match="logits"):
+        backend(bundle, "logits")
+
+
+@pytest.mark.parametrize("kind", ["litert", "tensorflow"])
+@pytest.mark.parametrize(
+    "batch",
+    [
+        np.zeros((2, 10, 8, 3), np.uint8),
+        np.zeros((8, 10, 3), np.uint8),
+        np.zeros((1, 8, 10, 4), np.uint8),
+        np.zeros((1, 8, 10, 3), np.float32),
+    ],
+)
+def test_batches_of_another_kind_are_refused(
+    kind: Any, batch: np.ndarray, bundle: ModelBundle
+) -> None:
+    with pytest.raises(ModelError, match=r"wants uint8 images of shape \(n, 8, 10, 3\), got"):
+        open_backend(bundle, kind).embed(batch)
+
+
+def test_only_litert_gains_from_one_object_a_thread(
+    bundle: ModelBundle, images: np.ndarray
+) -> None:
+    assert LiteRTBackend.concurrent and not TensorFlowBackend.concurrent
+    expected = open_backend(bundle).embed(images)
+    opened = [open_backend(bundle) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for vectors in pool.map(lambda backend: backend.embed(images), opened):
+            assert_array_equal(vectors, expected)
+
+
+def test_an_unknown_back_end_is_a_usage_error(bundle: ModelBundle) -> None:
+    with pytest.raises(UsageError, match="unknown back end 'torch'; known: litert, tensorflow"):
+        open_backend(bundle, "torch")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "module"), [("litert", "ai_edge_litert.interpreter"), ("tensorflow", "tensorflow")]
+)
+def test_a_missing_runtime_is_named(
+    kind: Any, module: str, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModelError, match=r"pip install (ai-edge-litert|tensorflow)$"):
+        open_backend(bundle, kind)
+
+
+@pytest.mark.parametrize("kind", ["litert", "tensorflow"])
+@pytest.mark.parametrize(
+    "change",
+    [{"dimension": 6}, {"preprocessing": replace(_PREPROCESSING, width=8)}],
+)
+def test_a_network_of_another_shape_than_promised_is_refused(
+    kind: Any, change: dict[str, Any], bundle: ModelBundle
+) -> None:
+    with pytest.raises(ModelError, match=r"'tiny' is not usable: .* promises"):
+        open_backend(replace(bundle, **change), kind)
+
+
+def test_networks_that_cannot_be_loaded_are_refused(bundle: ModelBundle) -> None:
+    with pytest.raises(ModelError, match="cannot be loaded by LiteRT"):
+        open_backend(replace(bundle, litert=bundle.litert[:200]))
+    with pytest.raises(BundleError, match="Keras model in it is refused"):
+        open_backend(replace(bundle, keras=bundle.keras[:200]), "tensorflow")
+
+
+def test_exporting_twice_gives_the_same_file(bundle: ModelBundle) -> None:
+    assert write_bundle(_export(_network())) == write_bundle(bundle)
+
+
+def test_the_digest_is_of_weights_and_preprocessing(bundle: ModelBundle) -> None:
+    assert bundle.digest == (
+        "sha256:d2c90733e6b9c8500083ee7c635f9739a1bd201d76111d73ee0d6573d5f1a456"
+    )
+    model = _network()
+    weights = weights_of(model)
+    assign_weights(model, {**weights, "embedding/bias": weights["embedding/bias"] + 1})
+    assert _export(model).digest != bundle.digest
+    other = _export(_network(), replace(_PREPROCESSING, mean=(0, 0, 0)))
+    assert other.digest != bundle.digest
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    model = _network()
+    weights = weights_of(model)
+    wrong: list[dict[str, np.ndarray]] = [
+        {**weights, "extra/kernel": np.zeros(1, np.float32)},
+        {name: array for name, array in weights.items() if name != "norm/gamma"},
+        {**weights, "norm/gamma": np.zeros(5, np.float32)},
+    ]
+    for weights in wrong:
+        with pytest.raises(ModelError, match=r"do not fit the network: see (extra|norm)"):
+            assign_weights(model, weights)
+
+
+def test_lambda_layers_are_not_exported() -> None:
+    import keras
+
+    pixels = keras.Input((8, 10, 3))
+    doubled = keras.layers.Lambda(lambda x: x * 2)(pixels)
+    pooled = keras.layers.GlobalAveragePooling2D()(doubled)
+    with pytest.raises(BundleError, match=r"keras\.layers\.Lambda is not allowed"):
+        _export(keras.Model(pixels, {"embedding": pooled}))
+
+
+def test_a_conversion_that_gives_other_numbers_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    convert: Callable[[Any], bytes] = export_module._to_litert
+
+    def convert_another(model: Any) -> bytes:
+        weights = weights_of(model)
+        other = _network()
+        assign_weights(other, {**weights, "conv/kernel": weights["conv/kernel"] * 1.001})
+        return convert(other)
+
+    monkeypatch.setattr(export_module, "_to_litert", convert_another)
+    with pytest.raises(ModelError, match=r"differs from Keras by \d\.\de-0[34] of the largest"):
+        _export(_network())
+
+
+def test_importing_is_quick_and_light() -> None:
+    program = (
+        "import sys, numpy, time\n"
+        "start = time.perf_counter()\n"
+        "import featureid.models, featureid.models.litert\n"
+        "print(time.perf_counter() - start)\n"
+        "heavy = {'tensorflow', 'keras', 'ai_edge_litert', 'apache_beam', 'h5py'}\n"
+        "assert not heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -1,0 +1,36 @@
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions, StandardOptions, StreamingOptions
+
+from featureid.errors import UsageError
+from pipelines.beam_options import split_beam_options
+
+
+def test_values_of_beam_options_are_not_taken_for_inputs() -> None:
+    options, rest = split_beam_options(
+        ["photos", "--direct_num_workers", "2", "--output", "out", "--job_name", "photos", "more"]
+    )
+    assert rest == ["photos", "--output", "out", "more"]
+    assert options.view_as(DirectOptions).direct_num_workers == 2
+
+
+@pytest.mark.parametrize("argv", [[], ["--runner=DirectRunner"]])
+def test_local_runs_stay_off_the_engine_that_is_downloaded(argv: list[str]) -> None:
+    options, _ = split_beam_options(argv)
+    assert options.view_as(StandardOptions).runner == "DirectRunner"
+    assert options.view_as(StreamingOptions).update_compatibility_version == beam.__version__
+
+
+def test_other_runners_are_left_alone() -> None:
+    options, _ = split_beam_options(["--runner=FlinkRunner", "--flink_version=1.20"])
+    assert options.view_as(StandardOptions).runner == "FlinkRunner"
+    assert options.view_as(StreamingOptions).update_compatibility_version is None
+
+
+def test_unknown_options_are_left_to_the_caller() -> None:
+    assert split_beam_options(["--direct_num_worker=2"])[1] == ["--direct_num_worker=2"]
+
+
+def test_a_bad_value_is_refused() -> None:
+    with pytest.raises(UsageError, match="Beam option: argument --direct_num_workers"):
+        split_beam_options(["--direct_num_workers=two"])

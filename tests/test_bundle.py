@@ -1,0 +1,264 @@
+"""The bundle file: it comes back whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featureid.errors import BundleError
+from featureid.models import ModelBundle, Preprocessing, load_bundle, read_bundle, write_bundle
+from featureid.models import preprocessing as preprocessing_module
+from featureid.models.archive import write_stored_zip
+from featureid.models.bundle import model_digest
+
+_PREPROCESSING = Preprocessing(8, 6, (127.0, 127.5, 0.0), (128.0, 1.0, 255.0))
+
+
+def _keras_archive(class_name: str = "Functional") -> bytes:
+    config = {"module": "keras", "class_name": class_name, "config": {}}
+    return write_stored_zip(
+        {
+            "metadata.json": b"{}",
+            "config.json": json.dumps(config).encode(),
+            "model.weights.h5": b"\x89HDF\r\n\x1a\nweights",
+        }
+    )
+
+
+def _bundle(**changes: Any) -> ModelBundle:
+    fields: dict[str, Any] = {
+        "name": "tiny",
+        "architecture": "tiny-1",
+        "dimension": 128,
+        "preprocessing": _PREPROCESSING,
+        "digest": "sha256:" + "0" * 64,
+        "provenance": "made by a test",
+        "licence": "Apache-2.0",
+        "litert": b"\x1c\0\0\0TFL3 and so on",
+        "keras": _keras_archive(),
+    }
+    return ModelBundle(**{**fields, **changes})
+
+
+def _forge(change: Callable[[dict[str, Any], dict[str, bytes]], None]) -> bytes:
+    """Return a bundle with a right checksum whose description or files ``change`` has altered."""
+    with zipfile.ZipFile(BytesIO(write_bundle(_bundle()))) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    description = json.loads(members.pop("bundle.json"))
+    change(description, members)
+    return _seal({"bundle.json": json.dumps(description).encode(), **members})
+
+
+def _seal(members: dict[str, bytes]) -> bytes:
+    body = write_stored_zip(members, b"sha256:" + b"0" * 64)[:-64]
+    return body + hashlib.sha256(body).hexdigest().encode()
+
+
+def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
+    bundle = _bundle(name="Gesichter v2 ü")
+    path = tmp_path / "a.fidmodel"
+    path.write_bytes(write_bundle(bundle))
+    assert load_bundle(path) == load_bundle(str(path)) == bundle
+
+
+def test_the_bytes_are_deterministic_and_pinned() -> None:
+    data = write_bundle(_bundle())
+    assert data == write_bundle(_bundle())
+    digest = hashlib.sha256(data).hexdigest()
+    assert digest == "bfb2cb21e72fc0335a15c266711589c65bd207d2f649a1ee69753a61ba3520f0"
+
+
+def test_any_zip_tool_reads_it() -> None:
+    with zipfile.ZipFile(BytesIO(write_bundle(_bundle()))) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["bundle.json", "model.tflite", "model.keras"]
+        assert json.loads(archive.read("bundle.json"))["format"] == 1
+
+
+def test_every_flipped_bit_is_found() -> None:
+    data = write_bundle(_bundle())
+    for place in range(len(data)):
+        for bit in (0, 3, 7):
+            damaged = bytearray(data)
+            damaged[place] ^= 1 << bit
+            with pytest.raises(BundleError, match=r"model bundle m\.fidmodel: "):
+                read_bundle(bytes(damaged), "m.fidmodel")
+
+
+def test_every_truncation_and_addition_is_found() -> None:
+    data = write_bundle(_bundle())
+    for size in range(len(data)):
+        with pytest.raises(BundleError, match=r"m\.fidmodel"):
+            read_bundle(data[:size], "m.fidmodel")
+    for changed in (data + b"\0", b"\0" + data, data + data):
+        with pytest.raises(BundleError, match=r"m\.fidmodel"):
+            read_bundle(changed, "m.fidmodel")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"nowhere\.fidmodel: cannot be read: No such file"):
+        load_bundle(tmp_path / "nowhere.fidmodel")
+
+
+def test_a_newer_format_is_refused() -> None:
+    data = _forge(lambda description, _: description.update(format=2, faces="largest"))
+    with pytest.raises(BundleError, match=r"format version is 2, newer than the 1 .* upgrade"):
+        read_bundle(data, "m")
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"format": True}, "format version"),
+        ({"format": "1"}, "format version"),
+        ({"format": 0}, "format version"),
+        ({"colour": "red"}, "must have the fields"),
+        ({"name": ""}, "name must be a line"),
+        ({"name": "two\nlines"}, "name must be a line"),
+        ({"name": 7}, "name must be a line"),
+        ({"licence": None}, "licence must be a line"),
+        ({"dimension": 0}, "dimension"),
+        ({"dimension": 128.0}, "dimension"),
+        ({"dimension": True}, "dimension"),
+        ({"digest": "sha256:12"}, "digest"),
+        ({"digest": None}, "digest"),
+        ({"members": {}}, "do not fit its members"),
+        ({"preprocessing": []}, "preprocessing must have"),
+        ({"preprocessing": {"height": 8}}, "preprocessing must have"),
+    ],
+)
+def test_wrong_descriptions_are_refused(change: dict[str, Any], cause: str) -> None:
+    with pytest.raises(BundleError, match=cause):
+        read_bundle(_forge(lambda description, _: description.update(change)), "m")
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"height": 0}, "height"),
+        ({"height": True}, "height"),
+        ({"width": 1e2}, "width"),
+        ({"width": 100_000}, "width"),
+        ({"mean": [1, 2]}, "mean"),
+        ({"mean": [1, 2, float("nan")]}, "mean"),
+        ({"mean": [1, 2, 10**400]}, "mean"),
+        ({"mean": "123"}, "mean"),
+        ({"std": [1, 1, 0]}, "std"),
+        ({"std": [1, 1, "1"]}, "std"),
+        ({"resize": "crop"}, "resize policy 'crop'"),
+        ({"revision": 2}, "pixels revision 2, but this version of featureid computes revision 1"),
+        ({"template": []}, "preprocessing must have"),
+    ],
+)
+def test_wrong_preprocessing_is_refused(change: dict[str, Any], cause: str) -> None:
+    with pytest.raises(BundleError, match=cause):
+        read_bundle(_forge(lambda description, _: description["preprocessing"].update(change)), "m")
+
+
+def _set_member(name: str, data: bytes) -> Callable[[dict[str, Any], dict[str, bytes]], None]:
+    """Return a change that puts ``data`` into a member, with the right checksum."""
+
+    def change(description: dict[str, Any], members: dict[str, bytes]) -> None:
+        members[name] = data
+        checksum = hashlib.sha256(data).hexdigest()
+        description["members"][name] = {"sha256": checksum, "size": len(data)}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "cause"),
+    [
+        ("model.tflite", b"not a network", "not a LiteRT model"),
+        ("model.keras", b"not a zip file", "Keras model in it is refused"),
+        ("model.keras", _keras_archive("Lambda"), r"keras\.Lambda is not allowed"),
+        ("model.pkl", b"\x80\x04.", "nothing else"),
+    ],
+)
+def test_unsafe_members_are_refused(name: str, data: bytes, cause: str) -> None:
+    with pytest.raises(BundleError, match=cause):
+        read_bundle(_forge(_set_member(name, data)), "m")
+
+
+def test_a_swapped_member_is_refused() -> None:
+    data = _forge(lambda _, members: members.update({"model.tflite": b"\x1c\0\0\0TFL3 other"}))
+    with pytest.raises(BundleError, match="do not fit its members"):
+        read_bundle(data, "m")
+
+
+def test_an_unsafe_bundle_is_not_written_either() -> None:
+    with pytest.raises(BundleError, match="not allowed"):
+        write_bundle(_bundle(keras=_keras_archive("Lambda")))
+
+
+def test_the_preprocessing_digest_is_pinned() -> None:
+    # Another digest here means: stored vectors no longer compare.  Never just update it.
+    canonical = (
+        b'{"height":8,"mean":[127.0,127.5,0.0],"resize":"stretch","revision":1,'
+        b'"std":[128.0,1.0,255.0],"width":6}'
+    )
+    assert _PREPROCESSING.digest == "sha256:" + hashlib.sha256(canonical).hexdigest()
+    assert Preprocessing.from_json(_PREPROCESSING.to_json()) == _PREPROCESSING
+
+
+def test_whole_numbers_and_lists_make_the_same_preprocessing() -> None:
+    same = Preprocessing(8, 6, [127, 127.5, 0], [128, 1, 255])  # type: ignore[arg-type]
+    assert same == _PREPROCESSING and same.digest == _PREPROCESSING.digest
+
+
+def test_every_field_and_the_pixels_revision_change_the_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changed = [
+        replace(_PREPROCESSING, height=9),
+        replace(_PREPROCESSING, width=9),
+        replace(_PREPROCESSING, mean=(0, 0, 0)),
+        replace(_PREPROCESSING, std=(1, 1, 1)),
+    ]
+    monkeypatch.setattr(preprocessing_module, "PIXELS_REVISION", 2)
+    changed.append(replace(_PREPROCESSING, revision=2))
+    assert len({p.digest for p in (*changed, _PREPROCESSING)}) == 6
+
+
+def test_scaling_is_elementwise_float32() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 8, 6, 3), np.uint8)
+    scaled = _PREPROCESSING.scale(pixels)
+    assert scaled.dtype == np.float32
+    expected = (pixels - np.array(_PREPROCESSING.mean)) / np.array(_PREPROCESSING.std)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+
+
+def test_the_model_digest_is_pinned_and_covers_everything() -> None:
+    weights = {"b/bias": np.arange(3, dtype="f4"), "a/kernel": np.ones((2, 3), np.float32)}
+    digest = model_digest("tiny-1", weights, _PREPROCESSING)
+    header = (
+        '{"architecture":"tiny-1","preprocessing":"' + _PREPROCESSING.digest + '",'
+        '"weights":[["a/kernel",[2,3]],["b/bias",[3]]]}\n'
+    )
+    content = header.encode() + np.array([1, 1, 1, 1, 1, 1, 0, 1, 2], "<f4").tobytes()
+    assert digest == "sha256:" + hashlib.sha256(content).hexdigest()
+
+    big_endian = {name: array.astype(">f4") for name, array in weights.items()}
+    assert model_digest("tiny-1", dict(reversed(big_endian.items())), _PREPROCESSING) == digest
+    others = {
+        model_digest("tiny-2", weights, _PREPROCESSING),
+        model_digest("tiny-1", weights, replace(_PREPROCESSING, height=9)),
+        model_digest("tiny-1", {**weights, "b/bias": weights["b/bias"] + 1}, _PREPROCESSING),
+        model_digest("tiny-1", {**weights, "a/kernel": np.ones((3, 2), "f4")}, _PREPROCESSING),
+        model_digest("tiny-1", {"c": weights["b/bias"], "a": weights["b/bias"]}, _PREPROCESSING),
+    }
+    assert len(others | {digest}) == 6
+
+
+def test_only_float32_weights_have_a_digest() -> None:
+    with pytest.raises(BundleError, match="weight a is float64"):
+        model_digest("tiny-1", {"a": np.zeros(3)}, _PREPROCESSING)

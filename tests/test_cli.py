@@ -1,0 +1,134 @@
+"""The command line: wrong use gets one clear line and its exit status, never a stack trace."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from featureid import __version__
+from featureid.errors import StorageError, UsageError
+from pipelines import cli, console
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str]:
+    status = cli.main([str(argument) for argument in argv])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return status, captured.err
+
+
+@pytest.fixture
+def file_in_the_way(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_text("not a folder")
+    return path
+
+
+def test_wrong_use_is_one_clear_line(
+    photos: Path, tmp_path: Path, file_in_the_way: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "list.csv").write_text("path\na.jpg\n")
+    out = ("--output", tmp_path / "out")
+    for argv, status, message in [
+        (["embed", tmp_path / "nowhere", *out], 2, "no such file or folder"),
+        (["embed", tmp_path / "nothing", *out], 2, "holds no file"),
+        (["embed", tmp_path / "*.jpg", *out], 2, "matches no file"),
+        (["embed", *out], 2, "no input"),
+        (["embed", photos], 2, "required: --output"),
+        (["embed", photos, "--output", file_in_the_way / "out"], 1, "is a file"),
+        (["embed", photos, *out, "--model", "imagine"], 2, "unknown model 'imagine'"),
+        (["embed", photos, *out, "--model", "none.fidmodel"], 1, "none.fidmodel"),
+        (["embed", photos, *out, "--num-shards", "0"], 2, "--num-shards is 0"),
+        (["embed", photos, *out, "--num-shards", "x"], 2, "invalid int value: 'x'"),
+        (["embed", photos, *out, "--threads", "-3"], 2, "threads is -3"),
+        (["embed", photos, *out, "--max-pixels", "0"], 2, "max_pixels"),
+        (["embed", photos, *out, "--max-failure-rate", "7"], 2, "--max-failure-rate is 7.0"),
+        (["embed", photos, *out, "--direct_num_worker=2"], 2, "--direct_num_worker=2"),
+        (["embed", photos, *out, "--direct_num_workers=two"], 2, "'two'"),
+        (["embed", "--manifest", tmp_path / "list.csv", "--column", "uri", *out], 2, "no column"),
+        (["embed", "--manifest", tmp_path / "none.csv", *out], 2, "No such file"),
+        (["inspect", tmp_path / "nowhere"], 1, "does not exist"),
+        (["verify", tmp_path / "nothing"], 1, "no complete snapshot"),
+        (["models", "imagine"], 2, "unknown model"),
+        (["emb"], 2, "invalid choice: 'emb'"),
+        ([], 2, "required: COMMAND"),
+    ]:
+        found_status, err = run(capsys, *argv)
+        assert err.count("\n") == 1 and err.startswith("featureid: "), err
+        assert message in err
+        assert found_status == status, err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder that root cannot write")
+def test_an_output_that_cannot_be_written_is_refused(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, err = run(capsys, "embed", photos, "--output", "/proc/featureid")
+    assert status == 1 and "/proc/featureid" in err and err.count("\n") == 1
+
+
+def test_the_installed_command_knows_its_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"featureid {__version__}\n"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"featureid {command}" in capsys.readouterr().out
+
+
+def test_models_lists_and_describes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)["models"]
+    assert listed["name"] == "image"
+    assert cli.main(["models", "image", "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["digest"] == listed["digest"]
+    assert described["dimension"] == 128
+
+
+def test_an_error_that_beam_has_wrapped_is_still_known() -> None:
+    wrapped = RuntimeError(
+        "Traceback (most recent call last):\n  File ...\n"
+        "featureid.errors.StorageError: Cannot write a: No space left [while running 'Write/x']\n"
+    )
+    known = console.as_known_error(wrapped)
+    assert type(known) is StorageError
+    assert str(known) == "Cannot write a: No space left"
+
+
+def test_a_bug_keeps_its_stack_trace() -> None:
+    def command() -> int:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        console.run_command(command)
+
+
+def test_an_interrupt_has_its_own_status(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise KeyboardInterrupt
+
+    assert console.run_command(command) == 130
+    assert capsys.readouterr().err == "featureid: interrupted\n"
+
+
+def test_a_parser_error_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match=r"unrecognized arguments: --nonsense"):
+        console.Parser(prog="x").parse_args(["--nonsense"])

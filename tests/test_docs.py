@@ -1,0 +1,48 @@
+"""The documents tell the truth: links lead somewhere, commands and options exist and are told of."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipelines import cli, embed
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def headings(text: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = document.parent / name if name else document
+        assert file.exists(), f"{document.name} links to {target}, which is not there"
+        if anchor:
+            assert anchor in headings(file.read_text(encoding="utf-8")), f"{target}: no heading"
+
+
+def test_every_command_is_documented() -> None:
+    for command in cli.COMMANDS:
+        assert f"featureid {command}" in README
+
+
+def test_every_option_of_embed_is_documented() -> None:
+    running = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    parser = embed.make_parser("featureid embed")
+    options = {option for action in parser._actions for option in action.option_strings}
+    assert {option for option in options if f"`{option}" not in running} == {"-h", "--help"}
+
+
+def test_the_changelog_knows_this_version() -> None:
+    from featureid import __version__
+
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

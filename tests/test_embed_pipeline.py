@@ -1,0 +1,258 @@
+"""The embed pipeline through its real entry points, on real pictures."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import featureid
+from featureid.errors import StorageError
+from featureid.storage.verify import verify_snapshot
+from pipelines import cli
+
+ROOT = Path(__file__).parents[1]
+NUM_PHOTOS = 13
+
+
+def featureid_command(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    """Run a command in this process: exit status, standard output, standard error."""
+    status = cli.main([str(argument) for argument in argv])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def embed(
+    capsys: pytest.CaptureFixture[str], *argv: object, expected_status: int = 0
+) -> dict[str, Any]:
+    status, out, err = featureid_command(capsys, "embed", *argv, "--json")
+    assert status == expected_status, err
+    summary: dict[str, Any] = json.loads(out)
+    return summary
+
+
+def contents(output: object) -> dict[str, dict[str, bytes]]:
+    """Shard file -> key -> vector bytes."""
+    snapshot = featureid.open_snapshot(str(output))
+    vectors = dict(zip(snapshot.keys(), snapshot.vectors(), strict=True))
+    found: dict[str, dict[str, bytes]] = {}
+    for summary in snapshot.manifest.embeddings:
+        shard_number = int(summary.file.split("-")[1])
+        found[summary.file] = {
+            key: vector.tobytes()
+            for key, vector in vectors.items()
+            if featureid.storage.shard_of(key, len(snapshot.manifest.embeddings)) == shard_number
+        }
+    return found
+
+
+def test_photos_become_a_published_snapshot(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    summary = embed(capsys, photos, "--output", output, "--strip-prefix", f"{photos}/")
+    assert (summary["images"], summary["embedded"], summary["failed"]) == (NUM_PHOTOS, NUM_PHOTOS, 0)
+    assert summary["failures_by_reason"] == {}
+    assert Path(summary["snapshot"]).name == (output / "current").read_text().strip()
+    assert verify_snapshot(str(output)).ok
+
+    snapshot = featureid.open_snapshot(str(output))
+    assert len(snapshot) == NUM_PHOTOS
+    assert set(snapshot.keys()) >= {"astronaut.png", "small/astronaut.jpg", "liar.png"}
+    for key in ("coffee.png", "small/rocket.jpg"):
+        np.testing.assert_array_equal(snapshot[key], featureid.generate_feature_id(photos / key))
+    # Every thumbnail lies nearest to the photo it was made of, so the vectors mean something.
+    for thumbnail in (key for key in snapshot.keys() if key.startswith("small/")):
+        others = [key for key in snapshot.keys() if "/" not in key and key != "liar.png"]
+        nearest = max(others, key=lambda key: snapshot[thumbnail] @ snapshot[key])
+        assert Path(nearest).stem == Path(thumbnail).stem
+
+
+def test_shards_are_gzip_files(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = embed(capsys, photos, "--output", tmp_path / "out", "--num-shards", "3")
+    files = sorted(Path(summary["snapshot"]).glob("*.gz"))
+    assert [file.name for file in files] == [
+        *(f"embeddings-{i:05d}-of-00003.fid.gz" for i in range(3)),
+        "failures-00000-of-00001.jsonl.gz",
+    ]
+    subprocess.run(["gzip", "-t", *files], check=True)
+
+
+def test_every_bad_file_is_one_failure_and_costs_no_other(
+    photos: Path, broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    summary = embed(capsys, photos, broken, "--output", output)
+    assert summary["embedded"] == NUM_PHOTOS
+    failures = {Path(f.key).name: f for f in featureid.open_snapshot(str(output)).failures()}
+    assert {name: (f.stage, f.reason) for name, f in failures.items()} == {
+        "empty.jpg": ("decode", "empty"),
+        "text.jpg": ("decode", "not-an-image"),
+        "truncated.jpg": ("decode", "truncated"),
+        "bomb.png": ("decode", "too-many-pixels"),
+        "gone.jpg": ("read", "not-found"),
+    }
+    assert all(failure.message for failure in failures.values())
+    assert summary["failures_by_reason"] == {
+        reason: 1 for reason in sorted(f.reason for f in failures.values())
+    }
+
+
+def test_too_many_failures_is_an_exit_status_of_its_own(
+    photos: Path, broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (photos, broken, "--output", tmp_path / "out", "--max-failure-rate")
+    embed(capsys, *arguments, "0.2", expected_status=3)
+    embed(capsys, *arguments, "0.3", expected_status=0)
+    embed(capsys, broken, "--output", tmp_path / "none", expected_status=3)
+    assert len(featureid.open_snapshot(str(tmp_path / "none"))) == 0
+
+
+VARIANTS = {
+    "again": [],
+    "one thread": ["--threads", "1"],
+    "four threads": ["--threads", "4"],
+    "batch of 1": ["--batch-size", "1"],
+    "batch of 64": ["--batch-size", "64"],
+    "two processes": ["--direct_num_workers", "2", "--direct_running_mode", "multi_processing"],
+}
+
+
+def test_the_same_rows_in_the_same_shards_however_it_runs(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed(capsys, photos, "--output", tmp_path / "first", "--num-shards", "3")
+    expected = contents(tmp_path / "first")
+    assert sum(map(len, expected.values())) == NUM_PHOTOS
+    for name, options in VARIANTS.items():
+        embed(capsys, photos, "--output", tmp_path / name, "--num-shards", "3", *options)
+        assert contents(tmp_path / name) == expected, name
+
+
+def test_inputs_may_be_mixed_and_overlap(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"uri\n{photos}/coffee.png\n{photos}/none.png\n")
+    summary = embed(
+        capsys,
+        *(photos / "coffee.png", f"{photos}/small/*.jpg", f"--input={photos}/small"),
+        *("--manifest", manifest, "--column", "uri", "--output", tmp_path / "out"),
+    )
+    assert (summary["embedded"], summary["failures_by_reason"]) == (7, {"not-found": 1})
+
+
+def test_output_inside_the_input_is_not_embedded(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes((photos / "small" / "coffee.jpg").read_bytes())
+    for _ in range(2):
+        assert embed(capsys, folder, "--output", folder / "out")["images"] == 1
+
+
+def test_float16_halves_the_vectors(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for dtype in ("float32", "float16"):
+        embed(capsys, photos, "--output", tmp_path / dtype, "--dtype", dtype)
+    full, half = (featureid.open_snapshot(str(tmp_path / d)) for d in ("float32", "float16"))
+    assert half.vectors().dtype == np.float32
+    np.testing.assert_allclose(half.vectors(), full.vectors(), atol=5e-4)
+    assert half.manifest.embeddings[0].bytes < full.manifest.embeddings[0].bytes - 128 * NUM_PHOTOS
+
+
+def test_beam_conventions_run_the_same_pipeline(photos: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipelines.embed", f"--input={photos}/small"]
+    options = [f"--output={tmp_path}/out", "--runner=DirectRunner", "--json"]
+    done = subprocess.run(
+        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["embedded"] == 6
+
+
+@pytest.fixture
+def killed_run(photos: Path, tmp_path: Path) -> Path:
+    """An output folder whose second run was killed while it embedded."""
+    output, many = tmp_path / "out", tmp_path / "many"
+    assert cli.main(["embed", str(photos), "--output", str(output)]) == 0
+    many.mkdir()
+    for i in range(400):
+        os.link(photos / "small" / "coffee.jpg", many / f"{i}.jpg")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", "embed", str(many), "--output", str(output)]
+        + ["--log-level", "info", "--threads", "1"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stderr is not None
+    # The log tells of the first image: from here to the last one is at least a second.
+    assert any("images/s" in line for line in run.stderr)
+    run.send_signal(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    run.stderr.close()
+    return output
+
+
+def test_a_killed_run_leaves_the_snapshot_before_and_the_next_run_succeeds(
+    killed_run: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (killed_run / "current").read_text().strip()
+    folders = sorted((killed_run / "snapshots").iterdir())
+    (rubble,) = [folder for folder in folders if folder.name != before]
+    assert not (rubble / "manifest.json").exists()
+    assert len(featureid.open_snapshot(str(killed_run))) == NUM_PHOTOS
+    with pytest.raises(StorageError, match="no complete snapshot"):
+        featureid.open_snapshot(str(rubble))
+
+    embed(capsys, photos / "small", "--output", killed_run)
+    assert rubble.exists()
+    assert (killed_run / "current").read_text().strip() != before
+    assert len(featureid.open_snapshot(str(killed_run))) == 6
+    assert verify_snapshot(str(killed_run)).ok
+
+
+def test_inspect_and_verify_tell_what_is_there(
+    photos: Path, broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    embed(capsys, photos, broken, "--output", output)
+    status, out, _ = featureid_command(capsys, "inspect", output, "--failures", "--keys", "--json")
+    described = json.loads(out)
+    assert status == 0
+    assert (described["rows"], described["failed"]) == (NUM_PHOTOS, 5)
+    assert len(described["failures"]) == 5 and len(described["keys"]) == NUM_PHOTOS
+    assert described["model"]["name"] == "image"
+
+    status, out, _ = featureid_command(capsys, "inspect", output, "--failures")
+    assert status == 0 and "bomb.png: too-many-pixels (decode)" in out
+
+    assert featureid_command(capsys, "verify", output)[0] == 0
+    shard = next(Path(described["folder"]).glob("embeddings-*"))
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    status, out, _ = featureid_command(capsys, "verify", output)
+    assert status == 1 and shard.name in out and "bytes" in out
+    status, out, _ = featureid_command(capsys, "verify", output, "--json")
+    assert status == 1 and json.loads(out)["ok"] is False
+
+
+def test_failures_file_is_gzipped_json_lines(
+    broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = embed(capsys, broken, "--output", tmp_path / "out", expected_status=3)
+    with gzip.open(Path(summary["snapshot"]) / "failures-00000-of-00001.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    assert [row["key"] for row in rows] == sorted(row["key"] for row in rows)
+    assert len(rows) == 5

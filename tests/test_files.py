@@ -1,0 +1,124 @@
+"""Files: local and remote places, atomic writing, errors that say what is wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import uuid
+
+import pytest
+
+from featureid.errors import StorageError, UsageError
+from featureid.storage import files
+
+
+@pytest.fixture(params=["local", "file", "memory"])
+def place(request, tmp_path):
+    return {
+        "local": str(tmp_path),
+        "file": f"file://{tmp_path}",
+        "memory": f"memory://{uuid.uuid4().hex}",
+    }[request.param]
+
+
+def test_what_is_written_is_read(place):
+    folder = files.join(place, "a", "b")
+    uri = files.join(folder, "x.bin")
+    files.make_folder(folder)
+    assert not files.exists(uri)
+    assert files.write_atomic(uri, iter([b"0123", b"", b"456789"])) == 10
+    assert files.exists(uri)
+    assert files.size(uri) == 10
+    assert files.read_bytes(uri) == b"0123456789"
+    assert files.read_range(uri, 3, 4) == b"3456"
+    assert files.list_folder(folder) == ["x.bin"]
+    files.write_atomic(uri, [b"new"])
+    assert files.read_bytes(uri, 3) == b"new"
+
+
+def test_too_much_or_too_little_is_an_error(place):
+    files.make_folder(place)
+    uri = files.join(place, "x.bin")
+    files.write_atomic(uri, [b"0123456789"])
+    with pytest.raises(StorageError, match="10 bytes; at most 9"):
+        files.read_bytes(uri, 9)
+    with pytest.raises(StorageError, match="ended at byte 10"):
+        files.read_range(uri, 8, 5)
+
+
+def test_a_missing_file_is_named(place):
+    uri = files.join(place, "nowhere.bin")
+    with pytest.raises(StorageError, match=r"Cannot read .*nowhere\.bin"):
+        files.read_bytes(uri)
+
+
+def test_a_producer_that_fails_leaves_nothing(place):
+    files.make_folder(place)
+    uri = files.join(place, "x.bin")
+    files.write_atomic(uri, [b"old"])
+
+    def chunks():
+        yield b"half"
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        files.write_atomic(uri, chunks())
+    assert files.read_bytes(uri) == b"old"
+    assert files.list_folder(place) == ["x.bin"]
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(_handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"x\.bin: No space left on device; free some space"):
+        files.write_atomic(str(tmp_path / "x.bin"), [b"data"])
+    assert os.listdir(tmp_path) == []
+
+
+def test_refused_writing_is_named(tmp_path, monkeypatch):
+    def refuse(*_args):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StorageError, match="Permission denied; check the permissions"):
+        files.write_atomic(str(tmp_path / "x.bin"), [b"data"])
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    below = str(tmp_path / "file" / "x.bin")
+    with pytest.raises(StorageError, match="a part of the path is a file"):
+        files.write_atomic(below, [b"data"])
+    with pytest.raises(StorageError, match="a part of the path is a file"):
+        files.make_folder(below)
+    with pytest.raises(StorageError, match="a part of the path is a file"):
+        files.exists(below)
+    with pytest.raises(StorageError, match="Cannot list"):
+        files.list_folder(str(tmp_path / "file"))
+
+
+def test_an_unknown_scheme_is_wrong_usage():
+    with pytest.raises(UsageError, match="use a local path, s3:// or gs://"):
+        files.read_bytes("nosuch://bucket/x")
+
+
+@pytest.mark.parametrize(("uri", "extra"), [("s3://b/x", "aws"), ("gs://b/x", "gcp")])
+def test_a_missing_package_names_the_extra(uri, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(UsageError, match=rf"install featureid\[{extra}\]"):
+        files.read_bytes(uri)
+
+
+def test_an_error_of_a_store_is_translated(monkeypatch):
+    import fsspec
+
+    def refuse(*_args, **_more):
+        raise RuntimeError("Unable to locate credentials")
+
+    store = fsspec.filesystem("memory")
+    monkeypatch.setattr(type(store), "pipe_file", refuse)
+    with pytest.raises(StorageError, match=r"Unable to locate credentials; .*your credentials"):
+        files.write_atomic("memory://bucket/x", [b""])

@@ -1,0 +1,123 @@
+"""The manifest: there and back, edited ones found, odd ones refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+
+from featureid.errors import CorruptFileError, StorageError
+from featureid.storage import (
+    Counts,
+    FileSummary,
+    Manifest,
+    ShardSummary,
+    build_manifest,
+    count_outcomes,
+    shard_name,
+)
+from featureid.storage.manifest import digest_of
+from tests.storage_samples import make_info
+
+
+def summary(number, total=2, rows=3):
+    return ShardSummary(shard_name(number, total), rows, 1000, "ab" * 32, "a", "é")
+
+
+def make_manifest():
+    failures = [FileSummary("failures-00000-of-00001.jsonl.gz", 2, 60, "cd" * 32)]
+    counts = count_outcomes(6, {"truncated": 1, "empty": 1})
+    return build_manifest(make_info(2), [summary(1), summary(0)], failures, counts)
+
+
+def test_there_and_back():
+    manifest = make_manifest()
+    assert Manifest.from_json(manifest.to_json(), "m") == manifest
+    assert manifest.rows == 6
+    assert manifest.counts.images == 8
+    assert list(manifest.counts.failures_by_reason) == ["empty", "truncated"]
+
+
+def test_the_digest_can_be_computed_by_anyone():
+    fields = json.loads(make_manifest().to_json())
+    digest = fields.pop("digest")
+    canonical = json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    assert digest == hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def test_any_edit_is_found():
+    data = make_manifest().to_json()
+    for position in range(len(data)):
+        if data[position] in b" \n":
+            continue
+        edited = bytearray(data)
+        edited[position] ^= 1
+        with pytest.raises(StorageError):
+            Manifest.from_json(bytes(edited), "m")
+    for length in range(len(data) - 2):
+        with pytest.raises(CorruptFileError):
+            Manifest.from_json(data[:length], "m")
+
+
+def edited(**changes):
+    fields = json.loads(make_manifest().to_json()) | changes
+    fields["digest"] = digest_of(fields)
+    return json.dumps(fields).encode()
+
+
+def test_fields_from_the_future_are_ignored():
+    data = edited(mood="good")
+    assert Manifest.from_json(data, "m") == make_manifest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"snapshot": 7},
+        {"model": None},
+        {"model": {}},
+        {"model": {"name": "m", "digest": "", "preprocessing_digest": "", "dimension": "4"}},
+        {"sharding": {"hash": "md5", "num_shards": 2}},
+        {"sharding": {"hash": "sha256-le64-mod", "num_shards": 3}},
+        {"sharding": {"hash": "sha256-le64-mod", "num_shards": True}},
+        {"embeddings": []},
+        {"embeddings": "ab"},
+        {"embeddings": [{"file": "../../etc/passwd"}]},
+        {"failures": [{"file": "failures-/../x", "rows": 2, "bytes": 1, "sha256": ""}]},
+        {"failures": [{"file": "failures-0", "rows": -2, "bytes": 1, "sha256": ""}]},
+        {"counts": {"images": 1, "embedded": 2, "failed": 3, "failures_by_reason": {}}},
+        {"counts": {"images": 0, "embedded": 0, "failed": 0, "failures_by_reason": []}},
+        {"format": "other"},
+    ],
+)
+def test_a_signed_manifest_that_is_none_is_refused(changes):
+    with pytest.raises(CorruptFileError, match=r"somewhere/manifest\.json"):
+        Manifest.from_json(edited(**changes), "somewhere/manifest.json")
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'"x"'])
+def test_what_is_no_manifest_is_refused(data):
+    with pytest.raises(CorruptFileError):
+        Manifest.from_json(data, "m")
+
+
+def test_a_later_version_is_refused_but_not_called_damaged():
+    with pytest.raises(StorageError, match="version 2.*update featureid") as caught:
+        Manifest.from_json(edited(version=2), "m")
+    assert not isinstance(caught.value, CorruptFileError)
+
+
+def test_missing_and_doubled_shards_are_refused():
+    manifest = make_manifest()
+    for shards in ([summary(0)], [summary(0), summary(0)], [summary(0, 3), summary(1, 3)]):
+        with pytest.raises(StorageError, match="an empty shard is written, too"):
+            replace(manifest, embeddings=tuple(shards))
+
+
+def test_counts_must_add_up():
+    with pytest.raises(StorageError, match="3 images, 1 embedded, 1 failed"):
+        Counts(3, 1, 1, {"x": 1})
+    with pytest.raises(StorageError, match="hold 0 failures, the counts say 1"):
+        build_manifest(make_info(2), [summary(0), summary(1)], [], count_outcomes(6, {"x": 1}))

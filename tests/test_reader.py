@@ -1,0 +1,189 @@
+"""Reading snapshots: all rows, batches, one row; only the bytes that are needed."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featureid.errors import CorruptFileError, StorageError
+from featureid.storage import ModelInfo, SnapshotInfo, layout, open_snapshot, shard_of
+from featureid.storage.files import RangeReader
+from featureid.storage.shard import ShardEncoder, make_header, row_columns
+from featureid.storage.shard_reader import ShardMap
+from tests.storage_samples import FAILURES, ID, make_row, write_snapshot
+
+KEYS = [f"{n}/é.jpg" if n % 5 else f"{n}.png" for n in range(200)]
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "BLOCK_ROWS", 16)
+        write_snapshot(folder, KEYS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def snap(output):
+    return open_snapshot(str(output))
+
+
+def test_everything_comes_in_one_order(snap):
+    keys = snap.keys()
+    assert sorted(keys) == sorted(KEYS)
+    assert keys == sorted(KEYS, key=lambda key: (shard_of(key, 3), key))
+    assert len(snap) == len(keys)
+    vectors = snap.vectors()
+    assert vectors.dtype == np.float32 and vectors.shape == (200, 4)
+    for key, vector in zip(keys, vectors, strict=True):
+        assert np.array_equal(vector, make_row(key).vector)
+    widths = snap.attributes("width")
+    assert widths.tolist() == [make_row(key).width for key in keys]
+    assert snap.attributes("sha256").shape == (200, 32)
+    assert snap.attributes("source_version") == [make_row(key).source_version for key in keys]
+    assert snap.model.dimension == 4
+    assert repr(snap) == f"<Snapshot {snap.folder}: 200 rows of image>"
+
+
+def test_one_row_by_key(snap):
+    for key in KEYS:
+        assert np.array_equal(snap[key], make_row(key).vector)
+        assert key in snap
+    for key in ("nosuch.jpg", "", "\U0010ffff", "a\udc80"):
+        assert key not in snap
+        with pytest.raises(KeyError) as caught:
+            snap[key]
+        assert caught.value.args == (key,)
+    assert 7 not in snap
+
+
+@settings(deadline=None)
+@given(rows=st.integers(1, 250))
+def test_batches(snap, rows):
+    batches = list(snap.batches(rows))
+    assert [len(keys) for keys, _ in batches[:-1]] == [rows] * (len(batches) - 1)
+    assert [key for keys, _ in batches for key in keys] == snap.keys()
+    assert np.array_equal(np.concatenate([matrix for _, matrix in batches]), snap.vectors())
+    assert all(len(keys) == len(matrix) for keys, matrix in batches)
+
+
+def test_a_batch_of_nothing_is_refused(snap):
+    with pytest.raises(StorageError, match="batch of 0 rows"):
+        next(snap.batches(0))
+
+
+def test_failures(snap):
+    assert list(snap.failures()) == sorted(FAILURES)
+
+
+def test_an_unknown_attribute_names_those_there_are(snap):
+    with pytest.raises(StorageError, match="no column 'mood'; it has key, vector, sha256"):
+        snap.attributes("mood")
+
+
+def test_an_empty_snapshot(tmp_path):
+    write_snapshot(tmp_path, [], failures=[])
+    snap = open_snapshot(str(tmp_path))
+    assert len(snap) == 0
+    assert snap.keys() == []
+    assert snap.vectors().shape == (0, 4)
+    assert snap.attributes("sha256").shape == (0, 32)
+    assert snap.attributes("source_version") == []
+    assert list(snap.batches(10)) == []
+    assert list(snap.failures()) == []
+    assert "a" not in snap
+
+
+def test_float16_is_read_as_float32(tmp_path):
+    write_snapshot(tmp_path, KEYS, dtype="float16")
+    snap = open_snapshot(str(tmp_path))
+    assert snap.vectors().dtype == np.float32
+    for key, vector in zip(snap.keys(), snap.vectors(), strict=True):
+        assert np.array_equal(vector, make_row(key).vector.astype(np.float16))
+        assert np.array_equal(vector, snap[key])
+
+
+def test_a_look_up_reads_an_index_and_one_block(tmp_path, monkeypatch):
+    """In a shard as a million rows in 16 shards have them: under 1 MB, and no other block."""
+    rows, model = 62_500, ModelInfo("image", "d" * 64, "p" * 64, 128)
+    info = SnapshotInfo(ID, "2026-11-23T05:42:31Z", "featureid test", model, 1)
+    header = make_header(info, 0, rows, row_columns(model)[:2])
+    one = np.random.default_rng(0).standard_normal((layout.BLOCK_ROWS, 128)).astype(np.float32)
+    one /= np.linalg.norm(one, axis=1, keepdims=True)
+    keys = [f"s3://bucket/photos/2026/{n:09d}.jpg" for n in range(rows)]
+    starts = range(0, rows, layout.BLOCK_ROWS)
+    blocks = (
+        {"key": keys[s : s + layout.BLOCK_ROWS], "vector": one[: min(layout.BLOCK_ROWS, rows - s)]}
+        for s in starts
+    )
+    path = tmp_path / "x.fid.gz"
+    path.write_bytes(b"".join(ShardEncoder("x", header, blocks)))
+    touched = []
+    real = RangeReader.read
+
+    def counted(self, start, length):
+        touched.append(length)
+        return real(self, start, length)
+
+    monkeypatch.setattr(RangeReader, "read", counted)
+    with RangeReader(str(path)) as source:
+        shard = ShardMap(source)
+        block = shard.find_block(keys[31_000])
+        assert keys[31_000] in shard.keys(source, block)
+        shard.vectors_into(source, block, np.empty((layout.BLOCK_ROWS, 128), np.float32))
+    assert len(touched) == 4  # end of file, header, keys, vectors
+    assert sum(touched) < 600_000
+
+
+def test_a_look_up_opens_one_shard_only(output, monkeypatch):
+    opened = []
+    real = RangeReader.__init__
+
+    def noted(self, uri):
+        opened.append(uri.rsplit("/", 1)[-1])
+        real(self, uri)
+
+    snap = open_snapshot(str(output))
+    monkeypatch.setattr(RangeReader, "__init__", noted)
+    assert KEYS[0] in snap
+    assert opened == [f"embeddings-{shard_of(KEYS[0], 3):05d}-of-00003.fid.gz"]
+
+
+def test_a_shard_of_another_place_is_found(output, tmp_path):
+    shutil.copytree(output, tmp_path / "out")
+    folder = tmp_path / "out" / "snapshots" / ID
+    shutil.copy(
+        folder / "embeddings-00001-of-00003.fid.gz", folder / "embeddings-00002-of-00003.fid.gz"
+    )
+    with pytest.raises(CorruptFileError, match="00002-of-00003.*its shard is 1, the manifest's 2"):
+        open_snapshot(str(tmp_path / "out")).vectors()
+
+
+def test_damaged_failures_are_found(output, tmp_path):
+    shutil.copytree(output, tmp_path / "out")
+    path = tmp_path / "out" / "snapshots" / ID / "failures-00000-of-00001.jsonl.gz"
+    data = path.read_bytes()
+    for position in range(len(data)):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
+        with pytest.raises(CorruptFileError, match="failures-00000.*SHA-256"):
+            list(open_snapshot(str(tmp_path / "out")).failures())
+
+
+def test_a_missing_shard_is_named(output, tmp_path):
+    shutil.copytree(output, tmp_path / "out")
+    (tmp_path / "out" / "snapshots" / ID / "embeddings-00000-of-00003.fid.gz").unlink()
+    with pytest.raises(StorageError, match=r"Cannot read .*embeddings-00000-of-00003\.fid\.gz"):
+        open_snapshot(str(tmp_path / "out")).keys()
+
+
+def test_object_stores_work_the_same():
+    place = "memory://bucket/out"
+    write_snapshot(place, KEYS)
+    snap = open_snapshot(place)
+    assert np.array_equal(snap["0.png"], make_row("0.png").vector)
+    assert len(snap.vectors()) == 200

