@@ -1,4 +1,4 @@
-"""The demo behind ``make demo``: real pictures in, feature IDs out, and proof that they mean something.
+"""The demo behind ``make demo``: real pictures in, feature IDs out, proof that they mean something.
 
 Without ``--images`` it takes the photos that scikit-image ships, edits each one (crop, heavy JPEG,
 mirror, darkness), adds a few broken files, embeds the lot and then asks for nearest neighbours.
@@ -114,8 +114,9 @@ def show_neighbours(output: Path) -> None:
     if len(keys) < 2:
         print("\nFewer than two pictures were embedded, so there are no neighbours to show.")
         return
-    originals = [i for i, key in enumerate(keys) if Path(key).stem == "original"] or range(len(keys))
-    chosen = np.random.default_rng(4).permutation(np.array(originals))[:QUERIES]
+    originals = [i for i, key in enumerate(keys) if Path(key).stem == "original"]
+    candidates = np.array(originals or range(len(keys)))
+    chosen = np.random.default_rng(4).permutation(candidates)[:QUERIES]
     rows = []
     print("\nNearest neighbours (cosine similarity; 1 is the same picture):")
     for i in chosen:

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,14 @@ import numpy.typing as npt
 from featureid.errors import ImageError, UsageError
 from featureid.images import DecodeLimits, decode_image, resize_image
 from featureid.inputs import ImageRef, read_image
-from featureid.models import Backend, BackendKind, ModelBundle, Preprocessing, open_backend, resolve_model
+from featureid.models import (
+    Backend,
+    BackendKind,
+    ModelBundle,
+    Preprocessing,
+    open_backend,
+    resolve_model,
+)
 from featureid.storage.records import EmbeddingRow, Failure
 
 Pixels = npt.NDArray[np.uint8]
@@ -49,7 +56,7 @@ class EmbedSettings:
     backend: BackendKind = "litert"
     threads: int = 0
     batch_size: int = DEFAULT_BATCH_SIZE
-    limits: DecodeLimits = DecodeLimits()
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     def __post_init__(self) -> None:
         if self.threads < 0:
@@ -101,17 +108,16 @@ def normalize(vector: Vector) -> Vector:
     Raises:
         ImageError: the vector is zero or not finite.
     """
-    length = np.linalg.norm(vector.astype(np.float64))
+    length = float(np.linalg.norm(vector.astype(np.float64)))
     if not np.isfinite(length):
         raise ImageError("embed", "non-finite", "the model returned a vector that is not finite")
     if length == 0:
         raise ImageError("embed", "zero-vector", "the model returned a vector of length zero")
-    return (vector / length).astype(np.float32)
+    unit: Vector = (vector.astype(np.float64) / length).astype(np.float32)
+    return unit
 
 
-def infer_each(
-    infer: Callable[[Pixels], Vector], batch: Pixels
-) -> Iterator[Vector | ImageError]:
+def infer_each(infer: Callable[[Pixels], Vector], batch: Pixels) -> Iterator[Vector | ImageError]:
     """Run a model on a batch; where that fails, on its halves, down to the picture at fault.
 
     Args:

@@ -1,4 +1,4 @@
-"""From what a user names (folders, globs, files, manifests) to image references and their bytes."""
+"""From what a user names (folders, globs, files, manifests) to references and their bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from featureid.errors import ImageError, UsageError
-from featureid.storage.files import is_remote
+from featureid.storage import files
 from featureid.storage.records import Failure
 
 _GLOB_MAGIC = frozenset("*?[")
@@ -82,7 +82,7 @@ def list_source(source: InputSource) -> Iterator[ImageRef | Failure]:
     """
     if source.manifest:
         yield from (_manifest_ref(path, source) for path in read_manifest(source))
-    elif is_remote(source.path):
+    elif files.is_remote(source.path):
         yield from _list_remote(source)
     else:
         yield from _list_local(source)
@@ -104,13 +104,15 @@ def read_image(uri: str, max_bytes: int) -> bytes:
         ImageError: the file is missing, no file, unreadable, or larger than ``max_bytes``.
     """
     try:
-        data = _read_remote(uri, max_bytes + 1) if is_remote(uri) else _read_local(uri, max_bytes + 1)
+        read = _read_remote if files.is_remote(uri) else _read_local
+        data = read(uri, max_bytes + 1)
     except FileNotFoundError as error:
-        raise ImageError("read", "not-found", f"no such file: {_cause(error)}") from error
+        raise ImageError("read", "not-found", "no such file, or a link to nowhere") from error
     except IsADirectoryError as error:
-        raise ImageError("read", "not-a-file", "not a regular file but a folder or device") from error
+        raise ImageError("read", "not-a-file", "no regular file but a folder or device") from error
     except OSError as error:
-        raise ImageError("read", "unreadable", f"cannot be read: {_cause(error)}") from error
+        cause = error.strerror or str(error) or type(error).__name__
+        raise ImageError("read", "unreadable", f"cannot be read: {cause}") from error
     if len(data) > max_bytes:
         raise ImageError(
             "read", "too-large", f"the file is larger than {max_bytes} bytes; raise --max-bytes"
@@ -127,15 +129,9 @@ def _read_local(path: str, size: int) -> bytes:
 
 
 def _read_remote(uri: str, size: int) -> bytes:
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(uri)
+    filesystem, path = files.filesystem(uri)
     data: bytes = filesystem.cat_file(path, start=0, end=size)
     return data
-
-
-def _cause(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
 
 
 def _has_magic(path: str) -> bool:
@@ -191,8 +187,7 @@ def _walk(top: str, source: InputSource) -> Iterator[ImageRef | Failure]:
         subfolders[:] = sorted(
             name
             for name in subfolders
-            if not name.startswith(".")
-            and os.path.realpath(os.path.join(folder, name)) != excluded
+            if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) != excluded
         )
         for name in sorted(names):
             if not name.startswith("."):
@@ -204,15 +199,14 @@ def _walk(top: str, source: InputSource) -> Iterator[ImageRef | Failure]:
 
 
 def _list_remote(source: InputSource) -> Iterator[ImageRef]:
-    import fsspec
-
     path = source.path
     scheme = path.partition("://")[0]
-    filesystem, inner = fsspec.core.url_to_fs(path)
-    if _has_magic(path):
-        found = filesystem.glob(inner, detail=True)
-    else:
-        found = filesystem.find(inner, detail=True)
+    filesystem, inner = files.filesystem(path)
+    with files.remote_errors("list", path):
+        if _has_magic(path):
+            found = filesystem.glob(inner, detail=True)
+        else:
+            found = filesystem.find(inner, detail=True)
     if not found:
         raise UsageError(f"input {path!r}: no object there; check the name and your credentials")
     excluded = source.exclude.rstrip("/") + "/" if source.exclude else None
@@ -226,7 +220,7 @@ def _list_remote(source: InputSource) -> Iterator[ImageRef]:
 
 
 def _manifest_ref(path: str, source: InputSource) -> ImageRef:
-    return _ref(path, "" if is_remote(path) else local_version(path), source)
+    return _ref(path, "" if files.is_remote(path) else local_version(path), source)
 
 
 def read_manifest(source: InputSource) -> Iterator[str]:
@@ -238,11 +232,9 @@ def read_manifest(source: InputSource) -> Iterator[str]:
     Raises:
         UsageError: the manifest is missing or not of its kind, or lacks the column.
     """
-    import fsspec
-
     suffix = PurePosixPath(source.path).suffix.lower()
     try:
-        with fsspec.open(source.path, "rb") as file:
+        with _open(source.path) as file:
             if suffix == ".parquet":
                 yield from _parquet_paths(file, source)
             else:
@@ -250,6 +242,14 @@ def read_manifest(source: InputSource) -> Iterator[str]:
     except (OSError, UnicodeDecodeError) as error:
         cause = getattr(error, "strerror", None) or error
         raise UsageError(f"manifest {source.path!r} cannot be read: {cause}") from error
+
+
+def _open(path: str) -> IO[bytes]:
+    if not files.is_remote(path):
+        return open(path, "rb")
+    filesystem, inner = files.filesystem(path)
+    file: IO[bytes] = filesystem.open(inner, "rb")
+    return file
 
 
 def _text_paths(file: IO[bytes], suffix: str, source: InputSource) -> Iterator[str]:
@@ -272,9 +272,7 @@ def _parquet_paths(file: IO[bytes], source: InputSource) -> Iterator[str]:
         for batch in table.iter_batches(_PARQUET_BATCH_ROWS, columns=[source.column]):
             yield from filter(None, batch.column(0).cast(pa.string()).to_pylist())
     except pa.ArrowException as error:
-        raise UsageError(
-            f"manifest {source.path!r} cannot be read as Parquet: {error}"
-        ) from error
+        raise UsageError(f"manifest {source.path!r} cannot be read as Parquet: {error}") from error
 
 
 def _check_column(source: InputSource, columns: list[str]) -> None:

@@ -38,7 +38,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that every command takes."""
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument(
-        "--log-level", choices=LOG_LEVELS, default="warning", help="default: %(default)s"
+        "--log-level", choices=LOG_LEVELS, default="info", help="default: %(default)s"
     )
 
 

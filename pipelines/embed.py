@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import get_args
 
@@ -21,7 +21,7 @@ from apache_beam.runners.runner import PipelineResult
 
 from featureid import __version__
 from featureid.embedding import DEFAULT_BATCH_SIZE, EmbedSettings
-from featureid.errors import FeatureIdError, UsageError
+from featureid.errors import UsageError
 from featureid.images import DecodeLimits
 from featureid.inputs import InputSource, check_source
 from featureid.models import BackendKind, ModelBundle, resolve_model
@@ -59,7 +59,7 @@ class EmbedOptions:
     model: str = "image"
     num_shards: int | None = None
     dtype: str = "float32"
-    settings: EmbedSettings = EmbedSettings()
+    settings: EmbedSettings = field(default_factory=EmbedSettings)
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -201,7 +201,7 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     add("--output", required=True, metavar="DIR", help="where snapshots are kept")
     add("--model", default="image", metavar="NAME|FILE", help="default: %(default)s")
     add("--num-shards", type=int, metavar="N", help="files to write; default: about 50 MB each")
-    add("--dtype", choices=DTYPES, default="float32", help="of stored vectors; default: %(default)s")
+    add("--dtype", choices=DTYPES, default="float32", help="as stored; default: %(default)s")
     add(
         "--max-failure-rate",
         type=float,
@@ -263,6 +263,5 @@ def run_command_line(argv: Sequence[str], prog: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        console.run_command(lambda: run_command_line(sys.argv[1:], prog="python -m pipelines.embed"))
-    )
+    prog = "python -m pipelines.embed"
+    sys.exit(console.run_command(lambda: run_command_line(sys.argv[1:], prog)))

@@ -1,4 +1,4 @@
-"""``featureid inspect`` and ``featureid verify``: what a snapshot holds, and whether it is whole."""
+"""``featureid inspect`` and ``verify``: what a snapshot holds, and whether it is whole."""
 
 from __future__ import annotations
 
@@ -58,10 +58,7 @@ def _inspect_text(described: dict[str, Any]) -> str:
         f"{described['bytes'] / 1e6:.2f} MB",
         f"images        {described['images']}: {described['embedded']} embedded, "
         f"{described['failed']} failed",
-        *(
-            f"  {count:8d}  {reason}"
-            for reason, count in described["failures_by_reason"].items()
-        ),
+        *(f"  {count:8d}  {reason}" for reason, count in described["failures_by_reason"].items()),
     ]
     for failure in described.get("failures", ()):
         lines.append(
@@ -82,8 +79,7 @@ def run_verify(argv: Sequence[str], prog: str) -> int:
     report = verify_snapshot(arguments.snapshot)
     lines = [problem.message for problem in report.problems]
     verdict = "clean" if report.ok else f"{len(lines)} problems"
-    lines.append(
-        f"{report.folder}: {report.files} files, {report.rows} rows, {report.bytes} bytes: {verdict}"
-    )
+    checked = f"{report.files} files, {report.rows} rows, {report.bytes} bytes"
+    lines.append(f"{report.folder}: {checked}: {verdict}")
     console.print_result({**asdict(report), "ok": report.ok}, arguments.json, "\n".join(lines))
     return console.DONE if report.ok else console.FAILED

@@ -81,7 +81,7 @@ def _by_hand(images: np.ndarray) -> np.ndarray:
     x = np.einsum("nhwcij,ijco->nhwo", windows, weights["conv/kernel"])
     x = (x - weights["norm/moving_mean"]) / np.sqrt(weights["norm/moving_variance"] + 1e-3)
     x = np.clip(x * weights["norm/gamma"] + weights["norm/beta"], 0, 6).mean((1, 2))
-    return x @ weights["embedding/kernel"] + weights["embedding/bias"]
+    return np.asarray(x @ weights["embedding/kernel"] + weights["embedding/bias"])
 
 
 @pytest.mark.parametrize("backend", _BACKENDS)
@@ -235,13 +235,10 @@ def test_a_conversion_that_gives_other_numbers_is_refused(
         _export(_network())
 
 
-def test_importing_is_quick_and_light() -> None:
+def test_importing_leaves_every_runtime_alone() -> None:
     program = (
-        "import sys, numpy, time\n"
-        "start = time.perf_counter()\n"
-        "import featureid.models, featureid.models.litert\n"
-        "print(time.perf_counter() - start)\n"
-        "heavy = {'tensorflow', 'keras', 'ai_edge_litert', 'apache_beam', 'h5py'}\n"
-        "assert not heavy & set(sys.modules)\n"
+        "import sys, featureid.models, featureid.models.litert\n"
+        "heavy = {'tensorflow', 'keras', 'ai_edge_litert', 'h5py'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -261,4 +261,4 @@ def test_the_model_digest_is_pinned_and_covers_everything() -> None:
 
 def test_only_float32_weights_have_a_digest() -> None:
     with pytest.raises(BundleError, match="weight a is float64"):
-        model_digest("tiny-1", {"a": np.zeros(3)}, _PREPROCESSING)
+        model_digest("tiny-1", {"a": np.zeros(3)}, _PREPROCESSING)  # type: ignore[dict-item]

@@ -75,6 +75,7 @@ def test_a_damaged_file_is_made_again_with_a_warning(
     assert path.read_bytes() == b"good new"
     assert path.stat().st_mode & 0o777 == 0o644
     assert f"{path} cannot be used and will be made again: it does not start" in caplog.text
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("make", [_fail_to_make, lambda: b"bad"])

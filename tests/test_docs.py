@@ -1,4 +1,4 @@
-"""The documents tell the truth: links lead somewhere, commands and options exist and are told of."""
+"""The documents tell the truth: links lead somewhere, every command and option is told of."""
 
 import re
 from pathlib import Path

@@ -104,7 +104,7 @@ def test_what_is_no_manifest_is_refused(data):
 
 
 def test_a_later_version_is_refused_but_not_called_damaged():
-    with pytest.raises(StorageError, match="version 2.*update featureid") as caught:
+    with pytest.raises(StorageError, match=r"version 2.*update featureid") as caught:
         Manifest.from_json(edited(version=2), "m")
     assert not isinstance(caught.value, CorruptFileError)
 

@@ -160,7 +160,7 @@ def test_a_shard_of_another_place_is_found(output, tmp_path):
     shutil.copy(
         folder / "embeddings-00001-of-00003.fid.gz", folder / "embeddings-00002-of-00003.fid.gz"
     )
-    with pytest.raises(CorruptFileError, match="00002-of-00003.*its shard is 1, the manifest's 2"):
+    with pytest.raises(CorruptFileError, match=r"00002-of-00003.*its shard is 1, the manifest's 2"):
         open_snapshot(str(tmp_path / "out")).vectors()
 
 
@@ -170,7 +170,7 @@ def test_damaged_failures_are_found(output, tmp_path):
     data = path.read_bytes()
     for position in range(len(data)):
         path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
-        with pytest.raises(CorruptFileError, match="failures-00000.*SHA-256"):
+        with pytest.raises(CorruptFileError, match=r"failures-00000.*SHA-256"):
             list(open_snapshot(str(tmp_path / "out")).failures())
 
 

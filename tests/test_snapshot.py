@@ -65,9 +65,10 @@ def test_what_is_not_published_is_not_seen(tmp_path):
     write_snapshot(tmp_path, ["a", "b"], snapshot=OLDER)
     manifest = write_files(tmp_path, make_info(3), ["c"])
     assert find_snapshot(str(tmp_path)).endswith(OLDER)
-    assert open_snapshot(str(tmp_path)).keys() == open_snapshot(
-        snapshot_folder(str(tmp_path), OLDER)
-    ).keys()
+    assert (
+        open_snapshot(str(tmp_path)).keys()
+        == open_snapshot(snapshot_folder(str(tmp_path), OLDER)).keys()
+    )
     with pytest.raises(StorageError, match="holds no complete snapshot"):
         open_snapshot(snapshot_folder(str(tmp_path), ID))
     publish(str(tmp_path), manifest)

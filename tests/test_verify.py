@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from featureid.errors import StorageError
-from featureid.storage import Failure, layout, verify_snapshot
-from featureid.storage import gzip_members as gm
+from featureid.storage import Failure, columns, layout, verify_snapshot
 from featureid.storage import shard as shard_module
 from featureid.storage.files import RangeReader
 from featureid.storage.manifest import digest_of
@@ -107,9 +106,7 @@ def resign(folder, change):
 def test_a_signed_manifest_with_wrong_counts(folder):
     counts = {"images": 43, "embedded": 41, "failed": 2}
     resign(folder, lambda fields: fields["counts"].update(counts))
-    assert problems(folder) == [f"{folder}/manifest.json: 40 images have rows, not 41"] or any(
-        "40 images have rows, the manifest counts 41" in m for m in problems(folder)
-    )
+    assert problems(folder) == ["40 images have rows, the manifest counts 41"]
 
 
 def test_a_signed_manifest_with_wrong_reasons_and_keys(folder):
@@ -127,9 +124,7 @@ def test_a_signed_manifest_with_wrong_reasons_and_keys(folder):
 
 
 def test_wrong_reasons(folder):
-    resign(
-        folder, lambda fields: fields["counts"].update({"failures_by_reason": {"empty": 2}})
-    )
+    resign(folder, lambda fields: fields["counts"].update({"failures_by_reason": {"empty": 2}}))
     assert any("the failures are" in message for message in problems(folder))
 
 
@@ -164,13 +159,18 @@ def test_unsorted_keys_of_a_bad_writer(tmp_path, monkeypatch):
     assert "its keys do not come after those of the block before" in found
 
 
-def test_a_wrong_gzip_trailer_behind_a_right_index(folder, tmp_path):
-    payload = b"some payload"
-    member = bytearray(gm.deflate(payload))
-    member[-6] ^= 1
-    gm.unpack(member, len(payload))
-    with pytest.raises(ValueError, match="gzip checksum"):
-        gm.check_trailer(member, payload)
+def test_a_wrong_gzip_trailer_behind_a_right_index(tmp_path, monkeypatch):
+    real = columns.pack
+
+    def wrong(spec, payloads, smaller=True):
+        members = real(spec, payloads, smaller=smaller)
+        return [m[:-8] + bytes(8) for m in members] if spec.name == "width" else members
+
+    monkeypatch.setattr(columns, "pack", wrong)
+    write_snapshot(tmp_path, KEYS, num_shards=1)
+    monkeypatch.undo()
+    (found,) = problems(tmp_path)
+    assert "block 0, column width (bytes" in found and "the gzip checksum" in found
 
 
 def test_many_failures_files_and_no_snapshot(tmp_path):

@@ -44,9 +44,8 @@ def made_once(path: Path, make: Callable[[], bytes], read: Callable[[bytes], _T]
         BundleError: ``read`` refuses what ``make`` has just made.
     """
     try:
-        found = _read_if_good(path, read)
-        if found is not None:
-            return found
+        with suppress(FileNotFoundError, BundleError):
+            return read(path.read_bytes())
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_name(path.name + ".lock")):
             found = _read_if_good(path, read)

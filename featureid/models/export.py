@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,7 +106,10 @@ def _to_litert(model: Any) -> bytes:
 
 
 def _to_keras_archive(model: Any) -> bytes:
-    """Return the ``.keras`` file of a model, without the time of writing that Keras puts in it."""
+    """Return the ``.keras`` file of a model, the same bytes for the same model.
+
+    Keras puts the time of writing and addresses in memory into it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
@@ -113,6 +117,12 @@ def _to_keras_archive(model: Any) -> bytes:
     metadata = json.loads(members["metadata.json"])
     metadata["date_saved"] = "1980-01-01@00:00:00"
     members["metadata.json"] = json.dumps(metadata).encode()
+    numbers: dict[bytes, int] = {}
+    members["config.json"] = re.sub(
+        rb'(?<="shared_object_id": )\d+',
+        lambda address: b"%d" % numbers.setdefault(address[0], len(numbers)),
+        members["config.json"],
+    )
     return write_stored_zip(members)
 
 

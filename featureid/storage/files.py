@@ -29,14 +29,14 @@ _HINTS = {
 }
 
 
-def is_remote(uri: str) -> bool:
+def isremote_errors(uri: str) -> bool:
     """Tell an object-store URI from a local path."""
     return "://" in uri and not uri.startswith("file://")
 
 
 def join(uri: str, *names: str) -> str:
     """Return the place called ``names`` below ``uri``."""
-    if is_remote(uri):
+    if isremote_errors(uri):
         return "/".join([uri.rstrip("/"), *names])
     return os.path.join(_local(uri), *names)
 
@@ -57,9 +57,9 @@ class RangeReader:
         """
         self.uri = uri
         self._handle: int | None = None
-        if is_remote(uri):
-            self._store, self._path = _filesystem(uri)
-            with _remote("read", uri):
+        if isremote_errors(uri):
+            self._store, self._path = filesystem(uri)
+            with remote_errors("read", uri):
                 self.size = int(self._store.size(self._path))
         else:
             with _translated("read", uri):
@@ -73,7 +73,7 @@ class RangeReader:
             StorageError: the file ends before that, or cannot be read.
         """
         if self._handle is None:
-            with _remote("read", self.uri):
+            with remote_errors("read", self.uri):
                 data: bytes = self._store.cat_file(self._path, start=start, end=start + length)
         else:
             with _translated("read", self.uri):
@@ -124,11 +124,15 @@ def exists(uri: str) -> bool:
     Raises:
         StorageError: that cannot be found out.
     """
-    if is_remote(uri):
-        store, path = _filesystem(uri)
-        with _remote("look for", uri):
-            store.invalidate_cache()
-            return bool(store.exists(path))
+    if isremote_errors(uri):
+        store, path = filesystem(uri)
+        with remote_errors("look for", uri):
+            # Not store.exists: of some stores it takes missing credentials for a missing file.
+            try:
+                store.info(path)
+            except FileNotFoundError:
+                return False
+        return True
     try:
         os.stat(_local(uri))
     except FileNotFoundError:
@@ -154,10 +158,9 @@ def list_folder(uri: str) -> list[str]:
     Raises:
         StorageError: there is no such folder, or it cannot be read.
     """
-    if is_remote(uri):
-        store, path = _filesystem(uri)
-        with _remote("list", uri):
-            store.invalidate_cache()
+    if isremote_errors(uri):
+        store, path = filesystem(uri)
+        with remote_errors("list", uri):
             found = store.ls(path, detail=False)
         return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
     with _translated("list", uri):
@@ -170,7 +173,7 @@ def make_folder(uri: str) -> None:
     Raises:
         StorageError: it cannot be made.
     """
-    if not is_remote(uri):
+    if not isremote_errors(uri):
         with _translated("make the folder", uri):
             os.makedirs(_local(uri), exist_ok=True)
 
@@ -184,10 +187,10 @@ def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:
     Raises:
         StorageError: it cannot be written.
     """
-    if is_remote(uri):
+    if isremote_errors(uri):
         data = b"".join(chunks)
-        store, path = _filesystem(uri)
-        with _remote("write", uri):
+        store, path = filesystem(uri)
+        with remote_errors("write", uri):
             store.pipe_file(path, data)
         return len(data)
     return _write_local(_local(uri), chunks)
@@ -239,12 +242,17 @@ def _local(uri: str) -> str:
     return uri[len("file://") :] if uri.startswith("file://") else uri
 
 
-def _filesystem(uri: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a URI and the path inside it."""
+def filesystem(uri: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URI and the path inside it.
+
+    Raises:
+        UsageError: there is no support for such URIs, or its package is not installed.
+        StorageError: the file system cannot be opened, for want of credentials, say.
+    """
     scheme = uri.split("://", 1)[0]
     extra = _EXTRAS.get(scheme)
     try:
-        import fsspec  # type: ignore[import-untyped]  # only here: local files need none
+        import fsspec  # only here: local files need none
 
         store, path = fsspec.core.url_to_fs(uri)
     except ImportError as error:
@@ -257,6 +265,7 @@ def _filesystem(uri: str) -> tuple[Any, str]:
     except Exception as error:
         # The clients of the stores raise what they like; all of it means "cannot be opened".
         _raise("open", uri, error)
+    store.invalidate_cache()  # another process may have written since the last listing
     return store, path
 
 
@@ -269,7 +278,8 @@ def _translated(action: str, uri: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _remote(action: str, uri: str) -> Iterator[None]:
+def remote_errors(action: str, uri: str) -> Iterator[None]:
+    """Turn whatever a store's client raises in the block into a StorageError."""
     try:
         yield
     except Exception as error:
@@ -285,6 +295,6 @@ def _raise(action: str, uri: str, error: Exception) -> NoReturn:
         cause, hint = "it is not there", _HINTS[errno.ENOENT]
     else:
         cause, hint = f"{type(error).__name__}: {error}", None
-        if is_remote(uri):
+        if isremote_errors(uri):
             hint = "check the bucket's name, your credentials and the network"
     raise StorageError(f"Cannot {action} {uri}: {cause}" + (f"; {hint}" if hint else "")) from error

@@ -118,7 +118,7 @@ def stored_size(raw_length: int) -> int:
 
 def store(payload: Buffer) -> bytes:
     """Return a member of stored deflate blocks: no compression, so no time either."""
-    view = memoryview(payload).cast("B")
+    view = memoryview(payload)
     parts: list[Buffer] = [MEMBER_HEADER]
     for start in range(0, max(1, len(view)), STORED_BLOCK):
         piece = view[start : start + STORED_BLOCK]

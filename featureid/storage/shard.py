@@ -136,13 +136,14 @@ def write_shard(
         if home != shard:
             raise StorageError(f"The key {row.key!r} belongs in shard {home}, not {shard}")
     name = shard_name(shard, info.num_shards)
-    encoder = ShardEncoder(name, make_header(info, shard, len(ordered)), row_blocks(ordered, info))
+    blocks = row_blocks(ordered, info, layout.BLOCK_ROWS)
+    encoder = ShardEncoder(name, make_header(info, shard, len(ordered)), blocks)
     files.write_atomic(files.join(folder, name), encoder)
     return encoder.summary
 
 
 def row_blocks(
-    rows: Sequence[EmbeddingRow], info: SnapshotInfo, block_rows: int | None = None
+    rows: Sequence[EmbeddingRow], info: SnapshotInfo, block_rows: int
 ) -> Iterator[dict[str, Values]]:
     """Turn sorted rows into blocks of columns, one block in memory at a time.
 

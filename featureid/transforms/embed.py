@@ -19,17 +19,18 @@ from featureid.storage.records import EmbeddingRow, Failure
 from featureid.transforms.progress import PROGRESS
 
 
-class EmbedImages(beam.PTransform):  # type: ignore[misc]
+class EmbedImages(beam.PTransform):
     """Image references to embedding rows and failures.
 
     Input: ``PCollection[ImageRef]``.
-    Output: a mapping with ``rows``, a ``PCollection[EmbeddingRow]``, and ``failures``, a ``PCollection[Failure]``.
+    Output: a mapping with ``rows``, a ``PCollection[EmbeddingRow]``, and ``failures``, a
+    ``PCollection[Failure]``.
 
     Reading, decoding and inference happen in one step on a pool of threads: pixels are large, and
     to pass them from step to step would cost more than to keep them where they are.
 
     Args:
-        model: name of a known model, or the path of a bundle that every worker can read.
+        model: name of a known model, or the path of a bundle that all workers can read.
         model_digest: the digest that this bundle must have.
         settings: threads, batch size, limits, back end.
     """
@@ -44,7 +45,7 @@ class EmbedImages(beam.PTransform):  # type: ignore[misc]
         return {"rows": embedded.rows, "failures": embedded.failures}
 
 
-class _Embed(beam.DoFn):  # type: ignore[misc]
+class _Embed(beam.DoFn):
     def __init__(self, model: str, model_digest: str, settings: EmbedSettings) -> None:
         self._model = model
         self._model_digest = model_digest

@@ -12,7 +12,7 @@ from featureid.storage.records import Failure
 from featureid.transforms.progress import PROGRESS
 
 
-class ListImages(beam.PTransform):  # type: ignore[misc]
+class ListImages(beam.PTransform):
     """Input sources to image references.
 
     Input: ``PCollection[InputSource]``.
@@ -43,7 +43,7 @@ def _take_one(key: str, refs: Iterable[ImageRef]) -> ImageRef:
     return min(refs, key=lambda ref: (ref.uri, ref.version))
 
 
-class _List(beam.DoFn):  # type: ignore[misc]
+class _List(beam.DoFn):
     def __init__(self) -> None:
         self._listed = Metrics.counter("featureid", "listed")
 

@@ -24,21 +24,20 @@ class Progress:
         """Start to count anew, for a new run in the same process."""
         with self._lock:
             self.listed = self.embedded = self.failed = 0
-            self._started = time.monotonic()
-            self._log_at = self._started  # The first image is worth a line, then each minute.
+            self._started = self._logged = time.monotonic()
 
     def add(self, *, listed: int = 0, embedded: int = 0, failed: int = 0) -> None:
-        """Count; at the first image and then once a minute, log where things stand."""
+        """Count; log the first image (at debug level), and where things stand once a minute."""
         with self._lock:
             self.listed += listed
             self.embedded += embedded
             self.failed += failed
             now = time.monotonic()
-            if not (self.embedded + self.failed) or now < self._log_at:
-                return
-            self._log_at = now + _LOG_EVERY_S
-            line = self._line(now)
-        _LOG.info(line)
+            if self.embedded == embedded == 1:
+                _LOG.debug("first image embedded")
+            if now - self._logged >= _LOG_EVERY_S:
+                self._logged = now
+                _LOG.info(self._line(now))
 
     def line(self) -> str:
         """Where things stand, in one short line."""

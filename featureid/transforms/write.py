@@ -17,7 +17,7 @@ from featureid.storage.snapshot import publish, snapshot_folder, write_failures
 _ShardItems = tuple[int, Iterable[EmbeddingRow | None]]
 
 
-class WriteSnapshot(beam.PTransform):  # type: ignore[misc]
+class WriteSnapshot(beam.PTransform):
     """Rows and failures to a published snapshot.
 
     Input: a mapping with ``rows``, a ``PCollection[EmbeddingRow]``, ``failures``, a
