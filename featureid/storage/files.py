@@ -29,14 +29,14 @@ _HINTS = {
 }
 
 
-def isremote_errors(uri: str) -> bool:
+def is_remote(uri: str) -> bool:
     """Tell an object-store URI from a local path."""
     return "://" in uri and not uri.startswith("file://")
 
 
 def join(uri: str, *names: str) -> str:
     """Return the place called ``names`` below ``uri``."""
-    if isremote_errors(uri):
+    if is_remote(uri):
         return "/".join([uri.rstrip("/"), *names])
     return os.path.join(_local(uri), *names)
 
@@ -57,7 +57,7 @@ class RangeReader:
         """
         self.uri = uri
         self._handle: int | None = None
-        if isremote_errors(uri):
+        if is_remote(uri):
             self._store, self._path = filesystem(uri)
             with remote_errors("read", uri):
                 self.size = int(self._store.size(self._path))
@@ -124,7 +124,7 @@ def exists(uri: str) -> bool:
     Raises:
         StorageError: that cannot be found out.
     """
-    if isremote_errors(uri):
+    if is_remote(uri):
         store, path = filesystem(uri)
         with remote_errors("look for", uri):
             # Not store.exists: of some stores it takes missing credentials for a missing file.
@@ -158,7 +158,7 @@ def list_folder(uri: str) -> list[str]:
     Raises:
         StorageError: there is no such folder, or it cannot be read.
     """
-    if isremote_errors(uri):
+    if is_remote(uri):
         store, path = filesystem(uri)
         with remote_errors("list", uri):
             found = store.ls(path, detail=False)
@@ -173,7 +173,7 @@ def make_folder(uri: str) -> None:
     Raises:
         StorageError: it cannot be made.
     """
-    if not isremote_errors(uri):
+    if not is_remote(uri):
         with _translated("make the folder", uri):
             os.makedirs(_local(uri), exist_ok=True)
 
@@ -187,7 +187,7 @@ def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:
     Raises:
         StorageError: it cannot be written.
     """
-    if isremote_errors(uri):
+    if is_remote(uri):
         data = b"".join(chunks)
         store, path = filesystem(uri)
         with remote_errors("write", uri):
@@ -295,6 +295,6 @@ def _raise(action: str, uri: str, error: Exception) -> NoReturn:
         cause, hint = "it is not there", _HINTS[errno.ENOENT]
     else:
         cause, hint = f"{type(error).__name__}: {error}", None
-        if isremote_errors(uri):
+        if is_remote(uri):
             hint = "check the bucket's name, your credentials and the network"
     raise StorageError(f"Cannot {action} {uri}: {cause}" + (f"; {hint}" if hint else "")) from error
