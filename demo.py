@@ -29,7 +29,8 @@ PHOTOS = (
     "grass", "gravel", "horse", "hubble_deep_field", "ihc", "moon", "motorcycle_left",
     "motorcycle_right", "page", "retina", "rocket", "text",
 )  # fmt: skip
-QUERIES = 4
+QUERIES = ("astronaut", "motorcycle_left", "coffee", "chelsea")
+OWN_QUERIES = 4
 NEIGHBOURS = 5
 TILE = 160
 
@@ -107,28 +108,37 @@ def contact_sheet(rows: list[list[tuple[str, float]]]) -> Image.Image:
     return sheet
 
 
-def show_neighbours(output: Path) -> None:
-    """Print and draw the nearest neighbours of a few pictures."""
+def photo_of(key: str) -> str:
+    """Which photo a picture of the demo shows: left and right of the motorcycle are one."""
+    return Path(key).parent.name.removesuffix("_left").removesuffix("_right")
+
+
+def show_neighbours(output: Path, queries: list[str]) -> None:
+    """Print and draw the nearest neighbours of some pictures, by default the first few."""
     snapshot = featureid.open_snapshot(str(output))
     keys, vectors = snapshot.keys(), snapshot.vectors()
     if len(keys) < 2:
         print("\nFewer than two pictures were embedded, so there are no neighbours to show.")
         return
-    originals = [i for i, key in enumerate(keys) if Path(key).stem == "original"]
-    candidates = np.array(originals or range(len(keys)))
-    chosen = np.random.default_rng(4).permutation(candidates)[:QUERIES]
+    similarity = vectors @ vectors.T
+    nearest = np.argsort(-similarity, axis=1, kind="stable")
     rows = []
     print("\nNearest neighbours (cosine similarity; 1 is the same picture):")
-    for i in chosen:
-        similarity = vectors @ vectors[i]
-        order = [int(j) for j in np.argsort(-similarity) if j != i][:NEIGHBOURS]
+    for i in [keys.index(query) for query in queries] or range(min(OWN_QUERIES, len(keys))):
+        others = [int(j) for j in nearest[i] if j != i][:NEIGHBOURS]
         print(f"\n  {keys[i]}")
-        for j in order:
-            print(f"    {similarity[j]:.3f}  {keys[j]}")
-        rows.append([(keys[j], float(similarity[j])) for j in [int(i), *order]])
+        for j in others:
+            print(f"    {similarity[i, j]:.3f}  {keys[j]}")
+        rows.append([(keys[j], float(similarity[i, j])) for j in [i, *others]])
+    if queries:
+        found = sum(
+            photo_of(keys[next(j for j in nearest[i] if j != i)]) == photo_of(key)
+            for i, key in enumerate(keys)
+        )
+        print(f"\nOf {len(keys)} pictures, {found} have the same photo as nearest neighbour.")
     sheet = DEMO / "neighbours.png"
     contact_sheet(rows).save(sheet)
-    print(f"\nThe same as a picture to look at: {sheet}")
+    print(f"The neighbours as a picture to look at: {sheet}")
 
 
 def main() -> None:
@@ -139,15 +149,17 @@ def main() -> None:
     pictures, output = DEMO / "pictures", DEMO / "out"
     shutil.rmtree(DEMO, ignore_errors=True)
     DEMO.mkdir()
+    queries = []
     if images:
         pictures = images.expanduser()
     else:
         make_pictures(pictures)
+        queries = [f"{pictures}/{name}/original.png" for name in QUERIES]
     print("The image model is built on first use, which takes half a minute.")
     run("embed", str(pictures), "--output", str(output))
     run("verify", str(output))
     run("inspect", str(output), "--failures")
-    show_neighbours(output)
+    show_neighbours(output, queries)
     print("\nYour own folder:  make demo IMAGES=~/Pictures")
 
 
