@@ -45,10 +45,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def set_up_log(level: str) -> None:
     """Log to standard error; at ``debug`` Beam's own log comes along."""
     logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.ERROR, force=True
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        # Beam logs an error with its stack trace before it raises it; once is enough.
+        level=logging.DEBUG if level == "debug" else logging.CRITICAL,
+        force=True,
     )
-    if level == "debug":
-        logging.getLogger().setLevel(logging.DEBUG)
     for package in ("featureid", "pipelines"):
         logging.getLogger(package).setLevel(level.upper())
 
@@ -68,10 +69,10 @@ def run_command(command: Callable[[], int]) -> int:
         with contextlib.suppress(OSError):
             sys.stdout.close()
         return FAILED
-    except KeyboardInterrupt:
-        print("featureid: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if _is_interrupt(error):
+            print("featureid: interrupted", file=sys.stderr)
+            return INTERRUPTED
         known = as_known_error(error)
         if known is None:
             raise
@@ -79,17 +80,30 @@ def run_command(command: Callable[[], int]) -> int:
         return WRONG_USAGE if isinstance(known, errors.UsageError) else FAILED
 
 
-def as_known_error(error: Exception) -> errors.FeatureIdError | None:
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether someone pressed Ctrl-C; Beam wraps even that into an error of its own."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__context__)
+    )
+
+
+def as_known_error(error: BaseException) -> errors.FeatureIdError | None:
     """The featureid error behind ``error``, found even where Beam has wrapped it into text."""
-    if isinstance(error, errors.FeatureIdError):
+    if isinstance(error, errors.UsageError):
         return error
-    found = re.findall(r"featureid\.errors\.(\w+): (.*)", str(error))
+    if isinstance(error, errors.FeatureIdError):
+        return errors.FeatureIdError(_without_step(str(error)))
+    found = re.findall(r"^featureid\.[\w.]+\.(\w+Error): (.*)", str(error), re.MULTILINE)
     if not found:
         return None
     name, message = found[-1]
-    kind = getattr(errors, name, errors.FeatureIdError)
-    # Beam appends the step in which it happened: of use in a log, noise in one line.
-    return kind(re.sub(r" \[while running '.*?'\]$", "", message))
+    kind = errors.UsageError if name == "UsageError" else errors.FeatureIdError
+    return kind(_without_step(message))
+
+
+def _without_step(message: str) -> str:
+    """``message`` less the step of the pipeline, which Beam appends: of use only in a log."""
+    return re.sub(r" \[while running '.*?'\]\s*$", "", message)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import get_args
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
+from apache_beam.metrics.cells import DistributionResult
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
@@ -80,8 +81,8 @@ class EmbedSummary:
         failures_by_reason: how many failed for which reason.
         started: when the run started, in seconds since 1970.
         seconds: from then to the end of the run.
-        images_per_s: pictures a second between the first and the last embedded one, that is,
-            without the time to start up and to write; 0 where there are fewer than two.
+        images_per_s: pictures a second, embedded or failed, while pictures were embedded: without
+            the time to start up and to write; 0 where none was embedded.
         first_image_s: seconds from the start to the first embedded picture; None without one.
     """
 
@@ -166,12 +167,15 @@ def _summarize(
     manifest: Manifest, folder: str, result: PipelineResult, started: float
 ) -> EmbedSummary:
     counts = manifest.counts
-    found = result.metrics().query(MetricsFilter().with_name("embedded_at_ms"))["distributions"]
-    # Several workers count for themselves; the runner has put them together.
-    first_s, last_s = (
-        (found[0].result.min / 1000, found[0].result.max / 1000) if found else (started, started)
-    )
-    rate = (counts.embedded - 1) / (last_s - first_s) if last_s > first_s else 0.0
+    rate, first_image_s = 0.0, None
+    if counts.embedded:
+        # Several workers count for themselves; the runner has put their figures together.
+        begun, embedded = (
+            _distribution(result, "begun_at_ms"),
+            _distribution(result, "embedded_at_ms"),
+        )
+        rate = counts.images / max((embedded.max - begun.min) / 1000, 1e-3)
+        first_image_s = round(embedded.min / 1000 - started, 3)
     return EmbedSummary(
         snapshot=folder,
         images=counts.images,
@@ -181,8 +185,13 @@ def _summarize(
         started=started,
         seconds=round(time.time() - started, 3),
         images_per_s=round(rate, 2),
-        first_image_s=round(first_s - started, 3) if found else None,
+        first_image_s=first_image_s,
     )
+
+
+def _distribution(result: PipelineResult, name: str) -> DistributionResult:
+    (found,) = result.metrics().query(MetricsFilter().with_name(name))["distributions"]
+    return found.result
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from featureid import __version__
-from featureid.errors import StorageError, UsageError
+from featureid.errors import FeatureIdError, UsageError
 from pipelines import cli, console
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +109,7 @@ def test_an_error_that_beam_has_wrapped_is_still_known() -> None:
         "featureid.errors.StorageError: Cannot write a: No space left [while running 'Write/x']\n"
     )
     known = console.as_known_error(wrapped)
-    assert type(known) is StorageError
+    assert type(known) is FeatureIdError
     assert str(known) == "Cannot write a: No space left"
 
 
@@ -125,8 +125,15 @@ def test_an_interrupt_has_its_own_status(capsys: pytest.CaptureFixture[str]) -> 
     def command() -> int:
         raise KeyboardInterrupt
 
-    assert console.run_command(command) == 130
-    assert capsys.readouterr().err == "featureid: interrupted\n"
+    def wrapped() -> int:
+        try:
+            return command()
+        except KeyboardInterrupt:
+            raise RuntimeError("KeyboardInterrupt [while running 'Embed']")  # noqa: B904
+
+    for interrupted in (command, wrapped):
+        assert console.run_command(interrupted) == 130
+        assert capsys.readouterr().err == "featureid: interrupted\n"
 
 
 def test_a_parser_error_is_a_usage_error() -> None:

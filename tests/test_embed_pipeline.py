@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -220,6 +221,26 @@ def test_a_killed_run_leaves_the_snapshot_before_and_the_next_run_succeeds(
     assert (killed_run / "current").read_text().strip() != before
     assert len(featureid.open_snapshot(str(killed_run))) == 6
     assert verify_snapshot(str(killed_run)).ok
+
+
+def test_a_write_that_fails_is_one_line_and_publishes_nothing(photos: Path, tmp_path: Path) -> None:
+    def no_file_over_2_kb() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+
+    output = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "embed", str(photos), "--output", str(output)],
+        cwd=ROOT,
+        preexec_fn=no_file_over_2_kb,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("featureid: ")]
+    assert "Cannot write" in line and line.endswith("File too large")
+    assert "Traceback" not in done.stderr
+    assert not (output / "current").exists()
+    assert not list(output.rglob("*.json"))
 
 
 def test_inspect_and_verify_tell_what_is_there(

@@ -54,8 +54,9 @@ class _Embed(beam.DoFn):
         self._shared = Shared()
         self._embedded = Metrics.counter("featureid", "embedded")
         self._failed = Metrics.counter("featureid", "failed")
-        # Smallest and largest tell when the first and the last image was done, on any runner.
-        self._done_at_ms = Metrics.distribution("featureid", "embedded_at_ms")
+        # Their smallest and largest tell when work began and ended, on any runner.
+        self._begun_at_ms = Metrics.distribution("featureid", "begun_at_ms")
+        self._embedded_at_ms = Metrics.distribution("featureid", "embedded_at_ms")
 
     def setup(self) -> None:
         self._embedder = self._shared.acquire(self._make_embedder, tag=self._model_digest)
@@ -72,6 +73,7 @@ class _Embed(beam.DoFn):
     def start_bundle(self) -> None:
         # Made anew, since what a failed bundle left behind must not leak into the next one.
         self._stream = BatchedStream(self._embedder, self._settings.batch_size)
+        self._begun_at_ms.update(_now_ms())
 
     def process(self, ref: ImageRef) -> Iterator[EmbeddingRow | beam.pvalue.TaggedOutput]:
         for result in self._stream.add(ref):
@@ -97,5 +99,9 @@ class _Embed(beam.DoFn):
             PROGRESS.add(failed=1)
         else:
             self._embedded.inc()
-            self._done_at_ms.update(time.time_ns() // 1_000_000)
+            self._embedded_at_ms.update(_now_ms())
             PROGRESS.add(embedded=1)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
