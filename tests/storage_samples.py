@@ -34,10 +34,14 @@ FAILURES = (
 
 
 def make_info(
-    num_shards: int = 1, dimension: int = 4, dtype: str = "float32", snapshot: str = ID
+    num_shards: int = 1,
+    dimension: int = 4,
+    dtype: str = "float32",
+    snapshot: str = ID,
+    faces: str = "",
 ) -> SnapshotInfo:
     """Return the info of a snapshot."""
-    model = ModelInfo("image", "ab" * 32, "cd" * 32, dimension, dtype)
+    model = ModelInfo("image", "ab" * 32, "cd" * 32, dimension, dtype, faces)
     return SnapshotInfo(snapshot, "2026-11-23T05:42:31Z", "featureid test", model, num_shards)
 
 

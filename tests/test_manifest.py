@@ -23,7 +23,7 @@ from tests.storage_samples import make_info
 
 
 def summary(number, total=2, rows=3):
-    return ShardSummary(shard_name(number, total), rows, 1000, "ab" * 32, "a", "é")
+    return ShardSummary(shard_name(number, total), rows, 1000, "ab" * 32, "a", "é", rows)
 
 
 def make_manifest():

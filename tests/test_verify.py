@@ -150,7 +150,7 @@ def test_rows_that_a_bad_writer_wrote(tmp_path, monkeypatch, patched, said):
 
 def test_unsorted_keys_of_a_bad_writer(tmp_path, monkeypatch):
     monkeypatch.setattr(shard_module, "sorted", lambda rows, key: list(rows), raising=False)
-    monkeypatch.setattr(shard_module.ShardEncoder, "_check_keys", lambda self, keys: None)
+    monkeypatch.setattr(shard_module.ShardEncoder, "_check_keys", lambda self, keys, faces: None)
     monkeypatch.setattr(layout, "BLOCK_ROWS", 2)
     write_snapshot(tmp_path, ["d", "c", "a", "b"], num_shards=1)
     monkeypatch.undo()

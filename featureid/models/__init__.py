@@ -10,13 +10,14 @@ from featureid.models.bundle import (
     read_bundle,
     write_bundle,
 )
-from featureid.models.preprocessing import Preprocessing
+from featureid.models.preprocessing import FaceCrop, Preprocessing
 from featureid.models.zoo import KnownModel, known_models, resolve_model
 
 __all__ = [
     "BUNDLE_SUFFIX",
     "Backend",
     "BackendKind",
+    "FaceCrop",
     "KnownModel",
     "ModelBundle",
     "Preprocessing",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,12 @@ Raise it with every change of :mod:`featureid.images` that gives any image other
 other pixels do not compare, and through this number their model has another digest.
 """
 
+FACES_REVISION = 1
+"""Revision of the code that finds and crops faces; the same for models of faces alone."""
+
 _MAX_SIDE = 4096
+_MAX_MARGIN = 4.0
+_MAX_POINTS = 5
 
 
 def canonical_json(value: object) -> bytes:
@@ -36,6 +41,39 @@ def sha256_digest(data: bytes) -> str:
 
 
 @dataclass(frozen=True)
+class FaceCrop:
+    """How a face becomes the input of a model.
+
+    Attributes:
+        templates: kind of landmarks to where in the model's input they belong, points (x, y) in
+            pixels: landmarks of a known kind are moved there by a similarity transform.
+        margin: without such landmarks, what is added to the face's box on every side, in parts of
+            the longer side; the square around that is resized.
+        revision: the :data:`FACES_REVISION` that the model was made for.
+
+    Raises:
+        BundleError: a value is not usable, or belongs to another revision.
+    """
+
+    templates: Mapping[str, tuple[tuple[float, float], ...]] = field(hash=False)
+    margin: float
+    revision: int = FACES_REVISION
+
+    def __post_init__(self) -> None:
+        """Check the fields, and make the numbers floats."""
+        if not isinstance(self.templates, Mapping):
+            raise BundleError(f"the templates of faces must be named, got {self.templates!r}")
+        points = {str(kind): _points(kind, value) for kind, value in self.templates.items()}
+        object.__setattr__(self, "templates", points)
+        (margin,) = _floats("margin of faces", [self.margin], 1)
+        if not 0 <= margin <= _MAX_MARGIN:
+            raise BundleError(f"margin of faces is {margin}, not 0 to {_MAX_MARGIN}")
+        object.__setattr__(self, "margin", margin)
+        _check_int("revision of faces", self.revision, 0, 2**31)
+        _check_revision("faces", self.revision, FACES_REVISION)
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes the input of a model.
 
@@ -46,6 +84,7 @@ class Preprocessing:
         std: what the differences are then divided by.
         resize: ``stretch``: the whole upright image is resized, its aspect ratio not kept.
         revision: the :data:`PIXELS_REVISION` that the model was made for.
+        face: how a face of the image is cropped; None for a model of whole images.
 
     Raises:
         BundleError: a value is not usable, or belongs to another revision.
@@ -57,33 +96,42 @@ class Preprocessing:
     std: tuple[float, float, float]
     resize: str = "stretch"
     revision: int = PIXELS_REVISION
+    face: FaceCrop | None = None
 
     def __post_init__(self) -> None:
         """Check the fields, and make the numbers floats."""
         for name in ("height", "width"):
             _check_int(name, getattr(self, name), 1, _MAX_SIDE)
         for name in ("mean", "std"):
-            object.__setattr__(self, name, _three_floats(name, getattr(self, name)))
+            object.__setattr__(self, name, _floats(name, getattr(self, name), 3))
         if min(self.std) <= 0:
             raise BundleError(f"std of the preprocessing is {self.std}, not positive")
         if self.resize != "stretch":
             raise BundleError(f"resize policy {self.resize!r} is unknown; known: 'stretch'")
         _check_int("revision", self.revision, 0, 2**31)
-        if self.revision != PIXELS_REVISION:
-            raise BundleError(
-                f"the model was made for pixels revision {self.revision}, but this version of "
-                f"featureid computes revision {PIXELS_REVISION}, whose vectors would not compare: "
-                "use the version of featureid that made the model, or make the model again"
-            )
+        _check_revision("pixels", self.revision, PIXELS_REVISION)
+        if self.face is not None and not isinstance(self.face, FaceCrop):
+            raise BundleError(f"face of the preprocessing is {self.face!r}")
 
     @property
     def digest(self) -> str:
         """The identity of this preprocessing: ``sha256:`` of its canonical JSON."""
-        return sha256_digest(canonical_json(self.to_json()))
+        return self.digest_with({})
+
+    def digest_with(self, choices: Mapping[str, Any]) -> str:
+        """The identity of this preprocessing with what a run has chosen beside it.
+
+        Args:
+            choices: name to JSON value; everything that gives a face other pixels.
+        """
+        return sha256_digest(canonical_json({**choices, **self.to_json()}))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
+        """Return the fields as JSON values; ``face`` only where there is one."""
+        fields = asdict(self)
+        if self.face is None:
+            del fields["face"]
+        return fields
 
     @classmethod
     def from_json(cls, value: object) -> Preprocessing:
@@ -92,11 +140,10 @@ class Preprocessing:
         Raises:
             BundleError: a field is missing, wrong, or unknown to this version of featureid.
         """
-        wanted = {field.name for field in fields(cls)}
-        if not isinstance(value, Mapping) or set(value) != wanted:
-            found = sorted(map(str, value)) if isinstance(value, Mapping) else value
-            raise BundleError(f"preprocessing must have the fields {sorted(wanted)}, got {found!r}")
-        return cls(**value)
+        values = _fields_of(cls, "preprocessing", value, optional={"face"})
+        if "face" in values:
+            values["face"] = FaceCrop(**_fields_of(FaceCrop, "face", values["face"]))
+        return cls(**values)
 
     def scale(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return ``(pixels - mean) / std`` as float32; ``pixels`` is uint8 (..., width, 3), RGB."""
@@ -109,15 +156,47 @@ class Preprocessing:
         return scaled
 
 
+def _fields_of(
+    kind: type[Preprocessing] | type[FaceCrop],
+    name: str,
+    value: object,
+    optional: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return ``value`` as the arguments of ``kind``; BundleError if one is missing or unknown."""
+    wanted = {field.name for field in fields(kind)}
+    if not isinstance(value, Mapping) or set(value) | set(optional) != wanted:
+        found = sorted(map(str, value)) if isinstance(value, Mapping) else value
+        raise BundleError(
+            f"{name} must have the fields {sorted(wanted - set(optional))}, got {found!r}"
+        )
+    return dict(value)
+
+
+def _check_revision(what: str, revision: int, current: int) -> None:
+    if revision != current:
+        raise BundleError(
+            f"the model was made for {what} revision {revision}, but this version of featureid "
+            f"computes revision {current}, whose vectors would not compare: use the version of "
+            "featureid that made the model, or make the model again"
+        )
+
+
 def _check_int(name: str, value: object, low: int, high: int) -> None:
     if type(value) is not int or not low <= value <= high:
         raise BundleError(f"{name} must be a whole number of {low} to {high}, got {value!r}")
 
 
-def _three_floats(name: str, value: object) -> tuple[float, ...]:
-    if isinstance(value, (list, tuple)) and len(value) == 3:
+def _points(kind: object, value: object) -> tuple[tuple[float, ...], ...]:
+    if not isinstance(value, (list, tuple)) or not 2 <= len(value) <= _MAX_POINTS:
+        raise BundleError(f"template {kind!r} must be 2 to {_MAX_POINTS} points, got {value!r}")
+    return tuple(_floats(f"a point of template {kind!r}", point, 2) for point in value)
+
+
+def _floats(name: str, value: object, count: int) -> tuple[float, ...]:
+    if isinstance(value, (list, tuple)) and len(value) == count:
         with suppress(OverflowError):  # of a huge int
             numbers = tuple(float(x) for x in value if type(x) in (int, float))
-            if len(numbers) == 3 and all(map(math.isfinite, numbers)):
+            if len(numbers) == count and all(map(math.isfinite, numbers)):
                 return numbers
-    raise BundleError(f"{name} must be three finite numbers, got {value!r}")
+    words = {1: "a finite number", 2: "two finite numbers", 3: "three finite numbers"}
+    raise BundleError(f"{name} must be {words[count]}, got {value!r}")

@@ -9,7 +9,14 @@ from featureid.storage.manifest import (
     count_outcomes,
 )
 from featureid.storage.reader import Snapshot, open_snapshot
-from featureid.storage.records import EmbeddingRow, Failure, ModelInfo, SnapshotInfo
+from featureid.storage.records import (
+    WHOLE_IMAGE,
+    EmbeddingRow,
+    Face,
+    Failure,
+    ModelInfo,
+    SnapshotInfo,
+)
 from featureid.storage.shard import ShardSummary, shard_name, shard_of, write_shard
 from featureid.storage.snapshot import (
     created_text,
@@ -26,9 +33,11 @@ from featureid.storage.snapshot import (
 from featureid.storage.verify import Problem, VerifyReport, verify_snapshot
 
 __all__ = [
+    "WHOLE_IMAGE",
     "Counts",
     "DamageError",
     "EmbeddingRow",
+    "Face",
     "Failure",
     "FileSummary",
     "Manifest",

@@ -71,6 +71,7 @@ class ShardHeader:
         rows: rows in the shard.
         writer: program and version that wrote it.
         columns: the columns, in file order.
+        faces: how faces were found and chosen; "" for a model of whole images.
     """
 
     snapshot: str
@@ -85,6 +86,7 @@ class ShardHeader:
     rows: int
     writer: str
     columns: tuple[ColumnSpec, ...]
+    faces: str = ""
 
     def column(self, name: str) -> int | None:
         """Return the position of a column, or None."""
@@ -151,6 +153,8 @@ def header_payload(header: ShardHeader) -> bytes:
         "writer": header.writer,
         "columns": columns,
     }
+    if header.faces:
+        fields["faces"] = header.faces
     return b"featureid-shard %d\n" % VERSION + _to_json(fields) + b"\n"
 
 
@@ -171,6 +175,7 @@ def parse_header(payload: bytes) -> ShardHeader:
         dimension=_integer(fields, "dimension"),
         rows=_integer(fields, "rows"),
         columns=tuple(_column(entry) for entry in _objects(fields, "columns")),
+        faces=_text(fields, "faces") if "faces" in fields else "",
         **{name: _text(fields, name) for name in _HEADER_TEXTS},
     )
     _check_header(header, _text(fields, "norm"))
@@ -198,6 +203,8 @@ def _check_header(header: ShardHeader, norm: str) -> None:
     )
     if header.columns[:2] != wanted or header.dtype not in ("float32", "float16"):
         raise ValueError("its first two columns are not key and vector as version 1 has them")
+    if FACE_INDEX in names and ColumnSpec(FACE_INDEX, "int32") not in header.columns:
+        raise ValueError(f"its column {FACE_INDEX} is not of the type that it has in version 1")
     if header.dimension < 1 or header.shard >= header.num_shards or norm != "l2":
         raise ValueError("its dimension, shard number or norm is impossible")
 

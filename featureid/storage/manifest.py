@@ -172,11 +172,14 @@ def build_manifest(
     """Return the manifest of these files, given in any order.
 
     Raises:
-        StorageError: a shard is missing or there twice, or the counts do not fit the failures.
+        StorageError: a shard is missing or there twice, or the counts do not fit the files.
     """
     listed = sum(summary.rows for summary in failures)
     if listed != counts.failed:
         raise StorageError(f"The files hold {listed} failures, the counts say {counts.failed}")
+    keys = sum(summary.keys for summary in embeddings)
+    if keys != counts.embedded:
+        raise StorageError(f"The shards hold {keys} images, the counts say {counts.embedded}")
     return Manifest(
         info,
         tuple(sorted(embeddings, key=lambda summary: summary.file)),
@@ -203,7 +206,7 @@ def _parse(data: bytes, source: str) -> dict[str, Any]:
 def _record(kind: type[_Record], entry: dict[str, Any]) -> _Record:
     """Make a dataclass from a JSON object, ignoring unknown fields and checking plain types."""
     names = kind.__slots__  # type: ignore[attr-defined]
-    return _checked(kind(**{name: entry[name] for name in names}))
+    return _checked(kind(**{name: entry[name] for name in names if name in entry}))
 
 
 def _checked(record: _Record) -> _Record:

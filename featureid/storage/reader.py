@@ -18,8 +18,8 @@ from featureid.storage.columns import Values
 from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError
 from featureid.storage.manifest import FileSummary, Manifest
-from featureid.storage.records import Failure, ModelInfo, SnapshotInfo
-from featureid.storage.shard import ShardSummary, shard_of
+from featureid.storage.records import Face, Failure, ModelInfo, SnapshotInfo
+from featureid.storage.shard import FACE_COLUMNS, ShardSummary, shard_of
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.snapshot import find_snapshot, read_manifest
 
@@ -138,36 +138,51 @@ class Snapshot:
 
         Raises:
             KeyError: no row has this key; the error holds it.
+            StorageError: several faces of the image have rows; :meth:`faces` returns them all.
         """
-        found = self._find(key)
-        if found is None:
-            raise KeyError(key)
-        return found
+        (vectors,) = self._rows_of(key, layout.VECTOR)
+        if len(vectors) > 1:
+            raise StorageError(f"{key!r} has {len(vectors)} faces; faces({key!r}) gives them all")
+        vector: npt.NDArray[np.float32] = _as_float32(vectors)[0]
+        return vector
+
+    def faces(self, key: str) -> list[tuple[Face, npt.NDArray[np.float32]]]:
+        """Return the faces of one image, by index, each with its vector, float32 (dimension,).
+
+        Raises:
+            KeyError: no row has this key; the error holds it.
+            StorageError: the rows are of a model of whole images.
+        """
+        if not self.model.faces:
+            raise StorageError(
+                f"{self.folder} has no faces: {self.model.name!r} takes whole images"
+            )
+        vectors, *columns = self._rows_of(key, layout.VECTOR, *FACE_COLUMNS)
+        faces = [Face.from_values(*values) for values in zip(*columns, strict=True)]
+        return list(zip(faces, _as_float32(vectors), strict=True))
 
     def __contains__(self, key: object) -> bool:
         """Tell whether a row has this key."""
-        return isinstance(key, str) and self._find(key, only_key=True) is not None
+        try:
+            return isinstance(key, str) and self._rows_of(key) == []
+        except KeyError:
+            return False
 
-    def _find(self, key: str, *, only_key: bool = False) -> npt.NDArray[np.float32] | None:
+    def _rows_of(self, key: str, *names: str) -> list[Values]:
+        """Return the named columns of the rows of one key; KeyError if there are none."""
         try:
             number = shard_of(key, self.manifest.info.num_shards)
         except StorageError:
-            return None  # not valid Unicode, so never stored
+            raise KeyError(key) from None  # not valid Unicode, so never stored
         with self._source(number) as source:
             shard = self._map(number, source)
             block = shard.find_block(key)
-            if block is None:
-                return None
-            keys = shard.keys(source, block)
-            if key not in keys:
-                return None
-            if only_key:
-                return np.empty(0, np.float32)
-            shape = (len(keys), self.model.dimension)
-            matrix: npt.NDArray[np.float32] = np.empty(shape, np.float32)
-            shard.vectors_into(source, block, matrix)
-            row: npt.NDArray[np.float32] = matrix[keys.index(key)].copy()
-            return row
+            keys = [] if block is None else shard.keys(source, block)
+            if block is None or key not in keys:
+                raise KeyError(key)
+            start = keys.index(key)
+            end = start + keys.count(key)
+            return [shard.values(source, block, name)[start:end] for name in names]
 
     def _blocks(self) -> Iterator[tuple[ShardMap, RangeReader, int]]:
         for number in range(self.manifest.info.num_shards):
@@ -196,6 +211,11 @@ class Snapshot:
         return sum(shard.header.rows for shard in self._maps.values())
 
 
+def _as_float32(vectors: Values) -> npt.NDArray[np.float32]:
+    """Return a copy, so that a row does not keep its whole block in memory."""
+    return np.array(vectors, np.float32)
+
+
 def check_belongs(
     shard: ShardMap, size: int, info: SnapshotInfo, number: int, summary: ShardSummary
 ) -> None:
@@ -214,6 +234,7 @@ def check_belongs(
         "preprocessing_digest": model.preprocessing_digest,
         "dimension": model.dimension,
         "dtype": model.dtype,
+        "faces": model.faces,
         "rows": summary.rows,
     }
     for name, value in wanted.items():

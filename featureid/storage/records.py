@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,13 @@ import numpy.typing as npt
 
 from featureid.errors import CorruptFileError, StorageError
 
+FloatArray = npt.NDArray[np.float32]
+
 DTYPES = ("float32", "float16")
+#: The face index of a row that stands for a whole image, since no face was found in it.
+WHOLE_IMAGE = -1
+#: The most landmarks that a row has room for.
+MAX_LANDMARKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,8 @@ class ModelInfo:
         preprocessing_digest: hex digest of all that happens to pixels before the model.
         dimension: numbers in a vector.
         dtype: ``float32`` or ``float16``, as stored.
+        faces: how faces were found and chosen, one line for people and to be compared: with
+            another one, the same image may have other rows. "" for a model of whole images.
     """
 
     name: str
@@ -31,6 +40,7 @@ class ModelInfo:
     preprocessing_digest: str
     dimension: int
     dtype: str = "float32"
+    faces: str = ""
 
     def __post_init__(self) -> None:
         if self.dimension < 1:
@@ -63,9 +73,51 @@ class SnapshotInfo:
             raise StorageError(f"{self.num_shards} shards cannot hold anything; give 1 or more")
 
 
+@dataclass(frozen=True, slots=True)
+class Face:
+    """Where a face is, in pixels of the upright original.
+
+    Attributes:
+        index: from 0 on, from left to right; :data:`WHOLE_IMAGE` where no face was found and the
+            whole image was embedded.
+        box: left, top, right, bottom; may reach past the border of the image.
+        landmarks: up to five points (x, y); which ones, the detector decides.
+        score: the detector's, higher is surer; scores of two detectors do not compare. NaN for a
+            whole image.
+    """
+
+    index: int
+    box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...] = ()
+    score: float = math.nan
+
+    def __post_init__(self) -> None:
+        left, top, right, bottom = self.box
+        if self.index < WHOLE_IMAGE or not (left < right and top < bottom):
+            raise StorageError(f"face {self.index} with the box {self.box} is no face")
+        if len(self.landmarks) > MAX_LANDMARKS:
+            raise StorageError(
+                f"a face has {len(self.landmarks)} landmarks; rows have room for {MAX_LANDMARKS}"
+            )
+
+    @classmethod
+    def from_values(cls, index: int, box: FloatArray, landmarks: FloatArray, score: float) -> Face:
+        """Return the face of a stored row.
+
+        Args:
+            index: its face index.
+            box: (4,), left, top, right, bottom.
+            landmarks: (5, 2), x and y; NaN where there is none.
+            score: the detector's.
+        """
+        left, top, right, bottom = box.tolist()
+        points = tuple((x, y) for x, y in landmarks.tolist() if not math.isnan(x))
+        return cls(int(index), (left, top, right, bottom), points, float(score))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddingRow:
-    """One embedded image.
+    """One embedded image, or one face of it.
 
     Attributes:
         key: the image key, valid as UTF-8.
@@ -75,6 +127,7 @@ class EmbeddingRow:
         source_version: ETag, generation or modification time, as the store names it; may be "".
         width: pixels of the upright original.
         height: pixels of the upright original.
+        face: the face that was embedded; None for a model of whole images.
     """
 
     key: str
@@ -84,6 +137,7 @@ class EmbeddingRow:
     source_version: str
     width: int
     height: int
+    face: Face | None = None
 
     def __post_init__(self) -> None:
         if self.vector.ndim != 1 or self.vector.dtype != np.float32:
@@ -91,6 +145,11 @@ class EmbeddingRow:
             raise StorageError(f"{self.key}: the vector is {found}, not one row of float32")
         if len(self.sha256) != 32:
             raise StorageError(f"{self.key}: a SHA-256 has 32 bytes, this one {len(self.sha256)}")
+
+    @property
+    def order(self) -> tuple[str, int]:
+        """What rows are sorted by: the key, then the face index."""
+        return self.key, self.face.index if self.face else 0
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -16,7 +16,7 @@ from featureid.errors import StorageError
 from featureid.storage import columns, files, gzip_members, layout
 from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.layout import Block, Index, Member, ShardHeader
-from featureid.storage.records import EmbeddingRow, ModelInfo, SnapshotInfo
+from featureid.storage.records import MAX_LANDMARKS, EmbeddingRow, Face, ModelInfo, SnapshotInfo
 
 #: How far the length of a float32 vector may be from 1.
 UNIT_TOLERANCE = 1e-3
@@ -34,6 +34,14 @@ _ATTRIBUTES = (
     ColumnSpec("width", "int32"),
     ColumnSpec("height", "int32"),
 )
+#: The columns of its face, where the model embeds faces.
+_FACE_ATTRIBUTES = (
+    ColumnSpec(layout.FACE_INDEX, "int32"),
+    ColumnSpec("box", "float32", (4,)),
+    ColumnSpec("landmarks", "float32", (MAX_LANDMARKS, 2)),
+    ColumnSpec("score", "float32"),
+)
+FACE_COLUMNS = tuple(spec.name for spec in _FACE_ATTRIBUTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class ShardSummary:
         sha256: hex SHA-256 of the file.
         first_key: the smallest key; "" if there is no row.
         last_key: the largest key; "" if there is no row.
+        keys: different keys in it, fewer than rows where an image has several faces.
     """
 
     file: str
@@ -55,6 +64,7 @@ class ShardSummary:
     sha256: str
     first_key: str
     last_key: str
+    keys: int
 
 
 def shard_of(key: str, num_shards: int) -> int:
@@ -89,7 +99,8 @@ def shard_name(shard: int, num_shards: int) -> str:
 def row_columns(model: ModelInfo) -> tuple[ColumnSpec, ...]:
     """Return the columns in which rows of this model are stored."""
     vector = ColumnSpec(layout.VECTOR, model.dtype, (model.dimension,), "planes")
-    return (ColumnSpec(layout.KEY, "utf8"), vector, *_ATTRIBUTES)
+    face_columns = _FACE_ATTRIBUTES if model.faces else ()
+    return (ColumnSpec(layout.KEY, "utf8"), vector, *_ATTRIBUTES, *face_columns)
 
 
 def make_header(
@@ -110,6 +121,7 @@ def make_header(
         rows=rows,
         writer=info.writer,
         columns=specs or row_columns(model),
+        faces=model.faces,
     )
 
 
@@ -127,10 +139,10 @@ def write_shard(
         rows: its rows, in any order; none is fine, and every shard must be written.
 
     Raises:
-        StorageError: duplicate keys, a key of another shard, a vector that is not of unit length,
-            or the file cannot be written.
+        StorageError: duplicates, a key of another shard, a vector that is not of unit length, a
+            face for a model of whole images or the reverse, or the file cannot be written.
     """
-    ordered = sorted(rows, key=lambda row: row.key)
+    ordered = sorted(rows, key=lambda row: row.order)
     for row in ordered:
         home = shard_of(row.key, info.num_shards)
         if home != shard:
@@ -147,11 +159,19 @@ def row_blocks(
 ) -> Iterator[dict[str, Values]]:
     """Turn sorted rows into blocks of columns, one block in memory at a time.
 
+    Blocks have ``block_rows`` rows, and more where the last image of a block has more faces.
+
     Raises:
-        StorageError: a vector of another dimension.
+        StorageError: a vector of another dimension, or a face where none belongs or none where
+            one does.
     """
-    for start in range(0, len(rows), block_rows):
-        yield _row_block(rows[start : start + block_rows], info.model)
+    start = 0
+    while start < len(rows):
+        end = min(start + block_rows, len(rows))
+        while end < len(rows) and rows[end].key == rows[end - 1].key:
+            end += 1
+        yield _row_block(rows[start:end], info.model)
+        start = end
 
 
 def _row_block(rows: Sequence[EmbeddingRow], model: ModelInfo) -> dict[str, Values]:
@@ -160,6 +180,9 @@ def _row_block(rows: Sequence[EmbeddingRow], model: ModelInfo) -> dict[str, Valu
             raise StorageError(
                 f"{row.key}: the vector has {row.vector.size} numbers, the model {model.dimension}"
             )
+        if (row.face is not None) != bool(model.faces):
+            found = "a face" if row.face else "no face"
+            raise StorageError(f"{row.key}: the row has {found}, unlike the model {model.name!r}")
     digests = np.frombuffer(b"".join(row.sha256 for row in rows), np.uint8)
     return {
         layout.KEY: [row.key for row in rows],
@@ -169,7 +192,29 @@ def _row_block(rows: Sequence[EmbeddingRow], model: ModelInfo) -> dict[str, Valu
         "source_version": [row.source_version for row in rows],
         "width": np.array([row.width for row in rows], "<i4"),
         "height": np.array([row.height for row in rows], "<i4"),
+        **_face_block([row.face for row in rows if row.face]),
     }
+
+
+def _face_block(faces: Sequence[Face]) -> dict[str, Values]:
+    if not faces:
+        return {}
+    landmarks = np.full((len(faces), MAX_LANDMARKS, 2), np.nan, "<f4")
+    for points, face in zip(landmarks, faces, strict=True):
+        points[: len(face.landmarks)] = np.reshape(face.landmarks, (-1, 2))
+    return {
+        layout.FACE_INDEX: np.array([face.index for face in faces], "<i4"),
+        "box": np.array([face.box for face in faces], "<f4"),
+        "landmarks": landmarks,
+        "score": np.array([face.score for face in faces], "<f4"),
+    }
+
+
+def row_steps(keys: Values, face_indexes: Values | None) -> list[tuple[str, int]]:
+    """Return what the rows of a block are ordered by, strictly: keys, and face indexes if any."""
+    if face_indexes is None:
+        return [(key, 0) for key in keys]
+    return list(zip(keys, np.asarray(face_indexes).tolist(), strict=True))
 
 
 class ShardEncoder:
@@ -196,6 +241,7 @@ class ShardEncoder:
         self._sha256 = hashlib.sha256()
         self._position = 0
         self._written: list[Block] = []
+        self._different = 0
         self._summary: ShardSummary | None = None
 
     @property
@@ -230,12 +276,14 @@ class ShardEncoder:
             self._sha256.hexdigest(),
             self._written[0].first if self._written else "",
             self._written[-1].last if self._written else "",
+            self._different,
         )
 
     def _encode_block(self, block: Mapping[str, Values]) -> Iterator[bytes]:
         specs = self._header.columns
         keys = block[layout.KEY]
-        self._check_keys(keys)
+        self._check_keys(keys, block.get(layout.FACE_INDEX))
+        self._different += len(set(keys))
         values = {**block, layout.VECTOR: _checked_vectors(self._file, self._header, block)}
         payloads = [columns.to_payloads(spec, values[spec.name]) for spec in specs]
         if any(len(values[spec.name]) != len(keys) for spec in specs):
@@ -258,19 +306,20 @@ class ShardEncoder:
         self._position += len(member)
         return member
 
-    def _check_keys(self, keys: Values) -> None:
+    def _check_keys(self, keys: Values, face_indexes: Values | None) -> None:
         if not len(keys):
             raise StorageError(f"{self._file}: a block without rows was to be written")
-        several = self._header.column(layout.FACE_INDEX) is not None
         last = self._written[-1].last if self._written else None
         if last is not None and keys[0] == last:
             raise StorageError(f"{self._file}: the rows of {last!r} were split or are duplicates")
-        ordered = operator.le if several else operator.lt
-        steps = list(keys) if last is None else [last, *keys]
-        if not all(map(ordered, steps, steps[1:])):
-            before, key = next(pair for pair in pairwise(steps) if not ordered(*pair))
-            what = "twice" if key == before else f"after {before!r}: the rows are not sorted"
-            raise StorageError(f"{self._file}: the key {key!r} came {what}")
+        steps = row_steps(keys, face_indexes)
+        if last is not None:
+            steps.insert(0, (last, 0))
+        if not all(map(operator.lt, steps, steps[1:])):
+            before, row = next(pair for pair in pairwise(steps) if not pair[0] < pair[1])
+            shown = row if face_indexes is not None else row[0]
+            what = "twice" if row == before else f"after {before[0]!r}: the rows are not sorted"
+            raise StorageError(f"{self._file}: {shown!r} came {what}")
 
     def _check_rows(self) -> None:
         rows = sum(block.rows for block in self._written)

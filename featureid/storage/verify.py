@@ -12,11 +12,12 @@ import numpy as np
 
 from featureid.errors import FeatureIdError, StorageError
 from featureid.storage import files, gzip_members, layout
+from featureid.storage.columns import Values
 from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError
 from featureid.storage.manifest import FileSummary, Manifest
 from featureid.storage.reader import check_belongs, read_failures
-from featureid.storage.shard import ShardSummary, shard_of
+from featureid.storage.shard import ShardSummary, row_steps, shard_of
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.snapshot import MANIFEST, find_snapshot, read_manifest
 
@@ -153,6 +154,8 @@ def _check_rows(
                 if spec.known:
                     shard.values(source, number, spec.name)
             keys = shard.keys(source, number)
+            several = shard.header.column(layout.FACE_INDEX) is not None
+            faces = shard.values(source, number, layout.FACE_INDEX) if several else None
             vectors = np.empty((block.rows, shard.header.dimension), np.float32)
             shard.vectors_into(source, number, vectors)
         except DamageError as error:
@@ -161,7 +164,7 @@ def _check_rows(
             last = block.last
             continue
         start, end = block.columns[0][0].offset, block.columns[-1][-1].end
-        for reason in _row_problems(shard, number, keys, vectors, last):
+        for reason in _row_problems(shard, number, keys, faces, vectors, last):
             report.add(
                 shard.file, str(DamageError(shard.file, f"block {number}", start, end, reason))
             )
@@ -172,18 +175,24 @@ def _check_rows(
     ends = (blocks[0].first, blocks[-1].last) if blocks else ("", "")
     if ends != (summary.first_key, summary.last_key):
         report.add(shard.file, f"{shard.file}: its first and last key are not the manifest's")
+    if report.ok and different != summary.keys:
+        message = f"{shard.file}: it has {different} different keys, the manifest {summary.keys}"
+        report.add(shard.file, message)
     return different
 
 
 def _row_problems(
-    shard: ShardMap, number: int, keys: list[str], vectors: np.ndarray, last: str | None
+    shard: ShardMap,
+    number: int,
+    keys: list[str],
+    faces: Values | None,
+    vectors: np.ndarray,
+    last: str | None,
 ) -> Iterator[str]:
     block = shard.index.blocks[number]
     if (keys[0], keys[-1]) != (block.first, block.last):
         yield "its first and last key are not the index's"
-    several = shard.header.column(layout.FACE_INDEX) is not None
-    steps = pairwise(keys)
-    if any(after < key or (after == key and not several) for key, after in steps):
+    if any(not row < after for row, after in pairwise(row_steps(keys, faces))):
         yield "its keys are not sorted, or one is there twice"
     if last is not None and keys[0] <= last:
         yield "its keys do not come after those of the block before"

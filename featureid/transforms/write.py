@@ -133,5 +133,5 @@ def _publish(
     failures: _WrittenFailures, output: str, info: SnapshotInfo, shards: Iterable[ShardSummary]
 ) -> str:
     summaries = list(shards)
-    counts = count_outcomes(sum(shard.rows for shard in summaries), failures.by_reason)
+    counts = count_outcomes(sum(shard.keys for shard in summaries), failures.by_reason)
     return publish(output, build_manifest(info, summaries, [failures.file], counts))

@@ -1,0 +1,70 @@
+"""What decides a face's pixels is part of the preprocessing, its digest and the bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from featureid.errors import BundleError
+from featureid.models import FaceCrop, Preprocessing
+
+EYES = ((40.0, 40.0), (110.0, 40.0))
+PLAIN = Preprocessing(150, 150, (0,) * 3, (1,) * 3)
+FACES = replace(PLAIN, face=FaceCrop({"eyes": EYES}, margin=0.25))
+
+
+def test_a_face_crop_survives_json() -> None:
+    again = Preprocessing.from_json(json.loads(json.dumps(FACES.to_json())))
+    assert again == FACES and again.digest == FACES.digest
+    assert hash(again) == hash(FACES)
+
+
+def test_a_model_of_whole_images_says_nothing_of_faces() -> None:
+    assert "face" not in PLAIN.to_json()
+    assert Preprocessing.from_json(PLAIN.to_json()).face is None
+
+
+def test_everything_that_decides_the_pixels_is_in_the_digest() -> None:
+    assert FACES.face
+    changed = [
+        PLAIN,
+        FACES,
+        replace(FACES, face=replace(FACES.face, margin=0.3)),
+        replace(FACES, face=replace(FACES.face, templates={"eyes": EYES[::-1]})),
+        replace(FACES, face=replace(FACES.face, templates={"other": EYES})),
+    ]
+    digests = {preprocessing.digest for preprocessing in changed}
+    digests |= {FACES.digest_with({"detector": name}) for name in ("dlib", "haar")}
+    assert len(digests) == 7
+    assert FACES.digest_with({}) == FACES.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"templates": [EYES]}, "must be named"),
+        ({"templates": {"eyes": EYES[:1]}}, "must be 2 to 5 points"),
+        ({"templates": {"eyes": EYES * 3}}, "must be 2 to 5 points"),
+        ({"templates": {"eyes": [[1, 2], [3]]}}, "must be two finite numbers"),
+        ({"templates": {"eyes": [[1, 2], [3, float("nan")]]}}, "must be two finite numbers"),
+        ({"margin": -0.1}, "not 0 to"),
+        ({"margin": "wide"}, "must be a finite number"),
+        ({"revision": 0}, "made for faces revision 0"),
+        ({"colour": "red"}, r"face must have the fields \['margin', 'revision', 'templates'\]"),
+    ],
+)
+def test_a_wrong_face_crop_is_refused(change: dict[str, Any], said: str) -> None:
+    value = FACES.to_json()
+    value["face"].update(change)
+    with pytest.raises(BundleError, match=said):
+        Preprocessing.from_json(value)
+
+
+def test_a_face_crop_that_is_none_at_all_is_refused() -> None:
+    with pytest.raises(BundleError, match="face must have the fields"):
+        Preprocessing.from_json({**PLAIN.to_json(), "face": "largest"})
+    with pytest.raises(BundleError, match="face of the preprocessing"):
+        replace(PLAIN, face="largest")  # type: ignore[arg-type]
