@@ -130,7 +130,12 @@ def _read_local(path: str, size: int) -> bytes:
 
 def _read_remote(uri: str, size: int) -> bytes:
     filesystem, path = files.filesystem(uri)
-    data: bytes = filesystem.cat_file(path, start=0, end=size)
+    try:
+        data: bytes = filesystem.cat_file(path, start=0, end=size)
+    except OSError:
+        raise
+    except Exception as error:  # The stores' clients have trees of their own, few of them OSError.
+        raise OSError(f"{type(error).__name__}: {error}") from error
     return data
 
 
