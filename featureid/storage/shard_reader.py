@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class ShardMap:
         file: the place of the shard.
         header: its header.
         index: its index.
+        first_rows: for each block, the number of its first row in the shard.
     """
 
     def __init__(self, source: RangeReader) -> None:
@@ -57,6 +59,7 @@ class ShardMap:
             layout.check_index(self.index, self.header)
         except ValueError as error:
             raise self.damage(self.index_member, "the index", error) from error
+        self.first_rows = list(accumulate((b.rows for b in self.index.blocks), initial=0))[:-1]
 
     def _footer(self, tail: memoryview, size: int) -> Member:
         try:
