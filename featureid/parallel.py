@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +29,7 @@ def available_cpus() -> int:
 
 def map_in_order(
     function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int = 0
-) -> Iterator[tuple[_Item, _Result]]:
+) -> Generator[tuple[_Item, _Result], None, None]:
     """Yield each item with what ``function`` makes of it, in the order of the items.
 
     Results are made ahead by threads, but no more than two a thread are held, so that memory stays

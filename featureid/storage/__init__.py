@@ -9,7 +9,13 @@ from featureid.storage.manifest import (
     count_outcomes,
 )
 from featureid.storage.reader import Snapshot, open_snapshot
-from featureid.storage.records import EmbeddingRow, Failure, ModelInfo, SnapshotInfo
+from featureid.storage.records import (
+    EmbeddingRow,
+    Failure,
+    ModelInfo,
+    SnapshotInfo,
+    check_comparable,
+)
 from featureid.storage.shard import ShardSummary, shard_name, shard_of, write_shard
 from featureid.storage.snapshot import (
     created_text,
@@ -40,6 +46,7 @@ __all__ = [
     "SnapshotInfo",
     "VerifyReport",
     "build_manifest",
+    "check_comparable",
     "count_outcomes",
     "created_text",
     "current_snapshot",
