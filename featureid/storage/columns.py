@@ -26,6 +26,8 @@ NUMBER_TYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
 }
 _TEXT = "utf8"
+_MAX_AXES = 8
+_MAX_VALUE = (1 << 31) - 1
 _LENGTH = np.dtype("<u4")
 
 
@@ -52,6 +54,11 @@ class ColumnSpec:
         if self.type == _TEXT:
             return self.encoding == "plain" and not self.shape
         return self.type in NUMBER_TYPES and self.encoding in ("plain", "planes")
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a value is of a size that the format allows, also where no row backs it."""
+        return len(self.shape) <= _MAX_AXES and self.value_size <= _MAX_VALUE
 
     @property
     def is_text(self) -> bool:

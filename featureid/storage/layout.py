@@ -198,6 +198,9 @@ def _check_header(header: ShardHeader, norm: str) -> None:
     )
     if header.columns[:2] != wanted or header.dtype not in ("float32", "float16"):
         raise ValueError("its first two columns are not key and vector as version 1 has them")
+    for column in header.columns:
+        if column.known and not column.is_text and not column.bounded:
+            raise ValueError(f"a value of the column {column.name} is impossibly large")
     if header.dimension < 1 or header.shard >= header.num_shards or norm != "l2":
         raise ValueError("its dimension, shard number or norm is impossible")
 
