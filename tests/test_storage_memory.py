@@ -26,8 +26,12 @@ from featureid.storage import ingest
 from tests.storage_samples import read_all
 
 def peak():
-    unit = 2**20 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+    # Not ru_maxrss, which on Linux starts with that of the process that called fork.
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) // 1024
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20
 
 path, before = sys.argv[1], peak()
 try:

@@ -175,16 +175,32 @@ def unpack(member: Buffer, raw_length: int) -> bytes:
     Raises:
         ValueError: the bytes are not such a member; the message says why.
     """
-    view = memoryview(member)
-    if len(view) < _OVERHEAD or view[: len(MEMBER_HEADER)] != MEMBER_HEADER:
-        raise ValueError("it does not start with the fixed gzip header")
-    stream = view[len(MEMBER_HEADER) : -_TRAILER.size]
-    if len(view) == stored_size(raw_length):
-        return _unstore(stream, raw_length)
+    stream = _stream(member)
+    if memoryview(member).nbytes == stored_size(raw_length):
+        return b"".join(_stored_pieces(stream, raw_length))
     payload = engine.inflate(stream, raw_length)
     if payload is None:
         raise ValueError(f"it does not inflate to {raw_length} bytes")
     return payload
+
+
+def unpack_pieces(member: Buffer, raw_length: int) -> list[memoryview]:
+    """Return the payload of one whole member in pieces of STORED_BLOCK bytes, the last shorter.
+
+    What is stored is not copied: the pieces lie in the member.
+
+    Raises:
+        ValueError: as in :func:`unpack`.
+    """
+    if memoryview(member).nbytes == stored_size(raw_length):
+        return _stored_pieces(_stream(member), raw_length)
+    return pieces(unpack(member, raw_length))
+
+
+def pieces(payload: Buffer) -> list[memoryview]:
+    """Return views of STORED_BLOCK bytes of a payload each, the last shorter."""
+    view = memoryview(payload)
+    return [view[at : at + STORED_BLOCK] for at in range(0, max(1, len(view)), STORED_BLOCK)]
 
 
 def check_trailer(member: Buffer, payload: Buffer) -> None:
@@ -230,8 +246,15 @@ def gunzip(data: Buffer, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _unstore(stream: memoryview, raw_length: int) -> bytes:
-    """Take the payload out of stored blocks without an inflater."""
+def _stream(member: Buffer) -> memoryview:
+    view = memoryview(member)
+    if len(view) < _OVERHEAD or view[: len(MEMBER_HEADER)] != MEMBER_HEADER:
+        raise ValueError("it does not start with the fixed gzip header")
+    return view[len(MEMBER_HEADER) : -_TRAILER.size]
+
+
+def _stored_pieces(stream: memoryview, raw_length: int) -> list[memoryview]:
+    """Find the payload in stored blocks without an inflater."""
     parts, position, left = [], 0, raw_length
     while True:
         size = min(left, STORED_BLOCK)
@@ -242,7 +265,7 @@ def _unstore(stream: memoryview, raw_length: int) -> bytes:
         parts.append(stream[start : start + size])
         position = start + size
         if not left:
-            return b"".join(parts)
+            return parts
 
 
 def _stored_header(size: int, *, last: bool) -> bytes:

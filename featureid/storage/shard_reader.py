@@ -73,10 +73,14 @@ class ShardMap:
 
     def _open(self, member: Member, place: str, data: Buffer) -> bytes:
         """Return the payload of a member after checking its bytes."""
+        return b"".join(self._open_pieces(member, place, data))
+
+    def _open_pieces(self, member: Member, place: str, data: Buffer) -> list[memoryview]:
+        """Return the payload of a member in pieces after checking its bytes."""
         if gzip_members.crc32(data) != member.crc:
             raise self.damage(member, place, ValueError("its checksum does not match"))
         try:
-            return gzip_members.unpack(data, member.raw_length)
+            return gzip_members.unpack_pieces(data, member.raw_length)
         except ValueError as error:
             raise self.damage(member, place, error) from error
 
@@ -109,18 +113,19 @@ class ShardMap:
             DamageError: a member of it is damaged.
             StorageError: no such column, or the file cannot be read.
         """
+        return [self._open(*found) for found in self._fetched(source, block, name)]
+
+    def _fetched(
+        self, source: RangeReader, block: int, name: str
+    ) -> Iterator[tuple[Member, str, Buffer]]:
+        """Yield member, place and bytes of one column of one block, read at once."""
         position, spec = self.spec(name)
         members = self.index.blocks[block].columns[position]
         start, end = members[0].offset, members[-1].end
         data = memoryview(source.read(start, end - start))
-        return [
-            self._open(
-                member,
-                _place(block, spec, plane, len(members)),
-                data[member.offset - start : member.end - start],
-            )
-            for plane, member in enumerate(members)
-        ]
+        for plane, member in enumerate(members):
+            place = _place(block, spec, plane, len(members))
+            yield member, place, data[member.offset - start : member.end - start]
 
     def values(self, source: RangeReader, block: int, name: str) -> Values:
         """Return the values of one column of one block; errors as in :meth:`payloads`."""
@@ -143,13 +148,15 @@ class ShardMap:
             DamageError: a member is damaged.
             StorageError: the file cannot be read.
         """
-        payloads = self.payloads(source, block, layout.VECTOR)
+        planes = [
+            self._open_pieces(*found) for found in self._fetched(source, block, layout.VECTOR)
+        ]
         _, spec = self.spec(layout.VECTOR)
         if out.dtype == spec.dtype:
-            columns.merge_planes(payloads, out)
+            columns.merge_planes(planes, out)
             return
         narrow: npt.NDArray[Any] = np.empty(out.shape, spec.dtype)
-        columns.merge_planes(payloads, narrow)
+        columns.merge_planes(planes, narrow)
         out[:] = narrow
 
     def find_block(self, key: str) -> int | None:
