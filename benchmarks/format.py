@@ -1,14 +1,14 @@
 """Shards against what people keep vectors in today: size, speed, look-ups, memory.
 
-    python benchmarks/format.py [--rows 500000] [--data DIR] [--peers PYTHON] [--json]
+    python benchmarks/format.py [--rows 200000] [--data DIR] [--peers PYTHON] [--json]
     python benchmarks/format.py --batches 5000000
 
 All in one run and on one disk, what is read being in the page cache: random unit vectors of 128
-float32 with keys of 40 characters, and real ones, of crops of photos, repeated to as many rows where
-they are fewer.  Rates are MB of raw float32 a second, the median of some rounds in which the formats
-take turns.  Writing is measured in seconds of CPU, that is, a core, since disks differ; the wall
-clock, with the forced write to the disk where a format does that, stands beside it.  ``--peers``
-names a Python that has the package embedding-reader, whose pins conflict with this project's.
+float32 with keys of 40 characters, then real ones, of crops of photos.  Rates are MB of raw float32
+a second, the median of some rounds in which the formats take turns.  Writing is measured in seconds
+of CPU, that is, a core, since disks differ; the wall clock, with the forced write to the disk where
+a format does that, stands beside it.  ``--peers`` names a Python that has the package
+embedding-reader, whose pins conflict with this project's.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def random_vectors(rows: int) -> Matrix:
     return matrix
 
 
-def real_vectors(rows: int, data: Path | None) -> tuple[Matrix, int]:
-    """Return the image model's vectors of crops of photos, repeated to ``rows``, and how many."""
+def real_vectors(count: int, data: Path | None) -> Matrix:
+    """Return the image model's vectors of ``count`` crops of photos or a few less."""
     import skimage
     from PIL import Image
 
@@ -76,29 +76,27 @@ def real_vectors(rows: int, data: Path | None) -> tuple[Matrix, int]:
     from featureid.models import open_backend, resolve_model
 
     bundle = resolve_model("image")
-    backend = open_backend(bundle, "litert")
-    size = bundle.preprocessing
-    paths = sorted((data or Path(skimage.__file__).parent / "data").rglob("*"))
-    paths = [path for path in paths if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    backend, size = open_backend(bundle, "litert"), bundle.preprocessing
+    photos = []
+    for path in sorted((data or Path(skimage.__file__).parent / "data").rglob("*")):
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+            try:
+                photos.append(np.asarray(Image.open(path).convert("RGB")))
+            except OSError:
+                continue  # a folder of test pictures has broken ones
     rng, parts = np.random.default_rng(0), []
-    per_photo = max(1, 1500 // len(paths))
-    for path in paths:
-        try:
-            photo = np.asarray(Image.open(path).convert("RGB"))
-        except OSError:
-            continue  # a folder of test pictures has broken ones
+    for start in range(0, count, 8):
         crops = []
-        for _ in range(per_photo):
+        for photo in (photos[(start + i) % len(photos)] for i in range(8)):
             height, width = (int(side * rng.uniform(0.3, 1)) or 1 for side in photo.shape[:2])
             top = int(rng.integers(photo.shape[0] - height + 1))
             left = int(rng.integers(photo.shape[1] - width + 1))
             crop = np.ascontiguousarray(photo[top : top + height, left : left + width])
             crops.append(resize_image(crop, size.height, size.width))
-        for start in range(0, len(crops), 8):
-            vectors = backend.embed(np.stack(crops[start : start + 8]))
-            parts.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-    distinct = np.concatenate(parts).astype(np.float32)
-    return np.resize(distinct, (rows, DIMENSION)), len(distinct)
+        parts.append(backend.embed(np.stack(crops)))
+    matrix = np.concatenate(parts)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    return matrix
 
 
 def keys_of(rows: int) -> list[str]:
@@ -135,39 +133,41 @@ class Format:
         return statistics.median(self.figures[figure]) if figure in self.figures else None
 
 
-class ShardWriter:
-    """Writes a snapshot from arrays; spreads and sorts the rows once, as a pipeline does before."""
-
-    def __init__(self, matrix: Matrix, keys: Sequence[str], num_shards: int) -> None:
-        model = ModelInfo("image", "ab" * 32, "cd" * 32, DIMENSION)
-        self.info = SnapshotInfo(ID, "2026-11-23T05:42:31Z", "benchmark", model, num_shards)
-        homes = np.array([shard_of(key, num_shards) for key in keys])
-        self.shards = []
-        for number in range(num_shards):
-            rows = sorted(np.flatnonzero(homes == number).tolist(), key=keys.__getitem__)
-            self.shards.append(([keys[row] for row in rows], matrix[rows]))
-
-    def write(self, output: Path) -> None:
-        """Write and publish it."""
-        folder = prepare_snapshot(str(output), ID)
-        summaries, specs = [], row_columns(self.info.model)[:2]
-        for number, (keys, matrix) in enumerate(self.shards):
-            name = shard_name(number, len(self.shards))
-            blocks = (
-                {
-                    "key": keys[i : i + layout.BLOCK_ROWS],
-                    "vector": matrix[i : i + layout.BLOCK_ROWS],
-                }
-                for i in range(0, len(keys), layout.BLOCK_ROWS)
-            )
-            encoder = ShardEncoder(name, make_header(self.info, number, len(keys), specs), blocks)
-            files.write_atomic(f"{folder}/{name}", encoder)
-            summaries.append(encoder.summary)
-        rows = sum(len(keys) for keys, _ in self.shards)
-        failures = [write_failures(folder, [])]
-        publish(
-            str(output), build_manifest(self.info, summaries, failures, count_outcomes(rows, {}))
+def write_snapshot(output: Path, shards: Sequence[tuple[list[str], Matrix]]) -> None:
+    """Write and publish a snapshot of keys and vectors that :func:`spread` has sorted."""
+    model = ModelInfo("image", "ab" * 32, "cd" * 32, DIMENSION)
+    info = SnapshotInfo(ID, "2026-11-23T05:42:31Z", "benchmark", model, len(shards))
+    folder = prepare_snapshot(str(output), ID)
+    summaries, specs = [], row_columns(model)[:2]
+    for number, (keys, matrix) in enumerate(shards):
+        name = shard_name(number, len(shards))
+        starts = range(0, len(keys), layout.BLOCK_ROWS)
+        blocks = (
+            {"key": keys[i : i + layout.BLOCK_ROWS], "vector": matrix[i : i + layout.BLOCK_ROWS]}
+            for i in starts
         )
+        encoder = ShardEncoder(name, make_header(info, number, len(keys), specs), blocks)
+        files.write_atomic(f"{folder}/{name}", encoder)
+        summaries.append(encoder.summary)
+    rows = sum(len(keys) for keys, _ in shards)
+    counts = count_outcomes(rows, {})
+    publish(str(output), build_manifest(info, summaries, [write_failures(folder, [])], counts))
+
+
+def spread(keys: Sequence[str], matrix: Matrix, count: int) -> list[tuple[list[str], Matrix]]:
+    """Return keys and vectors by shard and sorted, as a pipeline has them before it writes.
+
+    With fewer vectors than keys, every shard gets the same ones.
+    """
+    shards: list[list[int]] = [[] for _ in range(count)]
+    for row, key in enumerate(keys):
+        shards[shard_of(key, count)].append(row)
+    spread = []
+    for rows in shards:
+        rows.sort(key=keys.__getitem__)
+        vectors = matrix[rows] if len(matrix) == len(keys) else matrix[: len(rows)]
+        spread.append(([keys[row] for row in rows], vectors))
+    return spread
 
 
 def published_loop(data: bytes) -> Matrix:
@@ -275,8 +275,8 @@ def formats() -> list[Format]:
 def compare(matrix: Matrix, folder: Path) -> list[Format]:
     """Write and read the matrix in every format, taking turns, and return what was measured."""
     keys, raw, found = keys_of(len(matrix)), matrix.nbytes / 1e6, formats()
-    writer = ShardWriter(matrix, keys, SHARDS)
-    found[0].write = lambda f, *_: writer.write(f)
+    shards = spread(keys, matrix, SHARDS)
+    found[0].write = lambda f, *_: write_snapshot(f, shards)
     for turn in range(ROUNDS):
         for number, kept in enumerate(found):
             place = folder / str(number)
@@ -320,8 +320,7 @@ def peak_mb() -> float:
 def look_ups(folder: Path) -> dict[str, float]:
     """Return look-ups a second and bytes that one touches, in a snapshot of a million rows."""
     keys = keys_of(MILLION)
-    block = random_vectors(4096)
-    ShardWriter(np.resize(block, (MILLION, DIMENSION)), keys, 12).write(folder)
+    write_snapshot(folder, spread(keys, random_vectors(MILLION // 10), 12))
     rng = np.random.default_rng(1)
     touched: list[int] = []
     real = RangeReader.read
@@ -395,32 +394,14 @@ def embedding_reader(python: str, matrix: Matrix, folder: Path) -> dict[str, flo
 
 def batches_peak(rows: int, folder: Path) -> float:
     """Write a snapshot of ``rows`` rows and return the peak of a process that reads its batches."""
-    count = max(1, rows // MILLION)
-    block = np.resize(random_vectors(4096), (rows // count, DIMENSION))
-    model = ModelInfo("image", "ab" * 32, "cd" * 32, DIMENSION)
-    num_shards = 16 * count
-    info = SnapshotInfo(ID, "2026-11-23T05:42:31Z", "benchmark", model, num_shards)
-    place, summaries = prepare_snapshot(str(folder), ID), []
-    specs = row_columns(model)[:2]
-    shards: list[list[str]] = [[] for _ in range(num_shards)]
-    for key in keys_of(rows):
-        shards[shard_of(key, num_shards)].append(key)
-    for number, keys in enumerate(shards):
-        name = shard_name(number, num_shards)
-        blocks = (
-            {"key": part, "vector": block[: len(part)]}
-            for part in (keys[i : i + layout.BLOCK_ROWS] for i in range(0, len(keys), 1024))
-        )
-        encoder = ShardEncoder(name, make_header(info, number, len(keys), specs), blocks)
-        files.write_atomic(f"{place}/{name}", encoder)
-        summaries.append(encoder.summary)
-    failures = [write_failures(place, [])]
-    publish(str(folder), build_manifest(info, summaries, failures, count_outcomes(rows, {})))
+    count = -(-rows // 80_000)
+    write_snapshot(folder, spread(keys_of(rows), random_vectors(90_000), count))
     return in_own_process("--read-batches", str(rows), str(folder))
 
 
-def measure(rows: int, data: Path | None, peers: str | None, folder: Path) -> dict[str, Any]:
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure everything, print the tables, and return the figures by name."""
+    rows, peers = options.rows, options.peers
     result: dict[str, Any] = {"rows": rows}
     matrix = random_vectors(rows)
     found = compare(matrix, folder)
@@ -444,15 +425,16 @@ def measure(rows: int, data: Path | None, peers: str | None, folder: Path) -> di
     if peers:
         result |= embedding_reader(peers, matrix, folder)
     del matrix
-    real, distinct = real_vectors(rows, data)
+    real = real_vectors(options.crops, options.data)
     real_found = compare(real, folder)
-    print_table(f"{rows} real vectors, {distinct} different ones", real_found, real.nbytes)
+    print_table(f"{len(real)} real vectors", real_found, real.nbytes)
     result |= {
-        "real_distinct": distinct,
+        "real_rows": len(real),
         "real_size_ratio": real_found[0].size / real.nbytes,
         "real_read_mb_per_s_1": real_found[0].median("read_1"),
         "real_write_mb_per_s": real_found[0].median("write"),
         "real_parquet_size_ratio": real_found[6].size / real.nbytes,
+        "real_published_size_ratio": real_found[1].size / real.nbytes,
     }
     result |= look_ups(folder / "million")
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()}
@@ -474,6 +456,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--data", type=Path, help="a folder of photos to take crops of")
+    parser.add_argument("--crops", type=int, default=4000, help="real vectors")
     parser.add_argument("--peers", metavar="PYTHON", help="one that has embedding-reader")
     parser.add_argument("--batches", type=int, metavar="ROWS", help="only the memory of batches")
     parser.add_argument("--json", action="store_true", help="print one JSON object, last")
@@ -498,7 +481,7 @@ def main() -> None:
                 "batches_peak_mb": batches_peak(options.batches, Path(scratch)),
             }
         else:
-            result = measure(options.rows, options.data, options.peers, Path(scratch))
+            result = measure(options, Path(scratch))
     print()
     for name, value in result.items():
         print(f"{name:<36}{value}")
