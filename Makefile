@@ -5,7 +5,7 @@ VENV ?= .venv
 IMAGES ?=
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench fuzz clean
 
 demo: $(INSTALLED)  ## embed real pictures and show the result; IMAGES=FOLDER takes your own
 	$(VENV)/bin/python demo.py $(if $(IMAGES),--images "$(IMAGES)")
@@ -25,6 +25,10 @@ format: $(INSTALLED)  ## put the code into its format
 
 bench: $(INSTALLED)  ## the benchmarks behind the published figures (some minutes)
 	$(VENV)/bin/python benchmarks/embed.py
+	$(VENV)/bin/python benchmarks/format.py
+
+fuzz: $(INSTALLED)  ## damaged and lying files at every reader, 100,000 each (about 20 minutes)
+	$(VENV)/bin/python -m tests.fuzz --runs 100000
 
 clean:  ## remove what the targets above made, the environment included
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

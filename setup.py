@@ -14,12 +14,17 @@ EXTRAS = {
     "aws": ["s3fs>=2024.6"],
     "gcp": ["apache-beam[gcp]", "gcsfs>=2024.6"],
     "heif": ["pillow-heif>=0.18"],
+    "search": ["faiss-cpu>=1.8"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["test"] = [
+    "duckdb>=1.2",
+    "faiss-cpu>=1.8",
     "hypothesis>=6.100",
     "mypy>=1.15",
+    "pandas>=2.2",
     "pillow-heif>=0.18",
+    "polars>=1.20",
     "pytest>=8",
     "ruff>=0.9",
     "scikit-image>=0.24",

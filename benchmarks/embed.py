@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featureid.embedding import available_cpus, load_image, normalize
+from featureid.embedding import load_image, normalize
 from featureid.models import ModelBundle, open_backend, resolve_model
+from featureid.parallel import available_cpus
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3

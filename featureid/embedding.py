@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +30,7 @@ from featureid.models import (
     open_backend,
     resolve_model,
 )
+from featureid.parallel import available_cpus
 from featureid.storage.records import EmbeddingRow, Failure
 
 Pixels = npt.NDArray[np.uint8]
@@ -142,17 +142,6 @@ def infer_each(infer: Callable[[Pixels], Vector], batch: Pixels) -> Iterator[Vec
             yield normalize(vector)
         except ImageError as error:
             yield error
-
-
-def available_cpus() -> int:
-    """The CPU cores that this process may use: its affinity, and its container's quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # No cgroup v2 here, or no quota ("max").
-        return cores
 
 
 class Embedder:

@@ -14,6 +14,8 @@ COMMANDS = {
     "embed": ("pipelines.embed:run_command_line", "embed images into a new published snapshot"),
     "inspect": ("pipelines.snapshots:run_inspect", "show what a snapshot holds"),
     "verify": ("pipelines.snapshots:run_verify", "check every byte of a snapshot"),
+    "export": ("pipelines.exchange:run_export", "write a snapshot as npy, Parquet, FAISS, ..."),
+    "import": ("pipelines.exchange:run_import", "make a snapshot of another program's vectors"),
     "models": ("pipelines.models:run_command_line", "list the models, or describe one"),
 }
 

@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -17,6 +18,8 @@ from featureid import errors
 DONE, FAILED, WRONG_USAGE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _PROGRESS_EVERY_S = 0.5
+_LOG_EVERY_S = 60.0
+_LOG = logging.getLogger(__name__)
 
 
 class Parser(argparse.ArgumentParser):
@@ -126,3 +129,31 @@ def progress_line(line: Callable[[], str]) -> Iterator[None]:
         done.set()
         thread.join()
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Give a function that counts work as it is done, by any thread, and show how far it is.
+
+    On a terminal as a progress line, in a log as one line a minute.
+
+    Args:
+        what: the unit and what is done, ``rows exported``.
+        total: how much there is to do, if that is known.
+    """
+    lock = threading.Lock()
+    done, logged = 0, time.monotonic()
+
+    def line() -> str:
+        return f"{done} {what}" if total is None else f"{done}/{total} {what}"
+
+    def count(number: int) -> None:
+        nonlocal done, logged
+        with lock:
+            done += number
+            if time.monotonic() - logged >= _LOG_EVERY_S:
+                logged = time.monotonic()
+                _LOG.info(line())
+
+    with progress_line(line):
+        yield count

@@ -76,7 +76,8 @@ def run_verify(argv: Sequence[str], prog: str) -> int:
     console.add_common_arguments(parser)
     arguments = parser.parse_args(argv)
     console.set_up_log(arguments.log_level)
-    report = verify_snapshot(arguments.snapshot)
+    with console.counting("rows checked") as count:
+        report = verify_snapshot(arguments.snapshot, on_rows=count)
     lines = [problem.message for problem in report.problems]
     verdict = "clean" if report.ok else f"{len(lines)} problems"
     checked = f"{report.files} files, {report.rows} rows, {report.bytes} bytes"

@@ -10,7 +10,6 @@ from featureid.embedding import (
     BatchedStream,
     Embedder,
     EmbedSettings,
-    available_cpus,
     generate_feature_id,
     infer_each,
     normalize,
@@ -168,7 +167,3 @@ def test_generate_feature_id_says_why_not(pictures: list[ImageRef], tmp_path: Pa
 def test_settings_are_checked(options: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="it must be"):
         EmbedSettings(**options)
-
-
-def test_there_is_at_least_one_cpu() -> None:
-    assert available_cpus() >= 1

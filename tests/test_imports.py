@@ -14,12 +14,19 @@ BASE = {"featureid._version", "featureid.errors"}
 ALLOWED = {
     "featureid._version": set(),
     "featureid.errors": set(),
+    "featureid.parallel": set(),
     "featureid.images": BASE,
     "featureid.models": BASE | {"featureid"},  # "featureid" alone: its place, for a subprocess
-    "featureid.storage": BASE,
+    "featureid.storage": BASE | {"featureid.parallel"},
     "featureid.inputs": BASE | {"featureid.storage"},
     "featureid.embedding": BASE
-    | {"featureid.images", "featureid.models", "featureid.storage", "featureid.inputs"},
+    | {
+        "featureid.images",
+        "featureid.models",
+        "featureid.parallel",
+        "featureid.storage",
+        "featureid.inputs",
+    },
     "featureid": BASE | {"featureid.embedding", "featureid.storage"},
     "featureid.transforms": BASE
     | {

@@ -72,6 +72,52 @@ def test_batches(snap, rows):
     assert all(len(keys) == len(matrix) for keys, matrix in batches)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 9])
+def test_threads_change_nothing(snap, threads):
+    assert np.array_equal(snap.vectors(threads), snap.vectors())
+    assert snap.keys(threads) == snap.keys()
+    first, second = snap.batches(130, threads), snap.batches(130)
+    for (keys, matrix), (other_keys, other) in zip(first, second, strict=True):
+        assert keys == other_keys and np.array_equal(matrix, other)
+
+
+def test_blocks_are_columns(snap):
+    blocks = list(snap.blocks())
+    assert all(list(block) == [spec.name for spec in snap.columns] for block in blocks)
+    assert [key for block in blocks for key in block["key"]] == snap.keys()
+    assert np.array_equal(np.concatenate([b["vector"] for b in blocks]), snap.vectors())
+    some = list(snap.blocks(["width", "key"]))
+    assert list(some[0]) == ["width", "key"]
+    with pytest.raises(StorageError, match="no column 'mood'"):
+        next(snap.blocks(["mood"]))
+
+
+def test_vectors_as_a_column_are_float32(snap):
+    assert np.array_equal(snap.attributes("vector"), snap.vectors())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_files_are_closed_whatever_happens(snap, threads, monkeypatch):
+    opened = []
+    real = RangeReader.__init__
+    monkeypatch.setattr(
+        RangeReader, "__init__", lambda self, uri: (real(self, uri), opened.append(self))[0]
+    )
+    snap.vectors(threads)
+    next(batches := snap.batches(10, threads))
+    batches.close()
+
+    def fails(self, start, length):
+        raise StorageError("the disk is gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RangeReader, "read", fails)
+        with pytest.raises(StorageError, match="the disk is gone"):
+            snap.vectors(threads)
+    assert len(opened) > 4
+    assert all(source._handle is None for source in opened)
+
+
 def test_a_batch_of_nothing_is_refused(snap):
     with pytest.raises(StorageError, match="batch of 0 rows"):
         next(snap.batches(0))
@@ -84,6 +130,11 @@ def test_failures(snap):
 def test_an_unknown_attribute_names_those_there_are(snap):
     with pytest.raises(StorageError, match="no column 'mood'; it has key, vector, sha256"):
         snap.attributes("mood")
+
+
+def test_a_batch_that_nobody_has_memory_for_holds_the_rows_there_are(snap):
+    ((keys, matrix),) = snap.batches(10**15)
+    assert len(keys) == len(matrix) == 200
 
 
 def test_an_empty_snapshot(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import re
+import runpy
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +23,11 @@ from featureid.storage.columns import ColumnSpec
 from featureid.storage.files import RangeReader
 from featureid.storage.shard import ShardEncoder, make_header, row_columns
 from featureid.storage.shard_reader import ShardMap
+from tests.golden import make_tiny
 from tests.storage_samples import encode, make_info, make_row, read_all
 
 GOLDEN = Path(__file__).parent / "golden"
+DOCS = Path(__file__).parents[1] / "docs"
 NAMES = ("key", "vector", "sha256", "source_size", "source_version", "width", "height")
 unique_keys = st.lists(st.text(max_size=8), unique=True, max_size=25)
 in_tmp = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -83,6 +87,60 @@ def test_gzip_tools_accept_a_shard(tmp_path):
         "shape": [64],
         "encoding": "planes",
     }
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "tiny"])
+def test_the_reader_of_the_document_reads_the_same(name):
+    path = GOLDEN / f"{name}.fid.gz"
+    check_stand_alone(path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_reader_of_the_document_reads_fresh_shards(tmp_path, dtype):
+    path = tmp_path / "x.fid.gz"
+    rows = [make_row(f"{n}/é.jpg", 128) for n in range(700)]
+    for some in (rows, []):
+        path.write_bytes(encode(some, make_info(1, 128, dtype), 300))
+        check_stand_alone(path)
+    path.write_bytes(faces_shard()[1])
+    check_stand_alone(path)
+
+
+def test_the_reader_of_the_document_finds_damage():
+    read = runpy.run_path(str(DOCS / "read_shard.py"))["read_shard"]
+    data = (GOLDEN / "float32.fid.gz").read_bytes()
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 1
+        with pytest.raises(ValueError):
+            read(bytes(damaged))
+        with pytest.raises(ValueError):
+            read(data[:position])
+
+
+def check_stand_alone(path):
+    header, columns = runpy.run_path(str(DOCS / "read_shard.py"))["read_shard"](path.read_bytes())
+    wanted = read_all(path)
+    assert list(columns) == list(wanted)
+    for name, values in wanted.items():
+        assert np.asarray(columns[name]).tobytes() == np.asarray(values).tobytes()
+    assert header["rows"] == len(wanted["key"])
+
+
+def test_the_reader_of_the_document_is_short_and_stands_alone():
+    text = (DOCS / "read_shard.py").read_text()
+    assert len(text.splitlines()) < 80
+    imported = {line.split()[1] for line in text.splitlines() if line.startswith("import ")}
+    assert imported == {"json", "struct", "sys", "zlib", "numpy"} and "\nfrom " not in text
+
+
+def test_the_hex_dump_in_the_document_is_that_of_the_tiny_shard():
+    data = make_tiny.PATH.read_bytes()
+    assert data == make_tiny.make()
+    dump = make_tiny.dump(make_tiny.PATH)
+    shown = re.findall(r"^[0-9a-f]{4}  (.{47})", dump, re.MULTILINE)
+    assert bytes.fromhex("".join(shown)) == data
+    assert dump in (DOCS / "format.md").read_text(encoding="utf-8")
 
 
 def test_either_library_reads_what_either_wrote(tmp_path, monkeypatch):
@@ -339,6 +397,25 @@ def test_an_index_that_lies_is_refused_before_memory_is_taken(tmp_path, change):
     path.write_bytes(signed_again(data, change))
     with pytest.raises(DamageError):
         read_all(path)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ColumnSpec("vector", "float32", (1 << 29,), "planes"),
+        ColumnSpec("vector", "float32", (10**17,), "planes"),
+        ColumnSpec("x", "float32", (1,) * 9),
+        ColumnSpec("x", "uint8", (1 << 16, 1 << 16)),
+    ],
+)
+def test_values_too_large_to_exist_are_refused_even_without_rows(tmp_path, column):
+    info = make_info(dimension=column.shape[0] if column.name == "vector" else 4)
+    specs = row_columns(info.model)[:2]
+    specs = (specs[0], column) if column.name == "vector" else (*specs, column)
+    data = b"".join(ShardEncoder("x", make_header(info, 0, 0, specs), []))
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(DamageError, match=f"column {column.name} is impossibly large"):
+        read_all(tmp_path / "x")
 
 
 def test_two_blocks_exchanged_are_found(tmp_path):

@@ -37,6 +37,20 @@ def test_a_good_snapshot(folder):
     assert report.bytes == sum(path.stat().st_size for path in folder.glob("*.gz"))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_change_no_report_and_every_row_is_counted(folder, threads):
+    for name in ("embeddings-00002-of-00003.fid.gz", FIRST):
+        data = bytearray((folder / name).read_bytes())
+        data[200] ^= 1
+        (folder / name).write_bytes(data)
+    counted = []
+    report = verify_snapshot(str(folder), threads=threads, on_rows=counted.append)
+    files = [problem.file.rsplit("/", 1)[-1] for problem in report.problems]
+    assert files == sorted(files) and set(files) == {FIRST, "embeddings-00002-of-00003.fid.gz"}
+    assert report.files == 5
+    assert sum(counted) <= 40 and len(counted) > 3
+
+
 def test_damage_in_two_places_of_one_file_is_all_named(folder):
     path = folder / FIRST
     with RangeReader(str(path)) as source:

@@ -16,6 +16,7 @@ from featureid.storage.records import (
     Failure,
     ModelInfo,
     SnapshotInfo,
+    check_comparable,
 )
 from featureid.storage.shard import ShardSummary, shard_name, shard_of, write_shard
 from featureid.storage.snapshot import (
@@ -49,6 +50,7 @@ __all__ = [
     "SnapshotInfo",
     "VerifyReport",
     "build_manifest",
+    "check_comparable",
     "count_outcomes",
     "created_text",
     "current_snapshot",

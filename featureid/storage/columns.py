@@ -26,6 +26,8 @@ NUMBER_TYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
 }
 _TEXT = "utf8"
+_MAX_AXES = 8
+_MAX_VALUE = (1 << 31) - 1
 _LENGTH = np.dtype("<u4")
 
 
@@ -52,6 +54,11 @@ class ColumnSpec:
         if self.type == _TEXT:
             return self.encoding == "plain" and not self.shape
         return self.type in NUMBER_TYPES and self.encoding in ("plain", "planes")
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a value is of a size that the format allows, also where no row backs it."""
+        return len(self.shape) <= _MAX_AXES and self.value_size <= _MAX_VALUE
 
     @property
     def is_text(self) -> bool:
@@ -96,8 +103,12 @@ def to_payloads(spec: ColumnSpec, values: Values) -> list[Buffer]:
         return [array.tobytes()]
     size = spec.dtype.itemsize
     bits = array.reshape(-1).view(f"<u{size}")
-    # Shifting is a quarter faster here than taking every size-th byte; merging, it is not.
-    return [(bits >> 8 * k).astype(np.uint8).data for k in range(size)]
+    # Shifting is nearly twice as fast as taking every size-th byte.
+    planes, shifted = np.empty((size, len(bits)), np.uint8), np.empty_like(bits)
+    for k, plane in enumerate(planes):
+        np.right_shift(bits, 8 * k, out=shifted)
+        plane[:] = shifted
+    return [plane.data for plane in planes]
 
 
 def pack(spec: ColumnSpec, payloads: list[Buffer], *, smaller: bool = True) -> list[bytes]:
@@ -129,15 +140,29 @@ def from_payloads(spec: ColumnSpec, rows: int, payloads: Sequence[Buffer]) -> Va
     if spec.encoding == "plain":
         return np.frombuffer(payloads[0], spec.dtype).reshape(rows, *spec.shape)
     values = np.empty((rows, *spec.shape), spec.dtype)
-    merge_planes(payloads, values)
+    merge_planes([gzip_members.pieces(payload) for payload in payloads], values)
     return values
 
 
-def merge_planes(payloads: Sequence[Buffer], out: npt.NDArray[Any]) -> None:
-    """Put byte planes back together in ``out``, a contiguous array of the column's own type."""
-    planes = out.reshape(-1).view(np.uint8).reshape(-1, out.dtype.itemsize)
-    for k, payload in enumerate(payloads):
-        planes[:, k] = np.frombuffer(payload, np.uint8)
+def merge_planes(planes: Sequence[Sequence[Buffer]], out: npt.NDArray[Any]) -> None:
+    """Put byte planes back together in ``out``, a contiguous array of the column's own type.
+
+    Args:
+        planes: each plane in pieces, all planes in pieces of the same lengths.
+        out: as many values as the pieces of a plane have bytes.
+    """
+    bits = out.reshape(-1).view(f"<u{out.dtype.itemsize}")
+    start = 0
+    for pieces in zip(*planes, strict=True):
+        *low, top = (np.frombuffer(piece, np.uint8) for piece in pieces)
+        # A piece stays in the cache; shifting each byte up to its place is a quarter faster than
+        # storing every size-th byte.
+        part = bits[start : start + len(top)]
+        part[:] = top
+        for plane in reversed(low):
+            np.left_shift(part, 8, out=part)
+            np.bitwise_or(part, plane, out=part)
+        start += len(top)
 
 
 def _text_payload(name: str, values: Values) -> bytes:

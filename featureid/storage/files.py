@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -110,6 +111,20 @@ def read_bytes(uri: str, max_bytes: int | None = None) -> bytes:
         if max_bytes is not None and file.size > max_bytes:
             raise StorageError(f"{uri} has {file.size} bytes; at most {max_bytes} are read")
         return file.read(0, file.size)
+
+
+def map_bytes(uri: str) -> memoryview:
+    """Return the content of a file: mapped into memory if it is local, else read.
+
+    Raises:
+        StorageError: it is missing or cannot be read.
+    """
+    if is_remote(uri):
+        return memoryview(read_bytes(uri))
+    with _translated("read", uri), open(_local(uri), "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return memoryview(b"")  # nothing cannot be mapped
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def read_range(uri: str, start: int, length: int) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Protocol
+from typing import Any, Protocol
 
 try:
     from isal import igzip_lib, isal_zlib
@@ -30,6 +30,8 @@ _TRAILER = struct.Struct("<II")
 _STORED_HEADER = struct.Struct("<BHH")
 _OVERHEAD = len(MEMBER_HEADER) + _TRAILER.size
 _RAW_DEFLATE = -15
+_GZIP = 31
+_CHUNK = 1 << 20
 # Higher levels take three times as long over a block of keys and save a tenth at best.
 _LEVEL = 1
 
@@ -38,6 +40,10 @@ class Engine(Protocol):
     """What a deflate library does for us."""
 
     name: str
+
+    @property
+    def error(self) -> type[Exception]:
+        """What its inflaters raise."""
 
     def crc32(self, data: Buffer) -> int:
         """Return the CRC-32 of the data."""
@@ -48,11 +54,15 @@ class Engine(Protocol):
     def inflate(self, data: Buffer, length: int) -> bytes | None:
         """Return the payload, or None unless the stream is whole and holds ``length`` bytes."""
 
+    def gunzip(self) -> Any:
+        """Return a new inflater of one gzip member, to be used as ``zlib.decompressobj`` is."""
+
 
 class ZlibEngine:
     """The standard library."""
 
     name = "zlib"
+    error = zlib.error
 
     def crc32(self, data: Buffer) -> int:
         """Return the CRC-32 of the data."""
@@ -69,16 +79,25 @@ class ZlibEngine:
         unpacker = zlib.decompressobj(_RAW_DEFLATE)
         try:
             payload = unpacker.decompress(data, length + 1)
-        except zlib.error:
+        except self.error:
             return None
         whole = unpacker.eof and not unpacker.unused_data and len(payload) == length
         return payload if whole else None
+
+    def gunzip(self) -> Any:
+        """Return a new inflater of one gzip member."""
+        return zlib.decompressobj(_GZIP)
 
 
 class IsalEngine:
     """Intel's ISA-L, several times faster."""
 
     name = "isal"
+
+    @property
+    def error(self) -> type[Exception]:
+        """What its inflaters raise."""
+        return isal_zlib.error  # type: ignore[return-value]
 
     def crc32(self, data: Buffer) -> int:
         """Return the CRC-32 of the data."""
@@ -96,10 +115,14 @@ class IsalEngine:
         unpacker = isal_zlib.decompressobj(_RAW_DEFLATE)
         try:
             payload = unpacker.decompress(data, length + 1)
-        except isal_zlib.error:  # type: ignore[misc]
+        except self.error:
             return None
         whole = unpacker.eof and not unpacker.unused_data and len(payload) == length
         return payload if whole else None
+
+    def gunzip(self) -> Any:
+        """Return a new inflater of one gzip member."""
+        return isal_zlib.decompressobj(_GZIP)
 
 
 engine: Engine = IsalEngine() if _HAS_ISAL else ZlibEngine()
@@ -152,16 +175,32 @@ def unpack(member: Buffer, raw_length: int) -> bytes:
     Raises:
         ValueError: the bytes are not such a member; the message says why.
     """
-    view = memoryview(member)
-    if len(view) < _OVERHEAD or view[: len(MEMBER_HEADER)] != MEMBER_HEADER:
-        raise ValueError("it does not start with the fixed gzip header")
-    stream = view[len(MEMBER_HEADER) : -_TRAILER.size]
-    if len(view) == stored_size(raw_length):
-        return _unstore(stream, raw_length)
+    stream = _stream(member)
+    if memoryview(member).nbytes == stored_size(raw_length):
+        return b"".join(_stored_pieces(stream, raw_length))
     payload = engine.inflate(stream, raw_length)
     if payload is None:
         raise ValueError(f"it does not inflate to {raw_length} bytes")
     return payload
+
+
+def unpack_pieces(member: Buffer, raw_length: int) -> list[memoryview]:
+    """Return the payload of one whole member in pieces of STORED_BLOCK bytes, the last shorter.
+
+    What is stored is not copied: the pieces lie in the member.
+
+    Raises:
+        ValueError: as in :func:`unpack`.
+    """
+    if memoryview(member).nbytes == stored_size(raw_length):
+        return _stored_pieces(_stream(member), raw_length)
+    return pieces(unpack(member, raw_length))
+
+
+def pieces(payload: Buffer) -> list[memoryview]:
+    """Return views of STORED_BLOCK bytes of a payload each, the last shorter."""
+    view = memoryview(payload)
+    return [view[at : at + STORED_BLOCK] for at in range(0, max(1, len(view)), STORED_BLOCK)]
 
 
 def check_trailer(member: Buffer, payload: Buffer) -> None:
@@ -174,8 +213,48 @@ def check_trailer(member: Buffer, payload: Buffer) -> None:
         raise ValueError("the gzip checksum or length does not match the payload")
 
 
-def _unstore(stream: memoryview, raw_length: int) -> bytes:
-    """Take the payload out of stored blocks without an inflater."""
+def gunzip(data: Buffer, max_bytes: int) -> bytes:
+    """Return what a whole gzip file of any writer holds, one member or several.
+
+    Args:
+        data: the file.
+        max_bytes: no more than that is allocated.
+
+    Raises:
+        ValueError: it is no whole gzip file, or holds more than ``max_bytes``.
+    """
+    view, parts, left = memoryview(data), [], max_bytes
+    position, pending, inflater = 0, view[:0], None
+    while position < len(view) or pending:
+        if not pending:
+            # In pieces: what is left behind the end of a member is copied.
+            pending = view[position : position + _CHUNK]
+            position += len(pending)
+        inflater = inflater or engine.gunzip()
+        try:
+            parts.append(inflater.decompress(pending, left + 1))
+        except engine.error as error:
+            raise ValueError(f"it is no gzip file, or a wrong one ({error})") from error
+        left -= len(parts[-1])
+        if left < 0:
+            raise ValueError(f"it inflates to more than {max_bytes} bytes")
+        pending = memoryview(inflater.unused_data)
+        if inflater.eof:
+            inflater = None
+    if inflater is not None or not parts:
+        raise ValueError("it ends within a member")
+    return b"".join(parts)
+
+
+def _stream(member: Buffer) -> memoryview:
+    view = memoryview(member)
+    if len(view) < _OVERHEAD or view[: len(MEMBER_HEADER)] != MEMBER_HEADER:
+        raise ValueError("it does not start with the fixed gzip header")
+    return view[len(MEMBER_HEADER) : -_TRAILER.size]
+
+
+def _stored_pieces(stream: memoryview, raw_length: int) -> list[memoryview]:
+    """Find the payload in stored blocks without an inflater."""
     parts, position, left = [], 0, raw_length
     while True:
         size = min(left, STORED_BLOCK)
@@ -186,7 +265,7 @@ def _unstore(stream: memoryview, raw_length: int) -> bytes:
         parts.append(stream[start : start + size])
         position = start + size
         if not left:
-            return b"".join(parts)
+            return parts
 
 
 def _stored_header(size: int, *, last: bool) -> bytes:

@@ -205,6 +205,9 @@ def _check_header(header: ShardHeader, norm: str) -> None:
         raise ValueError("its first two columns are not key and vector as version 1 has them")
     if FACE_INDEX in names and ColumnSpec(FACE_INDEX, "int32") not in header.columns:
         raise ValueError(f"its column {FACE_INDEX} is not of the type that it has in version 1")
+    for column in header.columns:
+        if column.known and not column.is_text and not column.bounded:
+            raise ValueError(f"a value of the column {column.name} is impossibly large")
     if header.dimension < 1 or header.shard >= header.num_shards or norm != "l2":
         raise ValueError("its dimension, shard number or norm is impossible")
 

@@ -66,8 +66,11 @@ class Manifest:
 
     def __post_init__(self) -> None:
         total = self.info.num_shards
-        names = [shard_name(number, total) for number in range(total)]
-        if [summary.file for summary in self.embeddings] != names:
+        # By number first: a total that lies must not make names for millions of shards.
+        if len(self.embeddings) != total or any(
+            summary.file != shard_name(number, total)
+            for number, summary in enumerate(self.embeddings)
+        ):
             raise StorageError(
                 f"The {len(self.embeddings)} shard summaries are not those of {total} shards, "
                 "one each, in order; an empty shard is written, too"

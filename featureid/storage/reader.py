@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import CorruptFileError, StorageError
-from featureid.storage import files, layout
-from featureid.storage.columns import Values
+from featureid.parallel import map_in_order
+from featureid.storage import arrow, files, layout
+from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError
 from featureid.storage.manifest import FileSummary, Manifest
@@ -23,7 +26,13 @@ from featureid.storage.shard import FACE_COLUMNS, ShardSummary, shard_of
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.snapshot import find_snapshot, read_manifest
 
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
 _MAX_FAILURE_LINE = 1 << 20
+
+_Read = TypeVar("_Read")
 
 
 def open_snapshot(path: str) -> Snapshot:
@@ -71,62 +80,116 @@ class Snapshot:
         """Return a short description."""
         return f"<Snapshot {self.folder}: {len(self)} rows of {self.model.name}>"
 
-    def keys(self) -> list[str]:
-        """Return the image key of every row."""
-        return list(self.attributes(layout.KEY))
+    @property
+    def columns(self) -> tuple[ColumnSpec, ...]:
+        """The columns that every row has and that this version can read, key and vector first."""
+        with self._source(0) as source:
+            return tuple(spec for spec in self._map(0, source).header.columns if spec.known)
 
-    def vectors(self) -> npt.NDArray[np.float32]:
-        """Return all vectors as float32 (rows, dimension), whatever type is stored."""
-        shape = (self._backed_rows(), self.model.dimension)
-        out: npt.NDArray[np.float32] = np.empty(shape, np.float32)
-        start = 0
-        for shard, source, block in self._blocks():
-            rows = shard.index.blocks[block].rows
-            shard.vectors_into(source, block, out[start : start + rows])
-            start += rows
+    def keys(self, threads: int = 0) -> list[str]:
+        """Return the image key of every row."""
+        return list(self.attributes(layout.KEY, threads))
+
+    def vectors(self, threads: int = 0) -> npt.NDArray[np.float32]:
+        """Return all vectors as float32 (rows, dimension), whatever type is stored.
+
+        Args:
+            threads: blocks that are read and decoded at the same time; 0 means one a CPU core.
+        """
+        rows = self._shard_rows(threads)
+        first_rows = [0, *accumulate(rows)]
+        out: npt.NDArray[np.float32] = np.empty((sum(rows), self.model.dimension), np.float32)
+
+        def read(shard: ShardMap, source: RangeReader, block: int) -> None:
+            start = first_rows[shard.header.shard] + shard.first_rows[block]
+            shard.vectors_into(source, block, out[start : start + shard.index.blocks[block].rows])
+
+        for _ in self._each_block(read, threads):
+            pass
         return out
 
-    def batches(self, rows: int) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
-        """Yield keys and vectors of up to ``rows`` rows at a time, holding no more than that.
+    def batches(
+        self, rows: int, threads: int = 0
+    ) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
+        """Yield keys and vectors of ``rows`` rows at a time; the last batch may have fewer.
+
+        Memory holds one batch and, for each thread, two blocks of some 1,024 rows.
 
         Raises:
             StorageError: ``rows`` is not positive.
         """
         if rows < 1:
             raise StorageError(f"A batch of {rows} rows cannot be made; give 1 or more")
+        left = sum(self._shard_rows(threads))
         keys: list[str] = []
-        parts: list[npt.NDArray[np.float32]] = []
-        for shard, source, block in self._blocks():
-            matrix = np.empty((shard.index.blocks[block].rows, self.model.dimension), np.float32)
-            shard.vectors_into(source, block, matrix)
-            keys += shard.keys(source, block)
-            parts.append(matrix)
-            while len(keys) >= rows:
-                batch = np.concatenate(parts) if len(parts) > 1 else parts[0]
-                yield keys[:rows], batch[:rows]
-                keys, parts = keys[rows:], [batch[rows:]]
-        if keys:
-            yield keys, np.concatenate(parts)
+        batch = np.empty((min(rows, left), self.model.dimension), np.float32)
+        for block in self.blocks([layout.KEY, layout.VECTOR], threads):
+            block_keys, matrix = block[layout.KEY], np.asarray(block[layout.VECTOR])
+            start = 0
+            while start < len(matrix):
+                end = min(len(matrix), start + len(batch) - len(keys))
+                batch[len(keys) : len(keys) + end - start] = matrix[start:end]
+                keys += block_keys[start:end]
+                start = end
+                if len(keys) == len(batch):
+                    yield keys, batch
+                    left -= len(keys)
+                    keys, batch = [], np.empty((min(rows, left), batch.shape[1]), np.float32)
 
-    def attributes(self, name: str) -> Values:
+    def blocks(
+        self, columns: Sequence[str] | None = None, threads: int = 0
+    ) -> Iterator[dict[str, Values]]:
+        """Yield the rows block by block as they are stored, some 1,024 at a time.
+
+        Args:
+            columns: the names of those to read; None means all that this version can read.
+            threads: blocks that are read ahead at the same time; 0 means one a CPU core.
+
+        Yields:
+            column name -> values: a list of texts, or an array (rows, *shape); vectors always as
+            float32.
+
+        Raises:
+            StorageError: the snapshot has no such column.
+        """
+        names = [spec.name for spec in self.columns] if columns is None else list(columns)
+
+        def read(shard: ShardMap, source: RangeReader, block: int) -> dict[str, Values]:
+            return {name: _block_values(shard, source, block, name) for name in names}
+
+        return self._each_block(read, threads)
+
+    def attributes(self, name: str, threads: int = 0) -> Values:
         """Return one column of all rows: a list of texts, or an array (rows, *shape).
 
         Raises:
             StorageError: the snapshot has no such column.
         """
-        parts: list[Values] = []
-        text = True
-        for number in range(self.manifest.info.num_shards):
-            with self._source(number) as source:
-                shard = self._map(number, source)
-                text = shard.spec(name)[1].is_text
-                parts += [
-                    shard.values(source, block, name) for block in range(len(shard.index.blocks))
-                ]
-        if text:
+        with self._source(0) as source:
+            _, spec = self._map(0, source).spec(name)
+        parts = [block[name] for block in self.blocks([name], threads)]
+        if spec.is_text:
             return [value for part in parts for value in part]
-        spec = self._maps[0].spec(name)[1]
-        return np.concatenate([np.empty((0, *spec.shape), spec.dtype), *parts])
+        dtype = np.dtype(np.float32) if name == layout.VECTOR else spec.dtype
+        return np.concatenate([np.empty((0, *spec.shape), dtype), *parts])
+
+    def to_arrow(self, threads: int = 0) -> pyarrow.Table:
+        """Return all columns as an Arrow table, its metadata naming the model.
+
+        A vector is a fixed-size list of float32, the SHA-256 is binary.
+
+        Raises:
+            UsageError: pyarrow is not installed.
+        """
+        return arrow.to_table(self.columns, self.model, self.blocks(threads=threads))
+
+    def to_pandas(self, threads: int = 0) -> pandas.DataFrame:
+        """Return all columns as a data frame; each vector is an array in its cell.
+
+        Raises:
+            UsageError: pandas or pyarrow is not installed.
+        """
+        return arrow.to_pandas(self.to_arrow(threads))
 
     def failures(self) -> Iterator[Failure]:
         """Yield the images without a feature ID, by key within each file."""
@@ -184,12 +247,33 @@ class Snapshot:
             end = start + keys.count(key)
             return [shard.values(source, block, name)[start:end] for name in names]
 
-    def _blocks(self) -> Iterator[tuple[ShardMap, RangeReader, int]]:
-        for number in range(self.manifest.info.num_shards):
-            with self._source(number) as source:
-                shard = self._map(number, source)
-                for block in range(len(shard.index.blocks)):
-                    yield shard, source, block
+    def _each_block(
+        self, read: Callable[[ShardMap, RangeReader, int], _Read], threads: int
+    ) -> Iterator[_Read]:
+        """Yield what ``read`` makes of every block, in order, with threads that work ahead."""
+        opened: dict[int, RangeReader] = {}
+
+        def blocks() -> Iterator[tuple[int, int]]:
+            for number in range(self.manifest.info.num_shards):
+                opened[number] = self._source(number)
+                count = len(self._map(number, opened[number]).index.blocks)
+                if not count:
+                    opened.pop(number).close()
+                yield from ((number, block) for block in range(count))
+
+        def work(place: tuple[int, int]) -> _Read:
+            number, block = place
+            return read(self._maps[number], opened[number], block)
+
+        try:
+            with contextlib.closing(map_in_order(work, blocks(), threads)) as results:
+                for (number, block), result in results:
+                    if block + 1 == len(self._maps[number].index.blocks):
+                        opened.pop(number).close()
+                    yield result
+        finally:
+            for source in opened.values():
+                source.close()
 
     def _source(self, number: int) -> RangeReader:
         return RangeReader(files.join(self.folder, self.manifest.embeddings[number].file))
@@ -202,13 +286,26 @@ class Snapshot:
             self._maps[number] = shard
         return self._maps[number]
 
-    def _backed_rows(self) -> int:
-        """Return the number of rows, from the shards themselves and not from the manifest."""
-        for number in range(self.manifest.info.num_shards):
+    def _shard_rows(self, threads: int) -> list[int]:
+        """Return the rows of each shard, from the shards themselves and not from the manifest."""
+
+        def rows(number: int) -> int:
             if number not in self._maps:
                 with self._source(number) as source:
                     self._map(number, source)
-        return sum(shard.header.rows for shard in self._maps.values())
+            return self._maps[number].header.rows
+
+        numbers = range(self.manifest.info.num_shards)
+        return [count for _, count in map_in_order(rows, numbers, threads)]
+
+
+def _block_values(shard: ShardMap, source: RangeReader, block: int, name: str) -> Values:
+    if name != layout.VECTOR:
+        return shard.values(source, block, name)
+    shape = (shard.index.blocks[block].rows, shard.header.dimension)
+    matrix: npt.NDArray[np.float32] = np.empty(shape, np.float32)
+    shard.vectors_into(source, block, matrix)
+    return matrix
 
 
 def _as_float32(vectors: Values) -> npt.NDArray[np.float32]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from featureid.errors import CorruptFileError, StorageError
+from featureid.errors import CorruptFileError, MixedModelsError, StorageError
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -19,6 +20,9 @@ DTYPES = ("float32", "float16")
 WHOLE_IMAGE = -1
 #: The most landmarks that a row has room for.
 MAX_LANDMARKS = 5
+
+#: What the digests of a model begin with that nobody has checked.
+_UNVERIFIED = "unverified:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,48 @@ class ModelInfo:
             raise StorageError(f"Dimension {self.dimension} is not a vector length; give 1 or more")
         if self.dtype not in DTYPES:
             raise StorageError(f"dtype {self.dtype!r} cannot be stored; use {' or '.join(DTYPES)}")
+
+    @classmethod
+    def unverified(cls, name: str, dimension: int, dtype: str = "float32") -> ModelInfo:
+        """Return the record of a model whose name is all that is known, as of imported vectors.
+
+        Both digests become ``unverified:NAME``, so that such vectors compare with those that were
+        imported under the same name, and never with those of a model that featureid ran.
+        """
+        if not name:
+            raise StorageError("The model of imported vectors needs a name")
+        digest = _UNVERIFIED + name
+        return cls(name, digest, digest, dimension, dtype)
+
+    @property
+    def verified(self) -> bool:
+        """Whether featureid itself ran the model, so that its digests are those of a bundle."""
+        return not self.digest.startswith(_UNVERIFIED)
+
+
+def check_comparable(models: Mapping[str, ModelInfo]) -> None:
+    """Refuse to mix feature IDs that do not compare.
+
+    Args:
+        models: what feature IDs belong to (the folder of a snapshot, say) -> their model. Name and
+            dtype may differ, all else decides the numbers.
+
+    Raises:
+        MixedModelsError: two differ in model digest, preprocessing digest or dimension; the message
+            names both.
+    """
+    items = list(models.items())
+    for place, model in items[1:]:
+        first_place, first = items[0]
+        for what in ("digest", "preprocessing_digest", "dimension"):
+            one, other = getattr(first, what), getattr(model, what)
+            if one != other:
+                shown = what if what != "digest" else "model digest"
+                raise MixedModelsError(
+                    f"{first_place} and {place} do not compare: the {shown.replace('_', ' ')} of "
+                    f"{first_place} ({first.name}) is {one}, that of {place} ({model.name}) is "
+                    f"{other}. Embed one of them again with the model of the other"
+                )
 
 
 @dataclass(frozen=True, slots=True)

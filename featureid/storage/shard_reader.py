@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class ShardMap:
         file: the place of the shard.
         header: its header.
         index: its index.
+        first_rows: for each block, the number of its first row in the shard.
     """
 
     def __init__(self, source: RangeReader) -> None:
@@ -57,6 +59,7 @@ class ShardMap:
             layout.check_index(self.index, self.header)
         except ValueError as error:
             raise self.damage(self.index_member, "the index", error) from error
+        self.first_rows = list(accumulate((b.rows for b in self.index.blocks), initial=0))[:-1]
 
     def _footer(self, tail: memoryview, size: int) -> Member:
         try:
@@ -70,10 +73,14 @@ class ShardMap:
 
     def _open(self, member: Member, place: str, data: Buffer) -> bytes:
         """Return the payload of a member after checking its bytes."""
+        return b"".join(self._open_pieces(member, place, data))
+
+    def _open_pieces(self, member: Member, place: str, data: Buffer) -> list[memoryview]:
+        """Return the payload of a member in pieces after checking its bytes."""
         if gzip_members.crc32(data) != member.crc:
             raise self.damage(member, place, ValueError("its checksum does not match"))
         try:
-            return gzip_members.unpack(data, member.raw_length)
+            return gzip_members.unpack_pieces(data, member.raw_length)
         except ValueError as error:
             raise self.damage(member, place, error) from error
 
@@ -106,18 +113,19 @@ class ShardMap:
             DamageError: a member of it is damaged.
             StorageError: no such column, or the file cannot be read.
         """
+        return [self._open(*found) for found in self._fetched(source, block, name)]
+
+    def _fetched(
+        self, source: RangeReader, block: int, name: str
+    ) -> Iterator[tuple[Member, str, Buffer]]:
+        """Yield member, place and bytes of one column of one block, read at once."""
         position, spec = self.spec(name)
         members = self.index.blocks[block].columns[position]
         start, end = members[0].offset, members[-1].end
         data = memoryview(source.read(start, end - start))
-        return [
-            self._open(
-                member,
-                _place(block, spec, plane, len(members)),
-                data[member.offset - start : member.end - start],
-            )
-            for plane, member in enumerate(members)
-        ]
+        for plane, member in enumerate(members):
+            place = _place(block, spec, plane, len(members))
+            yield member, place, data[member.offset - start : member.end - start]
 
     def values(self, source: RangeReader, block: int, name: str) -> Values:
         """Return the values of one column of one block; errors as in :meth:`payloads`."""
@@ -140,13 +148,15 @@ class ShardMap:
             DamageError: a member is damaged.
             StorageError: the file cannot be read.
         """
-        payloads = self.payloads(source, block, layout.VECTOR)
+        planes = [
+            self._open_pieces(*found) for found in self._fetched(source, block, layout.VECTOR)
+        ]
         _, spec = self.spec(layout.VECTOR)
         if out.dtype == spec.dtype:
-            columns.merge_planes(payloads, out)
+            columns.merge_planes(planes, out)
             return
         narrow: npt.NDArray[Any] = np.empty(out.shape, spec.dtype)
-        columns.merge_planes(payloads, narrow)
+        columns.merge_planes(planes, narrow)
         out[:] = narrow
 
     def find_block(self, key: str) -> int | None:

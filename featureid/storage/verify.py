@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
 from featureid.errors import FeatureIdError, StorageError
+from featureid.parallel import map_in_order
 from featureid.storage import files, gzip_members, layout
 from featureid.storage.columns import Values
 from featureid.storage.files import RangeReader
@@ -61,12 +62,24 @@ class VerifyReport:
         """Note a problem."""
         self.problems.append(Problem(file, message))
 
+    def include(self, other: VerifyReport) -> None:
+        """Add what another report found in other files."""
+        self.files += other.files
+        self.rows += other.rows
+        self.bytes += other.bytes
+        self.problems += other.problems
 
-def verify_snapshot(path: str) -> VerifyReport:
+
+def verify_snapshot(
+    path: str, *, threads: int = 0, on_rows: Callable[[int], None] = lambda _: None
+) -> VerifyReport:
     """Read all of a snapshot and report everything that is not as it should be.
 
     Args:
         path: as for :func:`featureid.storage.open_snapshot`.
+        threads: shards that are checked at the same time; 0 means one a CPU core.
+        on_rows: told, from any of these threads, how many rows have been checked, each time some
+            have.
 
     Raises:
         StorageError: there is no complete snapshot at all.
@@ -81,8 +94,14 @@ def verify_snapshot(path: str) -> VerifyReport:
     report.files += 1
     _check_names(folder, manifest, report)
     keys = 0
-    for number, summary in enumerate(manifest.embeddings):
-        keys += _check_shard(folder, manifest, number, summary, report)
+
+    def check(number: int) -> tuple[VerifyReport, int]:
+        found = VerifyReport(folder)
+        return found, _check_shard(folder, manifest, number, found, on_rows)
+
+    for _, (found, different) in map_in_order(check, range(manifest.info.num_shards), threads):
+        report.include(found)
+        keys += different
     if report.ok and keys != manifest.counts.embedded:
         message = f"{keys} images have rows, the manifest counts {manifest.counts.embedded}"
         report.add(files.join(folder, MANIFEST), message)
@@ -99,9 +118,14 @@ def _check_names(folder: str, manifest: Manifest, report: VerifyReport) -> None:
 
 
 def _check_shard(
-    folder: str, manifest: Manifest, number: int, summary: ShardSummary, report: VerifyReport
+    folder: str,
+    manifest: Manifest,
+    number: int,
+    report: VerifyReport,
+    on_rows: Callable[[int], None],
 ) -> int:
     """Check one shard and return its number of different keys."""
+    summary = manifest.embeddings[number]
     place = files.join(folder, summary.file)
     try:
         with RangeReader(place) as source:
@@ -110,7 +134,7 @@ def _check_shard(
             shard = ShardMap(source)
             check_belongs(shard, source.size, manifest.info, number, summary)
             _check_members(shard, source, report)
-            return _check_rows(shard, source, summary, report)
+            return _check_rows(shard, source, summary, report, on_rows)
     except StorageError as error:
         report.add(place, str(error))
         return 0
@@ -144,25 +168,26 @@ def _check_members(shard: ShardMap, source: RangeReader, report: VerifyReport) -
 
 
 def _check_rows(
-    shard: ShardMap, source: RangeReader, summary: ShardSummary, report: VerifyReport
+    shard: ShardMap,
+    source: RangeReader,
+    summary: ShardSummary,
+    report: VerifyReport,
+    on_rows: Callable[[int], None],
 ) -> int:
     last: str | None = None
     different = 0
+    names = [spec.name for spec in shard.header.columns if spec.known]
     for number, block in enumerate(shard.index.blocks):
+        on_rows(block.rows)
         try:
-            for spec in shard.header.columns:
-                if spec.known:
-                    shard.values(source, number, spec.name)
-            keys = shard.keys(source, number)
-            several = shard.header.column(layout.FACE_INDEX) is not None
-            faces = shard.values(source, number, layout.FACE_INDEX) if several else None
-            vectors = np.empty((block.rows, shard.header.dimension), np.float32)
-            shard.vectors_into(source, number, vectors)
+            values = {name: shard.values(source, number, name) for name in names}
         except DamageError as error:
             if not any(problem.message == str(error) for problem in report.problems):
                 report.add(shard.file, str(error))
             last = block.last
             continue
+        keys, vectors = list(values[layout.KEY]), np.asarray(values[layout.VECTOR])
+        faces = values.get(layout.FACE_INDEX)
         start, end = block.columns[0][0].offset, block.columns[-1][-1].end
         for reason in _row_problems(shard, number, keys, faces, vectors, last):
             report.add(

@@ -1,0 +1,225 @@
+"""Vectors that other programs made, into a snapshot."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featureid.errors import CorruptFileError, StorageError
+from featureid.storage import files, layout, published
+from featureid.storage.columns import ColumnSpec, Values
+from featureid.storage.manifest import Manifest, build_manifest, count_outcomes
+from featureid.storage.records import SnapshotInfo
+from featureid.storage.shard import (
+    ShardEncoder,
+    ShardSummary,
+    make_header,
+    row_columns,
+    shard_name,
+    shard_of,
+)
+from featureid.storage.snapshot import prepare_snapshot, publish, write_failures
+
+_NPY = b"\x93NUMPY"
+_NPY_FLOATS = re.compile(r"[<>]f[248]")
+_MAX_NPY_HEADER = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """What vectors belong to, row by row.
+
+    Attributes:
+        keys: the image keys.
+        face_indexes: the number of the face, where a key may have several rows; else None.
+    """
+
+    keys: Sequence[str]
+    face_indexes: Sequence[int] | None = None
+
+
+def read_vectors(path: str, dtype: str) -> npt.NDArray[Any]:
+    """Return the vectors of a file that another program wrote, (rows, dimension) of floats.
+
+    Args:
+        path: ``.npy``, or else the published layout of many, gzipped if it ends in ``.gz``. Local
+            files that are not gzipped are mapped into memory, not read.
+        dtype: the type of the numbers in the published layout, which does not tell it.
+
+    Raises:
+        CorruptFileError: it is no such file, cut short, or too long.
+        StorageError: it cannot be read.
+    """
+    data = files.map_bytes(path)
+    try:
+        if path.endswith(".npy"):
+            return view_npy(data)
+        if path.endswith(".gz"):
+            data = memoryview(published.decompress_binary(data))
+        return published.view_multiple_embeddings(data, dtype)
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{path}: {error}") from error
+
+
+def view_npy(data: memoryview) -> npt.NDArray[Any]:
+    """Return the matrix of a .npy file where it lies, without a copy.
+
+    numpy.load raises errors of many kinds for damaged headers, and accepts files that are too long.
+
+    Raises:
+        CorruptFileError: it is no .npy file of a matrix of floats, cut short, or too long.
+    """
+    try:
+        kind, order, shape, start = _parse_npy(bytes(data[: _MAX_NPY_HEADER + 12]))
+    except (ValueError, SyntaxError, struct.error, MemoryError, RecursionError) as error:
+        raise CorruptFileError(f"it is no .npy file of a matrix of floats: {error}") from error
+    wanted = start + shape[0] * shape[1] * kind.itemsize
+    if len(data) != wanted:
+        raise CorruptFileError(
+            f"a .npy file of the shape {shape} has {wanted} bytes, this one {len(data)}; was it "
+            "cut short?"
+        )
+    return np.frombuffer(data[start:], kind).reshape(shape, order=order)
+
+
+def _parse_npy(head: bytes) -> tuple[np.dtype[Any], Any, tuple[int, int], int]:
+    """Return dtype, order, shape and where the numbers start."""
+    if head[:6] != _NPY:
+        raise ValueError("it does not start as such files do")
+    length_type = struct.Struct("<H" if head[6] == 1 else "<I")
+    (length,) = length_type.unpack_from(head, 8)
+    start = 8 + length_type.size + length
+    if start > len(head):
+        raise ValueError(f"its header has {length} bytes")
+    fields = ast.literal_eval(head[8 + length_type.size : start].decode("latin-1").strip())
+    if not isinstance(fields, dict):
+        raise ValueError("its header is no dict")
+    descr, shape = fields.get("descr"), fields.get("shape")
+    if not isinstance(descr, str) or not _NPY_FLOATS.fullmatch(descr):
+        raise ValueError(f"its numbers are {descr!r}")
+    if not isinstance(shape, tuple) or len(shape) != 2 or any(type(n) is not int for n in shape):
+        raise ValueError(f"its shape is {shape!r}")
+    if shape[0] < 0 or shape[1] < 1:
+        raise ValueError(f"its shape is {shape!r}")
+    return np.dtype(descr), "F" if fields.get("fortran_order") else "C", shape, start
+
+
+def read_keys(path: str) -> Keys:
+    """Return the keys of a file: JSON lines if it ends in ``.jsonl``, else text, a key a line.
+
+    Raises:
+        CorruptFileError: a line is no object with a ``key``.
+        StorageError: it cannot be read.
+    """
+    try:
+        text = files.read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptFileError(f"{path} is not UTF-8: {error.reason}") from error
+    lines = text.removesuffix("\n").split("\n") if text else []
+    if not path.endswith(".jsonl"):
+        return Keys([line.removesuffix("\r") for line in lines])
+    try:
+        rows = [json.loads(line) for line in lines]
+        keys = [_typed(row["key"], str) for row in rows]
+        if not any("face_index" in row for row in rows):
+            return Keys(keys)
+        return Keys(keys, [_typed(row["face_index"], int) for row in rows])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptFileError(
+            f'{path}: a line is not of the form {{"key": "a.jpg"}}, or has no face_index where '
+            f"others have one: {error!r}"
+        ) from error
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
+def import_snapshot(
+    output: str,
+    info: SnapshotInfo,
+    keys: Keys,
+    vectors: npt.NDArray[Any],
+    on_rows: Callable[[int], None],
+) -> Manifest:
+    """Write vectors as a snapshot and publish it.
+
+    Args:
+        output: the folder that holds snapshots; local or a URI.
+        info: the snapshot; its model from :meth:`ModelInfo.unverified`.
+        keys: what the vectors belong to.
+        vectors: (rows, dimension) floats of unit length, in the same order.
+        on_rows: told how many rows have been written, each time some have.
+
+    Raises:
+        StorageError: keys and vectors are not equally many, a key is there twice, a vector is not
+            of unit length, or something cannot be written; nothing is published then.
+    """
+    counts = [len(vectors), len(keys.keys), len(keys.face_indexes or keys.keys)]
+    if len(set(counts)) > 1:
+        raise StorageError(f"There are {counts[1]} keys for {counts[0]} vectors; each needs one")
+    folder = prepare_snapshot(output, info.snapshot)
+    shards: list[list[int]] = [[] for _ in range(info.num_shards)]
+    for row, key in enumerate(keys.keys):
+        shards[shard_of(key, info.num_shards)].append(row)
+    summaries = []
+    for shard, rows in enumerate(shards):
+        summaries.append(_write_shard(folder, info, shard, rows, keys, vectors))
+        on_rows(len(rows))
+    counted = count_outcomes(len(set(keys.keys)), {})
+    manifest = build_manifest(info, summaries, [write_failures(folder, [])], counted)
+    publish(output, manifest)
+    return manifest
+
+
+def _write_shard(
+    folder: str,
+    info: SnapshotInfo,
+    shard: int,
+    rows: list[int],
+    keys: Keys,
+    vectors: npt.NDArray[Any],
+) -> ShardSummary:
+    faces = keys.face_indexes
+    rows = sorted(rows, key=lambda row: (keys.keys[row], faces[row] if faces else 0))
+    specs = row_columns(info.model)[:2]
+    if faces:
+        specs += (ColumnSpec(layout.FACE_INDEX, "int32"),)
+
+    def blocks() -> Iterator[dict[str, Values]]:
+        for block in _cut(rows, keys.keys):
+            values: dict[str, Values] = {
+                layout.KEY: [keys.keys[row] for row in block],
+                layout.VECTOR: vectors[block],
+            }
+            if faces:
+                values[layout.FACE_INDEX] = np.array([faces[row] for row in block], "<i4")
+            yield values
+
+    name = shard_name(shard, info.num_shards)
+    encoder = ShardEncoder(name, make_header(info, shard, len(rows), specs), blocks())
+    files.write_atomic(files.join(folder, name), encoder)
+    return encoder.summary
+
+
+def _cut(rows: list[int], keys: Sequence[str]) -> Iterator[list[int]]:
+    """Cut sorted rows into blocks, all rows of a key in one of them."""
+    block: list[int] = []
+    for _, group in groupby(rows, lambda row: keys[row]):
+        if len(block) >= layout.BLOCK_ROWS:
+            yield block
+            block = []
+        block.extend(group)
+    if block:
+        yield block

@@ -1,0 +1,328 @@
+"""Throw damaged and lying files at every reader: ``python -m tests.fuzz --runs 100000``.
+
+A run changes a good file in some way and reads it. Files that were changed after they were written
+must be refused or read as what was written. Files that are lies with right checksums must be
+refused or read as something, without any other error and without much memory. One run costs about
+a millisecond; a seed and a number find it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import json
+import random
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featureid.errors import StorageError
+from featureid.storage import (
+    FileSummary,
+    Manifest,
+    ShardSummary,
+    build_manifest,
+    count_outcomes,
+    ingest,
+    layout,
+    open_snapshot,
+    published,
+    shard_name,
+    verify_snapshot,
+)
+from featureid.storage import gzip_members as gm
+from featureid.storage.files import RangeReader
+from featureid.storage.manifest import digest_of
+from featureid.storage.shard_reader import ShardMap
+from tests.storage_samples import ID, encode, make_info, make_row, write_snapshot
+
+#: What a reader may take at most: a multiple of the file's size, and what Python takes anyway.
+MEMORY_FACTOR, MEMORY_BASE = 32, 1 << 20
+
+NUMBERS = (0, 1, 2, 7, 255, 1 << 16, (1 << 31) - 1, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, 1 << 64)
+VALUES = (*NUMBERS, -1, 1.5, 1e308, "", "l2", "planes", "utf8", [], [3], {}, None, True, "\0é")
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """Return what numpy.save writes."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+SHARD = encode([make_row(f"{n}/é.jpg", 8) for n in range(20)], make_info(dimension=8), 7)
+EMPTY = encode([], make_info(dimension=8))
+VECTORS = np.stack([make_row(str(n), 8).vector for n in range(30)])
+MANY = published.write_multiple_embeddings(VECTORS)
+NPY = npy_bytes(VECTORS)
+MANIFEST = build_manifest(
+    make_info(),
+    [ShardSummary(shard_name(0, 1), 3, 1000, "ab" * 32, "a", "é")],
+    [FileSummary("failures-00000-of-00001.jsonl.gz", 2, 60, "cd" * 32)],
+    count_outcomes(3, {"truncated": 1, "empty": 1}),
+)
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """Change some bytes: flipped, overwritten, left out, put in, copied, or the end cut off."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 5))):
+        start = rng.randrange(len(out) + 1)
+        end = min(len(out), start + rng.choice((1, 1, 2, 4, 8, 100)))
+        kind = rng.randrange(6)
+        if kind == 0 and start < len(out):
+            out[start] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            size = rng.choice((1, 2, 4, 8))
+            number = rng.choice(NUMBERS) % (1 << 8 * size)
+            out[start : start + size] = number.to_bytes(size, "little")
+        elif kind == 2:
+            del out[start:end]
+        elif kind == 3:
+            out[start:start] = rng.randbytes(end - start)
+        elif kind == 4:
+            out[start:start] = out[start:end]
+        elif kind == 5:
+            del out[start:]
+    return bytes(out)
+
+
+def lie(value: Any, rng: random.Random) -> Any:
+    """Return JSON data with one value in it replaced, removed, or repeated."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        name = rng.choice(sorted(value))
+        if rng.random() < 0.05:
+            return {key: item for key, item in value.items() if key != name}
+        return {**value, name: lie(value[name], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        at = rng.randrange(len(value))
+        if rng.random() < 0.1:
+            return value[:at] + value[at:] * rng.choice((0, 2))
+        return [*value[:at], lie(value[at], rng), *value[at + 1 :]]
+    if isinstance(value, int) and rng.random() < 0.5:
+        return value + rng.choice((-1, 1, 4, 1 << 32))
+    return rng.choice(VALUES)
+
+
+def read_shard(path: Path) -> list[Any]:
+    """Return all that a shard file holds."""
+    with RangeReader(str(path)) as source:
+        shard = ShardMap(source)
+        found: list[Any] = [
+            np.empty((0, *spec.shape), spec.dtype).tolist()  # as for a snapshot without rows
+            for spec in shard.header.columns
+            if spec.known and not spec.is_text
+        ]
+        for number, block in enumerate(shard.index.blocks):
+            for spec in shard.header.columns:
+                if spec.known:
+                    found.append(np.asarray(shard.values(source, number, spec.name)).tolist())
+            matrix = np.empty((block.rows, shard.header.dimension), np.float32)
+            shard.vectors_into(source, number, matrix)
+            shard.find_block(block.first)
+        return found
+
+
+def signed_lie(data: bytes, rng: random.Random) -> bytes:
+    """Return a shard with a lie in its header, index or a member, and every checksum right."""
+    at = len(data) - layout.FOOTER_SIZE
+    index = layout.parse_footer(data[at:], len(data))
+    fields = json.loads(gm.unpack(data[index.offset : index.end], index.raw_length))
+    size, raw, _ = fields["header"]
+    title, _, text = gm.unpack(data[:size], raw).partition(b"\n")
+    body = data[size : index.offset]
+    target = rng.randrange(4 if fields["blocks"] else 3)
+    if target == 0:
+        fields = lie(fields, rng)
+    elif target == 1:
+        text = json.dumps(lie(json.loads(text), rng)).encode() + b"\n"
+    elif target == 2:
+        text = mutate(text, rng)
+    else:
+        entry = fields["blocks"][0]["columns"][rng.randrange(7)][-1]
+        start = sum(m[0] for c in fields["blocks"][0]["columns"] for m in c)
+        body = mutate(body[:start], rng) + body[start:]
+        entry[1] = rng.choice((entry[1], entry[1] + 1, entry[1] * 2))
+        fields["blocks"][0] = signed_block(fields["blocks"][0], body)
+    payload = title + b"\n" + text
+    header = layout.pack_text(payload)
+    if target != 0:
+        fields["header"] = [len(header), len(payload), gm.crc32(header)]
+        shift = len(header) - size
+        for block in fields["blocks"]:
+            block["offset"] += shift
+    payload = json.dumps(fields).encode()
+    if rng.random() < 0.2:
+        payload = mutate(payload, rng)
+    member = layout.pack_text(payload)
+    place = layout.Member(len(header) + len(body), len(member), len(payload), gm.crc32(member))
+    return header + body + member + layout.footer_member(place)
+
+
+def signed_block(block: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """Return an index entry with the checksums of the bytes that lie where it says."""
+    position, columns = 0, []
+    for column in block["columns"]:
+        members = []
+        for length, raw, _ in column:
+            members.append([length, raw, gm.crc32(body[position : position + length])])
+            position += length
+        columns.append(members)
+    return {**block, "columns": columns}
+
+
+def damaged_shard(rng: random.Random, folder: Path) -> None:
+    """Bytes of a shard changed: refused, or read as they were."""
+    path = folder / "x.fid.gz"
+    data = mutate(SHARD, rng)
+    path.write_bytes(data)
+    found = bounded(lambda: read_shard(path), len(data))
+    path.write_bytes(SHARD)
+    assert found == read_shard(path)
+
+
+def lying_shard(rng: random.Random, folder: Path) -> None:
+    """A shard that contradicts itself or the format, all checksums right."""
+    data = signed_lie(rng.choice((SHARD, SHARD, EMPTY)), rng)
+    (folder / "x.fid.gz").write_bytes(data)
+    bounded(lambda: read_shard(folder / "x.fid.gz"), len(data))
+
+
+def lying_manifest(rng: random.Random, folder: Path) -> None:
+    """A manifest with a lie in it and a right digest, opened, read and verified."""
+    home = folder / "snapshots" / ID
+    original = home / "original.json"
+    if not home.exists():
+        write_snapshot(folder, [str(n) for n in range(9)], num_shards=2)
+        original.write_bytes((home / "manifest.json").read_bytes())
+    fields = json.loads(original.read_bytes())
+    for _ in range(rng.choice((1, 1, 2))):
+        fields = lie(fields, rng)
+    if isinstance(fields, dict):
+        fields["digest"] = digest_of(fields)
+    data = json.dumps(fields).encode()
+    (home / "manifest.json").write_bytes(data)
+
+    def read() -> None:
+        snapshot = open_snapshot(str(folder))
+        assert len(snapshot.vectors(1)) == len(snapshot.keys(1))
+        list(snapshot.batches(4, 1))
+        list(snapshot.failures())
+
+    verify_snapshot(str(home), threads=1)
+    bounded(read, len(data))
+
+
+def damaged_manifest(rng: random.Random, _: Path) -> None:
+    """Bytes of a manifest changed: refused, or read as what it was."""
+    data = mutate(MANIFEST.to_json(), rng)
+    assert bounded(lambda: Manifest.from_json(data, "m"), len(data)) == MANIFEST
+
+
+def damaged_many(rng: random.Random, _: Path) -> None:
+    """Many vectors in the published layout: without checksums, so only lengths can be wrong."""
+    data = mutate(MANY, rng)
+    found = bounded(lambda: published.read_multiple_embeddings(data), len(data))
+    assert found.nbytes <= len(data)
+
+
+def damaged_gzip(rng: random.Random, _: Path) -> None:
+    """The same, gzipped: the checksum of gzip finds the rest."""
+    whole = rng.choice((published.compress_binary(MANY), gzip.compress(MANY, mtime=0)))
+    data = mutate(whole, rng)
+
+    def read() -> Any:
+        return published.read_multiple_embeddings(published.decompress_binary(data))
+
+    found = bounded(read, len(data))
+    assert np.array_equal(found, VECTORS)
+
+
+def damaged_single(rng: random.Random, _: Path) -> None:
+    """One vector with metadata."""
+    data = mutate(published.embedding_with_metadata(VECTORS[0], "float16"), rng)
+    found = bounded(lambda: published.read_binary_embedding(data), len(data))
+    assert found.nbytes + 11 == len(data)
+
+
+def damaged_npy(rng: random.Random, _: Path) -> None:
+    """A .npy file to import."""
+    data = mutate(NPY, rng)
+    found = bounded(lambda: ingest.view_npy(memoryview(data)), len(data))
+    assert found.ndim == 2 and found.nbytes <= len(data)
+
+
+def bounded(read: Callable[[], Any], size: int) -> Any:
+    """Return what ``read`` returns, after making sure that it took little memory."""
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    try:
+        return read()
+    finally:
+        peak = tracemalloc.get_traced_memory()[1] - before
+        assert peak <= MEMORY_BASE + MEMORY_FACTOR * size, f"{peak} bytes for {size}"
+
+
+TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
+    target.__name__: target
+    for target in (
+        damaged_shard,
+        lying_shard,
+        damaged_manifest,
+        lying_manifest,
+        damaged_many,
+        damaged_gzip,
+        damaged_single,
+        damaged_npy,
+    )
+}
+
+
+def fuzz(name: str, runs: int, seed: int, folder: Path) -> int:
+    """Run one target and return how many of the files were refused.
+
+    Raises:
+        AssertionError: a run went wrong; the message has the seed and number that repeat it.
+    """
+    refused = 0
+    tracemalloc.start()
+    try:
+        for run in range(runs):
+            try:
+                TARGETS[name](random.Random(f"{name} {seed} {run}"), folder)
+            except StorageError:
+                refused += 1
+            except Exception as error:
+                raise AssertionError(f"{name}, seed {seed}, run {run}: {error!r}") from error
+    finally:
+        tracemalloc.stop()
+    return refused
+
+
+def main() -> None:
+    """Run the targets and print what came of it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=100_000, help="of each target")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--target", choices=TARGETS, action="append")
+    options = parser.parse_args()
+    for name in options.target or TARGETS:
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            refused = fuzz(name, options.runs, options.seed, Path(folder))
+        seconds = time.monotonic() - start
+        print(
+            f"{name}: seed {options.seed}, {options.runs} runs, {refused} refused, {seconds:.0f} s"
+        )
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

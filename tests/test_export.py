@@ -1,0 +1,200 @@
+"""Snapshots in the formats of others, read by the others."""
+
+from __future__ import annotations
+
+import json
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featureid.errors import MixedModelsError, StorageError, UsageError
+from featureid.storage import ModelInfo, check_comparable, export, layout, open_snapshot
+from featureid.storage import gzip_members as gm
+from pipelines import cli
+from tests.golden import make_published
+from tests.storage_samples import make_info, write_snapshot
+
+KEYS = [f"{n}/é\n.jpg" if n % 7 else f"{n}" for n in range(100)]
+
+
+@pytest.fixture(params=["float32", "float16"])
+def snap(request, tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "BLOCK_ROWS", 8)
+    monkeypatch.setattr(export, "BATCH_ROWS", 30)
+    write_snapshot(tmp_path / "out", KEYS, dtype=request.param)
+    return open_snapshot(str(tmp_path / "out"))
+
+
+def exported(snap, kind: str, name: str) -> Path:
+    counted: list[int] = []
+    path = Path(snap.folder).parents[2] / name
+    export.EXPORTS[kind](snap, str(path), counted.append)
+    assert sum(counted) == len(snap)
+    if kind != "parquet":
+        with open(export.keys_path(str(path)), encoding="utf-8") as lines:
+            assert [json.loads(line) for line in lines] == [{"key": key} for key in snap.keys()]
+    return path
+
+
+def test_npy(snap):
+    array = np.load(exported(snap, "npy", "x.npy"), allow_pickle=False)
+    assert array.dtype == np.float32
+    assert np.array_equal(array, snap.vectors())
+
+
+@pytest.mark.parametrize("engine", [gm.ZlibEngine(), gm.engine], ids=["zlib", "fastest"])
+def test_published(snap, engine, monkeypatch):
+    import gzip
+
+    monkeypatch.setattr(gm, "engine", engine)
+    data = exported(snap, "published", "x.bin").read_bytes()
+    assert data == make_published.write_multiple(list(snap.vectors()))
+    assert gzip.decompress(exported(snap, "published", "x.bin.gz").read_bytes()) == data
+    assert struct.unpack_from("<I", data) == (100,)
+
+
+def test_faiss(snap):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SWIG's types have no module
+        faiss = pytest.importorskip("faiss")
+        index = faiss.read_index(str(exported(snap, "faiss", "x.faiss")))
+    vectors = snap.vectors()
+    scores, rows = index.search(vectors, 1)
+    assert rows[:, 0].tolist() == list(range(100))
+    assert np.allclose(scores, 1, atol=2e-3)
+
+
+def test_parquet_is_read_by_pyarrow_duckdb_and_polars(snap):
+    import duckdb
+    import polars
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    path = exported(snap, "parquet", "x.parquet")
+    vectors = snap.vectors()
+    table = pyarrow.parquet.read_table(path)
+    assert table.schema.field("vector").type == pa.list_(
+        pa.field("element", pa.float32(), nullable=False), 4
+    )
+    assert table.schema.metadata[b"featureid.model_digest"] == b"ab" * 32
+    assert table == snap.to_arrow()
+    flat = table["vector"].combine_chunks().flatten().to_numpy()
+    assert np.array_equal(flat.reshape(-1, 4), vectors)
+    assert table["sha256"].to_pylist() == [bytes(value) for value in snap.attributes("sha256")]
+    assert pyarrow.parquet.ParquetFile(path).num_row_groups > 1
+
+    columns = "key, vector, sha256, source_size, source_version, width, height"
+    rows = duckdb.sql(f"select {columns} from '{path}'").fetchall()
+    frame = polars.read_parquet(path)
+    assert frame["vector"].dtype == polars.Array(polars.Float32, 4)
+    for name, found in zip(columns.split(", "), zip(*rows, strict=True), strict=True):
+        wanted, other = table[name].to_pylist(), frame[name].to_list()
+        if name == "vector":
+            found, other = map(list, found), map(list, other)
+        assert list(found) == list(other) == wanted
+
+
+def test_pandas(snap):
+    frame = snap.to_pandas()
+    assert frame["key"].tolist() == snap.keys()
+    assert np.array_equal(np.stack(frame["vector"]), snap.vectors())
+    assert frame["width"].tolist() == snap.attributes("width").tolist()
+
+
+@pytest.mark.parametrize("kind", export.EXPORTS)
+def test_an_empty_snapshot(tmp_path, kind):
+    write_snapshot(tmp_path / "out", [])
+    path = exported(open_snapshot(str(tmp_path / "out")), kind, f"x.{kind}")
+    assert path.stat().st_size > 0
+
+
+def test_a_damaged_snapshot_leaves_no_export(snap, tmp_path):
+    shard = next(Path(snap.folder).glob("embeddings-00002*"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    for kind in export.EXPORTS:
+        with pytest.raises(StorageError, match="embeddings-00002"):
+            export.EXPORTS[kind](snap, str(tmp_path / kind), lambda _: None)
+        assert not (tmp_path / kind).exists()
+
+
+def test_a_missing_package_is_named(snap, monkeypatch, tmp_path):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UsageError, match=r"pip install 'featureid\[search\]'"):
+        export.export_faiss(snap, str(tmp_path / "x"), lambda _: None)
+    with pytest.raises(UsageError, match="pip install 'pandas'"):
+        snap.to_pandas()
+
+
+def test_commands_there_and_back(snap, tmp_path, capsys):
+    output, back = str(tmp_path / "out"), str(tmp_path / "back")
+    for kind, name in (("npy", "x.npy"), ("published", "x.bin"), ("published", "x.bin.gz")):
+        path = str(tmp_path / name)
+        assert cli.main(["export", output, "--to", kind, path, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["rows"] == 100 and list(said["files"]) == [path, f"{path}.keys.jsonl"]
+        argv = ["import", path, "--output", back, "--model", "same", "--num-shards", "3", "--json"]
+        assert cli.main(argv) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["model"]["digest"] == "unverified:same"
+        copy = open_snapshot(said["snapshot"])
+        assert copy.keys() == snap.keys()
+        assert np.array_equal(copy.vectors(), snap.vectors())
+        assert cli.main(["verify", said["snapshot"]]) == 0
+        capsys.readouterr()
+    other = str(tmp_path / "other")
+    argv = ["import", path, "--output", other, "--model", "same", "--number-rows"]
+    assert cli.main(argv) == 0
+    assert sorted(open_snapshot(other).keys()) == sorted(map(str, range(100)))
+
+
+def test_wrong_use_of_the_commands(tmp_path, capsys):
+    (tmp_path / "x.bin").write_bytes(struct.pack("<IIf", 1, 4, 1))
+    (tmp_path / "none.bin").write_bytes(bytes(4))
+    x, out = str(tmp_path / "x.bin"), ["--output", str(tmp_path / "out"), "--model", "m"]
+    for argv, status, message in [
+        (["export", str(tmp_path), "--to", "npy", "x.npy"], 1, "no complete snapshot"),
+        (["export", str(tmp_path), "--to", "csv", "x"], 2, "invalid choice: 'csv'"),
+        (["import", x, *out], 2, "x.bin.keys.jsonl is not there"),
+        (["import", x, *out, "--number-rows", "--num-shards", "0"], 2, "--num-shards is 0"),
+        (["import", str(tmp_path / "x.csv"), *out], 2, "does not end in"),
+        (["import", str(tmp_path / "y.bin"), *out], 1, "No such file"),
+        (["import", str(tmp_path / "none.bin"), *out, "--number-rows"], 2, "holds no vectors"),
+        (["import", x, *out, "--keys", str(tmp_path / "k.txt")], 1, "No such file"),
+        (["import", x, "--output", "o", "--model", "", "--number-rows"], 1, "needs a name"),
+    ]:
+        assert cli.main(argv) == status, argv
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1, err
+
+
+def test_models_that_do_not_compare_are_both_named():
+    one = make_info().model
+    for other in (
+        ModelInfo("image", "ef" * 32, "cd" * 32, 4),
+        ModelInfo("image", "ab" * 32, "ef" * 32, 4),
+        ModelInfo("image", "ab" * 32, "cd" * 32, 8),
+        ModelInfo.unverified("image", 4),
+    ):
+        with pytest.raises(MixedModelsError) as caught:
+            check_comparable({"a": one, "b": one, "c": other})
+        assert "a and c do not compare" in str(caught.value)
+        for model in (one, other):
+            assert any(
+                f"is {value}" in str(caught.value)
+                for value in (model.digest, model.preprocessing_digest, model.dimension)
+            )
+
+
+def test_models_that_compare():
+    unverified = ModelInfo.unverified("theirs", 4)
+    check_comparable({})
+    check_comparable({"a": unverified, "b": ModelInfo.unverified("theirs", 4, "float16")})
+    check_comparable({"a": make_info().model, "b": make_info(dtype="float16").model})

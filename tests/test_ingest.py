@@ -1,0 +1,167 @@
+"""Vectors of other programs become a snapshot, or are refused."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from featureid.errors import CorruptFileError, StorageError
+from featureid.storage import (
+    ModelInfo,
+    SnapshotInfo,
+    ingest,
+    layout,
+    open_snapshot,
+    published,
+    verify_snapshot,
+)
+from tests.storage_samples import ID, make_row
+
+KEYS = [f"{n}/é.jpg" for n in range(50)]
+VECTORS = np.stack([make_row(key).vector for key in KEYS])
+
+
+def info_of(num_shards=3, dtype="float32"):
+    model = ModelInfo.unverified("theirs", 4, dtype)
+    return SnapshotInfo(ID, "2026-11-23T05:42:31Z", "featureid test", model, num_shards)
+
+
+def import_all(output, keys=KEYS, vectors=VECTORS, faces=None, **options):
+    counted = []
+    named = ingest.Keys(keys, faces)
+    ingest.import_snapshot(str(output), info_of(**options), named, vectors, counted.append)
+    assert sum(counted) == len(keys)
+    return open_snapshot(str(output))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_every_vector_is_found_by_its_key(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr(layout, "BLOCK_ROWS", 7)
+    snap = import_all(tmp_path, dtype=dtype)
+    for key, vector in zip(KEYS, VECTORS, strict=True):
+        assert np.array_equal(snap[key], vector.astype(dtype))
+    assert [spec.name for spec in snap.columns] == ["key", "vector"]
+    assert verify_snapshot(str(tmp_path)).ok
+    assert not snap.model.verified
+    assert (snap.model.name, snap.model.digest) == ("theirs", "unverified:theirs")
+
+
+def test_many_faces_a_key(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "BLOCK_ROWS", 4)
+    keys = [key for key in KEYS[:10] for _ in range(5)]
+    faces = [number for _ in range(10) for number in (3, 1, 4, 0, 2)]
+    snap = import_all(tmp_path, keys, VECTORS, faces)
+    rows = dict(zip(zip(keys, faces, strict=True), VECTORS, strict=True))
+    found = zip(snap.keys(), snap.attributes("face_index").tolist(), snap.vectors(), strict=True)
+    for key, face, vector in found:
+        assert np.array_equal(rows.pop((key, face)), vector)
+    assert not rows
+    assert snap.manifest.counts.embedded == 10
+    assert verify_snapshot(str(tmp_path)).ok
+
+
+@pytest.mark.parametrize(
+    ("keys", "vectors", "said"),
+    [
+        (["a", "b", "a"], VECTORS[:3], "'a'.*twice"),
+        (["a", "b"], VECTORS[:3], "2 keys for 3 vectors"),
+        (["a", "b"], VECTORS[:2] * 2, r"length (2\.0|1\.9)\d*, not 1; normalise"),
+        (["a", "b"], np.full((2, 4), np.nan), "length nan"),
+        (["a", "\ud800"], VECTORS[:2], "not valid Unicode"),
+    ],
+)
+def test_what_cannot_be_stored_is_not_published(tmp_path, keys, vectors, said):
+    with pytest.raises(StorageError, match=said):
+        import_all(tmp_path, keys, vectors, num_shards=1)
+    with pytest.raises(StorageError, match="no complete snapshot"):
+        open_snapshot(str(tmp_path))
+
+
+def npy(array, **options):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize(
+    "array", [VECTORS, VECTORS.astype(">f8"), np.asfortranarray(VECTORS), VECTORS[:0]]
+)
+def test_npy_files_of_every_kind(tmp_path, array, version):
+    path = tmp_path / "x.npy"
+    path.write_bytes(npy(array, version=version))
+    assert np.array_equal(ingest.read_vectors(str(path), "float32"), array)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "does not start"),
+        (npy(np.zeros(4, "f4")), r"shape is \(4,\)"),
+        (npy(np.zeros((4, 4), "i4")), "numbers are '<i4'"),
+        (npy(VECTORS)[:-1], r"has 928 bytes, this one 927"),
+        (npy(VECTORS) + b"\0", "this one 929"),
+        (npy(VECTORS).replace(b"(50, 4)", b"(1<<9,)"), "no .npy file"),
+        (npy(VECTORS).replace(b"(50, 4), }   ", b"(10**9, 4), }"), "no .npy file"),
+        (npy(VECTORS).replace(b"(50, 4), }      ", b"(5000000, 4), } "), "80000128 bytes"),
+        (b"\x93NUMPY\x01\x00\xff\xff{", "header has 65535 bytes"),
+        (b"\x93NUMPY\x01\x00\x05\x00((((((", "no .npy file"),
+    ],
+)
+def test_npy_files_that_lie_are_refused(tmp_path, data, said):
+    path = tmp_path / "x.npy"
+    path.write_bytes(data)
+    with pytest.raises(CorruptFileError, match=said) as caught:
+        ingest.read_vectors(str(path), "float32")
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["{}/x", "memory://bucket/x"])
+def test_published_files_local_and_remote(tmp_path, place):
+    from featureid.storage import files
+
+    data = published.write_multiple_embeddings(VECTORS, "float16")
+    for name, content in ((".bin", data), (".bin.gz", published.compress_binary(data))):
+        path = place.format(tmp_path) + name
+        files.write_atomic(path, [content])
+        found = ingest.read_vectors(path, "float16")
+        assert np.array_equal(found, VECTORS.astype("float16"))
+        with pytest.raises(CorruptFileError, match=f"{path}: vector 0 has 8 bytes|{path}: "):
+            files.write_atomic(path, [content[:-1]])
+            ingest.read_vectors(path, "float16")
+
+
+def test_keys_as_text_and_as_json_lines(tmp_path):
+    text, lines = tmp_path / "keys.txt", tmp_path / "keys.jsonl"
+    text.write_bytes("a b\r\né,c\n\n".encode())
+    assert ingest.read_keys(str(text)).keys == ["a b", "é,c", ""]
+    text.write_bytes(b"")
+    assert ingest.read_keys(str(text)).keys == []
+    rows = [{"key": "a\nb", "face_index": 2}, {"key": "é", "face_index": 0, "later": 1}]
+    lines.write_text("\n".join(map(json.dumps, rows)))
+    found = ingest.read_keys(str(lines))
+    assert (found.keys, found.face_indexes) == (["a\nb", "é"], [2, 0])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff",
+        b"{",
+        b"[]",
+        b'"a"',
+        b'{"key": 7}',
+        b'{"key": "a"}\n\n{"key": "b"}',
+        b'{"key": "a", "face_index": 1}\n{"key": "b"}',
+        b'{"key": "a", "face_index": true}',
+        b"[" * 100_000,
+    ],
+)
+def test_keys_that_are_none_are_refused(tmp_path, data):
+    path = tmp_path / "k.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(CorruptFileError, match=r"k\.jsonl"):
+        ingest.read_keys(str(path))
