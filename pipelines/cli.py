@@ -14,6 +14,8 @@ COMMANDS = {
     "embed": ("pipelines.embed:run_command_line", "embed images into a new published snapshot"),
     "inspect": ("pipelines.snapshots:run_inspect", "show what a snapshot holds"),
     "verify": ("pipelines.snapshots:run_verify", "check every byte of a snapshot"),
+    "compare": ("pipelines.compare:run_command_line", "tell how alike two pictures or faces are"),
+    "faces": ("pipelines.faces:run_command_line", "show which faces are found in a picture"),
     "models": ("pipelines.models:run_command_line", "list the models, or describe one"),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, get_args
+from typing import get_args
 
 from featureid.images import DETECTORS, FaceSettings
 from featureid.images.faces import DEFAULT_MIN_FACE, FaceChoice, NoFace
@@ -39,7 +39,7 @@ def settings(arguments: argparse.Namespace) -> FaceSettings | None:
     Raises:
         UsageError: a value is out of range.
     """
-    given: dict[str, Any] = {
+    given = {
         field.name: value
         for field in fields(FaceSettings)
         if (value := getattr(arguments, field.name, None)) is not None
