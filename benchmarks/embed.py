@@ -108,7 +108,7 @@ def threaded_loop(folder: Path, make_infer: Callable[[ModelBundle], Infer]) -> f
     def embed(path: str) -> float:
         if not hasattr(local, "infer"):
             local.infer = make_infer(bundle)
-        image = load_image(path, bundle.preprocessing)
+        (image,) = load_image(path, bundle.preprocessing)
         normalize(local.infer(image.pixels[np.newaxis])[0])
         return time.monotonic()
 

@@ -58,12 +58,13 @@ def annotate(pixels: npt.NDArray[np.uint8], faces: Sequence[Face]) -> Image.Imag
     """Return a picture, (h, w, 3), with the boxes, landmarks and numbers of its faces."""
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
-    line = max(1, round(max(image.size) / 400))
+    line = max(2, round(max(image.size) / 400))
     for face in faces:
-        draw.rectangle(face.box, outline=_COLOUR, width=line)
+        left, top, right, bottom = face.box
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=_COLOUR, width=line)
         for x, y in face.landmarks:
             draw.ellipse((x - line, y - line, x + line, y + line), fill=_COLOUR)
-        place = face.box[0] + 2 * line, face.box[1] + line
+        place = left + 2 * line, top + line
         draw.text(place, str(face.index), fill=_COLOUR, font_size=10 + 6 * line)
     return image
 

@@ -1,6 +1,7 @@
 """Cut a face out of a picture, in the place and size that a model expects.
 
-Coordinates are pixels, (x, y), with 0 in the middle of the first pixel, as OpenCV and dlib count.
+Coordinates are pixels, (x, y), with 0 at the left or upper edge of the first pixel, so that a
+picture of another size only multiplies them.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def box_transform(box: Box, margin: float, width: int, height: int) -> Matrix:
     x, y = width / side, height / side
     return np.array(
         [
-            [x, 0, (width - 1) / 2 - x * (left + right) / 2],
-            [0, y, (height - 1) / 2 - y * (top + bottom) / 2],
+            [x, 0, width / 2 - x * (left + right) / 2],
+            [0, y, height / 2 - y * (top + bottom) / 2],
         ]
     )
 
@@ -86,7 +87,14 @@ def warp(pixels: Pixels, matrix: Matrix, width: int, height: int) -> Pixels:
     factor = int(1 / scale)
     if factor > 1:
         pixels, matrix = _shrunk(pixels, matrix, width, height, factor)
-    result: Pixels = cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    # OpenCV has 0 in the middle of the first pixel.
+    shift = matrix @ (0.5, 0.5, 1) - 0.5
+    result: Pixels = cv2.warpAffine(
+        pixels,
+        np.column_stack([matrix[:, :2], shift]),
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+    )
     return result
 
 
@@ -97,7 +105,7 @@ def _shrunk(
     import cv2
 
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
-    corners = np.array([(x, y, 1) for x in (0, width - 1) for y in (0, height - 1)]) @ inverse.T
+    corners = np.array([(x, y, 1) for x in (0, width) for y in (0, height)]) @ inverse.T
     limits = (pixels.shape[1], pixels.shape[0])
     # One averaged pixel more on every side, so that the cut shows nowhere.
     low = np.clip(np.floor(corners.min(0)).astype(int) - 2 * factor, 0, limits)
@@ -107,8 +115,7 @@ def _shrunk(
         return pixels, matrix  # the box lies outside: all black, whatever the size
     size = [max(1, round(n / factor)) for n in (part.shape[1], part.shape[0])]
     step = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])
-    # Pixel i of the smaller picture has its middle at (i + 1/2) * step - 1/2 of the part.
     turn = matrix[:, :2] * step
-    shift = matrix[:, :2] @ (low + (step - 1) / 2) + matrix[:, 2]
+    shift = matrix[:, :2] @ low + matrix[:, 2]
     small: Pixels = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     return small, np.column_stack([turn, shift])

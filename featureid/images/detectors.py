@@ -6,8 +6,10 @@ that threads use all cores; an object is for one thread at a time.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,12 @@ _POINTS_FILE = "models/shape_predictor_5_face_landmarks.dat"
 _POINTS_SHA256 = "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888"
 _HAAR_FILE = "haarcascade_frontalface_default.xml"
 _HAAR_STEP, _HAAR_NEIGHBOURS, _HAAR_SMALLEST = 1.1, 5, 20
+# dlib's own bound is 0, where patterns pass for faces. Of the faces in 100 photos of people none
+# scored below 0.3, of the patterns none above 0.2.
+_DLIB_SCORE = 0.25
+# dlib rounds landmarks to whole pixels. Where a face is narrower, it is enlarged to this first, so
+# that noise such as another JPEG compression moves its vector less.
+_DLIB_LANDMARK_WIDTH = 300
 # Below, YuNet takes patterns for faces; OpenCV's own default is 0.9.
 _YUNET_SCORE, _YUNET_OVERLAP, _YUNET_CANDIDATES = 0.7, 0.3, 5000
 
@@ -47,13 +55,9 @@ class DetectedFace:
 
     def scaled(self, x: float, y: float) -> DetectedFace:
         """The same face in a picture ``x`` times as wide and ``y`` times as high."""
-
-        def place(px: float, py: float) -> Point:
-            return (px + 0.5) * x - 0.5, (py + 0.5) * y - 0.5
-
         left, top, right, bottom = self.box
-        box = (*place(left, top), *place(right, bottom))
-        return DetectedFace(box, tuple(place(*point) for point in self.landmarks), self.score)
+        box = (left * x, top * y, right * x, bottom * y)
+        return DetectedFace(box, tuple((px * x, py * y) for px, py in self.landmarks), self.score)
 
 
 class FaceDetector(Protocol):
@@ -119,20 +123,40 @@ class DlibDetector:
         import dlib
 
         self._detector = dlib.get_frontal_face_detector()
-        self._predictor = dlib.shape_predictor(str(_points_file()))
+        self._predictor = _landmark_predictor()
         self._rectangle = dlib.rectangle
 
     def detect(self, pixels: Pixels) -> list[DetectedFace]:
         """Return the faces; see :meth:`FaceDetector.detect`."""
         found = []
-        boxes, scores, _ = self._detector.run(pixels, 0, 0.0)
+        boxes, scores, _ = self._detector.run(pixels, 0, _DLIB_SCORE)
         for box, score in zip(boxes, scores, strict=True):
-            points = self._predictor(pixels, box).parts()
-            landmarks = tuple((float(point.x), float(point.y)) for point in points)
             edges = (box.left(), box.top(), box.right() + 1, box.bottom() + 1)
             left, top, right, bottom = map(float, edges)
+            landmarks = self._landmarks(pixels, edges)
             found.append(DetectedFace((left, top, right, bottom), landmarks, float(score)))
         return found
+
+    def _landmarks(
+        self, pixels: Pixels, edges: tuple[int, int, int, int]
+    ) -> tuple[tuple[float, float], ...]:
+        cv2 = _import_cv2()
+        left, top, right, bottom = edges
+        room = (right - left) // 2
+        x, y = max(0, left - room), max(0, top - room)
+        part = pixels[y : bottom + room, x : right + room]
+        factor = max(1, math.ceil(_DLIB_LANDMARK_WIDTH / (right - left)))
+        part = cv2.resize(part, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+        box = self._rectangle(
+            (left - x) * factor,
+            (top - y) * factor,
+            (right - x) * factor - 1,
+            (bottom - y) * factor - 1,
+        )
+        points = self._predictor(part, box).parts()
+        return tuple(
+            ((point.x + 0.5) / factor + x, (point.y + 0.5) / factor + y) for point in points
+        )
 
 
 class YunetDetector:
@@ -213,14 +237,18 @@ def dlib_is_installed() -> bool:
     return all(importlib.util.find_spec(module) for module in ("dlib", _POINTS_PACKAGE))
 
 
-def _points_file() -> Path:
+@functools.cache
+def _landmark_predictor() -> Any:
+    """Return dlib's five landmarks; one object, which nothing changes, serves all threads."""
+    import dlib
+
     spec = importlib.util.find_spec(_POINTS_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"package {_POINTS_PACKAGE} is not installed: {INSTALL_DLIB}")
     path = Path(spec.submodule_search_locations[0]) / _POINTS_FILE
     if hashlib.sha256(path.read_bytes()).hexdigest() != _POINTS_SHA256:
         raise ModelError(f"{path} is not the file it should be; install {_POINTS_PACKAGE} again")
-    return path
+    return dlib.shape_predictor(str(path))
 
 
 def _import_cv2() -> Any:

