@@ -17,7 +17,7 @@ from PIL import Image
 
 import featureid
 from featureid.embedding import Embedder, EmbedSettings
-from featureid.errors import FeatureIdError, ImageError, ModelError, UsageError
+from featureid.errors import ImageError, ModelError, UsageError
 from featureid.faces import cut_faces, finder_for, locate_faces, open_face_finder
 from featureid.images import (
     DETECTORS,
@@ -454,11 +454,6 @@ def test_threads_and_batches_change_no_face(pictures: Path) -> None:
             np.testing.assert_array_equal(a.vector, b.vector)
         else:
             assert a == b
-
-
-def test_errors_are_featureids_own() -> None:
-    with pytest.raises(FeatureIdError):
-        featureid.generate_feature_id("nowhere.jpg", "face")
 
 
 def test_a_turned_picture_is_upright_in_the_file_that_rotated_by_exif_writes(
