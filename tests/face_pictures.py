@@ -45,8 +45,8 @@ def rotated_by_exif(image: Image.Image, path: Path, orientation: int) -> None:
 
 def wide() -> Image.Image:
     """6,000 pixels wide, with a face in the right half."""
-    image = Image.new("RGB", (6000, 2500), (90, 110, 130))
-    image.paste(astronaut().resize((2048, 2048), Image.Resampling.LANCZOS), (3800, 300))
+    image = Image.new("RGB", (6000, 3400), (90, 110, 130))
+    image.paste(astronaut().resize((2048, 2048), Image.Resampling.LANCZOS), (3800, 700))
     return image
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 import featureid
 from featureid.embedding import Embedder, EmbedSettings
-from featureid.errors import ImageError, ModelError, UsageError
+from featureid.errors import BundleError, ImageError, ModelError, UsageError
 from featureid.faces import cut_faces, finder_for, locate_faces, open_face_finder
 from featureid.images import (
     DETECTORS,
@@ -33,6 +33,7 @@ from featureid.images.faces import MAX_DETECTION_SIDE, choose_faces, detect_boun
 from featureid.models import resolve_model
 from featureid.storage import WHOLE_IMAGE, Snapshot
 from featureid.storage.verify import verify_snapshot
+from featureid.transforms.embed import _Embed
 from pipelines import cli
 from tests.face_pictures import (
     FACE,
@@ -152,7 +153,7 @@ def test_places_are_those_of_the_upright_original(snap: Snapshot) -> None:
     widths = dict(zip(snap.keys(), snap.attributes("width").tolist(), strict=True))
     ((wide, _),) = snap.faces("wide.jpg")
     assert widths["wide.jpg"] == 6000
-    wanted = [n * 4 + shift for n, shift in zip(FACE, (3800, 300, 3800, 300), strict=True)]
+    wanted = [n * 4 + shift for n, shift in zip(FACE, (3800, 700, 3800, 700), strict=True)]
     assert overlap(wide.box, wanted) > 0.6
 
 
@@ -329,6 +330,16 @@ def test_detectors_that_are_missing_say_what_to_install(
         ModelError, match=r"'dlib' is not installed: pip install 'featureid\[faces\]'"
     ):
         open_face_finder(FaceSettings(detector="dlib"))
+
+
+def test_a_worker_that_would_find_other_faces_stops() -> None:
+    bundle = resolve_model("face")
+    settings = EmbedSettings(threads=1, faces=FaceSettings(detector="haar"))
+    finder = open_face_finder(FaceSettings(detector="haar"))
+    wanted = bundle.preprocessing.digest_with(finder.digested)
+    _Embed("face", bundle.digest, wanted, settings).setup()
+    with pytest.raises(BundleError, match="its detector is another"):
+        _Embed("face", bundle.digest, bundle.preprocessing.digest, settings).setup()
 
 
 def test_dlib_is_the_default_where_it_is_installed() -> None:
