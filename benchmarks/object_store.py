@@ -2,8 +2,8 @@
 
     python benchmarks/object_store.py [--images 400] [--latency 0.05] [--json]
 
-The store is a real S3 server (moto) in a process of its own on this machine, which waits before each
-answer.  The same command embeds the same images with one reading thread a core and with more.
+The store is a real S3 server (moto) in a process of its own on this machine, which waits before
+each answer.  The same command embeds the same images with one reading thread a core and with more.
 """
 
 from __future__ import annotations

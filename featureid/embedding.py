@@ -20,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import ImageError, UsageError
-from featureid.images import DecodeLimits, decode_image, resize_image
+from featureid.faces import DECODED_AT_LEAST, cut_faces, digest_of_run, finder_for
+from featureid.images import DecodeLimits, FaceFinder, FaceSettings, decode_image, resize_image
+from featureid.images.faces import FaceChoice
 from featureid.inputs import ImageRef, read_image
 from featureid.models import (
     Backend,
@@ -31,7 +33,7 @@ from featureid.models import (
     resolve_model,
 )
 from featureid.parallel import available_cpus
-from featureid.storage.records import EmbeddingRow, Failure
+from featureid.storage.records import EmbeddingRow, Face, Failure
 
 Pixels = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
@@ -51,12 +53,14 @@ class EmbedSettings:
         threads: pictures read and decoded at the same time; 0 means one a CPU core.
         batch_size: pictures in one call of the model.
         limits: the largest file that is read and the largest picture that is decoded.
+        faces: which faces to take; None for a model of whole images, and for the defaults.
     """
 
     backend: BackendKind = "litert"
     threads: int = 0
     batch_size: int = DEFAULT_BATCH_SIZE
     limits: DecodeLimits = field(default_factory=DecodeLimits)
+    faces: FaceSettings | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 0:
@@ -67,7 +71,7 @@ class EmbedSettings:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """A picture ready for the model, and what is to be remembered of its source.
+    """A picture or a face ready for the model, and what is to be remembered of its source.
 
     Attributes:
         pixels: (height, width, 3) uint8 RGB of the model's input size.
@@ -75,6 +79,7 @@ class LoadedImage:
         source_size: bytes of the file.
         width: of the upright original, in pixels.
         height: of the upright original, in pixels.
+        face: the face that it is; None for a whole image.
     """
 
     pixels: Pixels
@@ -82,24 +87,43 @@ class LoadedImage:
     source_size: int
     width: int
     height: int
+    face: Face | None = None
 
 
 def load_image(
-    uri: str, preprocessing: Preprocessing, limits: DecodeLimits | None = None
-) -> LoadedImage:
-    """Read, decode and resize one picture.
+    uri: str,
+    preprocessing: Preprocessing,
+    limits: DecodeLimits | None = None,
+    finder: FaceFinder | None = None,
+) -> list[LoadedImage]:
+    """Read and decode one picture; resize it, or cut out its faces.
+
+    Args:
+        uri: where the picture is.
+        preprocessing: of the model.
+        limits: what the picture may cost.
+        finder: what finds faces, for a model of faces.
+
+    Returns:
+        One item, or with ``finder`` one for each face that is chosen, at least one.
 
     Raises:
-        ImageError: the file cannot be read, or is no picture that can be decoded.
+        ImageError: the file cannot be read, is no picture that can be decoded, or has no face.
     """
     limits = limits or DecodeLimits()
     data = read_image(uri, limits.max_bytes)
     size = (preprocessing.height, preprocessing.width)
-    image = decode_image(data, min_size=size, limits=limits)
-    pixels = resize_image(image.pixels, *size)
-    return LoadedImage(
-        pixels, hashlib.sha256(data).digest(), len(data), width=image.width, height=image.height
-    )
+    image = decode_image(data, min_size=DECODED_AT_LEAST if finder else size, limits=limits)
+    parts: list[tuple[Face | None, Pixels]]
+    if finder:
+        parts = [*cut_faces(image, finder, preprocessing)]
+    else:
+        parts = [(None, resize_image(image.pixels, *size))]
+    sha256 = hashlib.sha256(data).digest()
+    return [
+        LoadedImage(pixels, sha256, len(data), width=image.width, height=image.height, face=face)
+        for face, pixels in parts
+    ]
 
 
 def normalize(vector: Vector) -> Vector:
@@ -163,10 +187,19 @@ class Embedder:
         self._models.put(probe)
         for _ in range(models - 1):
             self._models.put(open_backend(bundle, settings.backend))
+        finders = [finder_for(bundle.preprocessing, settings.faces) for _ in range(self.threads)]
+        self.preprocessing_digest = digest_of_run(bundle.preprocessing, finders[0])
+        self._finders: queue.LifoQueue[FaceFinder | None] = queue.LifoQueue()
+        for finder in finders:
+            self._finders.put(finder)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="embed")
 
     def submit(self, refs: Sequence[ImageRef]) -> Future[list[EmbeddingRow | Failure]]:
-        """Start to embed ``refs``; the result is one row or failure for each, in any order."""
+        """Start to embed ``refs``.
+
+        The result is a failure or one row for each, or one row for each of its faces; in any order
+        but that of the faces.  An image of which one face fails has no row at all.
+        """
         return self._pool.submit(self._embed, tuple(refs))
 
     def close(self) -> None:
@@ -175,21 +208,28 @@ class Embedder:
 
     def _embed(self, refs: tuple[ImageRef, ...]) -> list[EmbeddingRow | Failure]:
         results: list[EmbeddingRow | Failure] = []
-        loaded: list[tuple[ImageRef, LoadedImage]] = []
+        loaded: list[tuple[ImageRef, list[LoadedImage]]] = []
         for ref in refs:
             try:
-                image = load_image(ref.uri, self._preprocessing, self._settings.limits)
-                loaded.append((ref, image))
+                loaded.append((ref, self._load(ref.uri)))
             except ImageError as error:
                 results.append(failure(ref, error))
-        if loaded:
-            vectors = self._infer(np.stack([image.pixels for _, image in loaded]))
-            for (ref, image), vector in zip(loaded, vectors, strict=True):
-                if isinstance(vector, ImageError):
-                    results.append(failure(ref, vector))
-                else:
-                    results.append(embedding_row(ref, image, vector))
+        if not loaded:
+            return results
+        pixels = [image.pixels for _, images in loaded for image in images]
+        vectors = iter(self._infer(np.stack(pixels)))
+        for ref, images in loaded:
+            rows = [embedding_result(ref, image, next(vectors)) for image in images]
+            failures = [row for row in rows if isinstance(row, Failure)]
+            results += failures[:1] or rows
         return results
+
+    def _load(self, uri: str) -> list[LoadedImage]:
+        finder = self._finders.get()
+        try:
+            return load_image(uri, self._preprocessing, self._settings.limits, finder)
+        finally:
+            self._finders.put(finder)
 
     def _infer(self, batch: Pixels) -> list[Vector | ImageError]:
         model = self._models.get()
@@ -199,8 +239,12 @@ class Embedder:
             self._models.put(model)
 
 
-def embedding_row(ref: ImageRef, image: LoadedImage, vector: Vector) -> EmbeddingRow:
-    """The row to store for an embedded image."""
+def embedding_result(
+    ref: ImageRef, image: LoadedImage, vector: Vector | ImageError
+) -> EmbeddingRow | Failure:
+    """What to store for an image, or a face of it, that went through the model."""
+    if isinstance(vector, ImageError):
+        return failure(ref, vector)
     return EmbeddingRow(
         key=ref.key,
         vector=vector,
@@ -209,6 +253,7 @@ def embedding_row(ref: ImageRef, image: LoadedImage, vector: Vector) -> Embeddin
         source_version=ref.version,
         width=image.width,
         height=image.height,
+        face=image.face,
     )
 
 
@@ -253,30 +298,52 @@ class BatchedStream:
         self._waiting = []
 
 
+@dataclass(frozen=True)
+class _Single:
+    """What embeds one picture at a time."""
+
+    preprocessing: Preprocessing
+    backend: Backend
+    finder: FaceFinder | None
+    lock: threading.Lock
+
+
 @functools.lru_cache(maxsize=4)
-def _single_backend(model: str) -> tuple[ModelBundle, Backend, threading.Lock]:
+def _single(model: str, faces: FaceSettings | None) -> _Single:
     bundle = resolve_model(model)
-    return bundle, open_backend(bundle, "litert"), threading.Lock()
+    finder = finder_for(bundle.preprocessing, faces)
+    return _Single(bundle.preprocessing, open_backend(bundle), finder, threading.Lock())
 
 
-def generate_feature_id(path: str | os.PathLike[str], model: str = "image") -> Vector:
-    """The feature ID of one picture: the same numbers as a pipeline writes.
+def generate_feature_id(
+    path: str | os.PathLike[str],
+    model: str = "image",
+    faces: FaceChoice | FaceSettings | None = None,
+) -> Vector:
+    """The feature ID of one picture, or of a face in it: the same numbers as a pipeline writes.
 
     Args:
         path: a local path, or a URI such as ``s3://bucket/a.jpg``.
-        model: ``image``, or the path of a model bundle.
+        model: ``image``, ``face``, or the path of a model bundle.
+        faces: for a model of faces, which one: ``largest`` (the default), ``center``, ``all``, or
+            ``require-one``; or how to find them, too.
 
     Returns:
-        (128,) float32, of unit length.
+        (128,) float32, of unit length; for ``all`` (n, 128), a row a face, from left to right.
 
     Raises:
-        ImageError: the file cannot be read or decoded; it says why.
-        ModelError: the model cannot be found or built.
+        ImageError: the file cannot be read or decoded, or has no face; it says why.
+        ModelError: the model or the detector cannot be found or built.
+        UsageError: ``faces`` is not one of these, or the model takes whole images.
     """
-    bundle, backend, lock = _single_backend(model)
-    image = load_image(os.fspath(path), bundle.preprocessing)
-    with lock:
-        (vector,) = infer_each(backend.embed, image.pixels[np.newaxis])
-    if isinstance(vector, ImageError):
-        raise vector
-    return vector
+    settings = FaceSettings(faces) if isinstance(faces, str) else faces
+    single = _single(model, settings)
+    with single.lock:
+        images = load_image(os.fspath(path), single.preprocessing, finder=single.finder)
+        vectors = list(infer_each(single.backend.embed, np.stack([i.pixels for i in images])))
+    unit: list[Vector] = []
+    for vector in vectors:
+        if isinstance(vector, ImageError):
+            raise vector
+        unit.append(vector)
+    return np.stack(unit) if settings and settings.choose == "all" else unit[0]

@@ -21,7 +21,7 @@ class ImageError(FeatureIdError):
     A pipeline turns it into a failure row; it never stops a run.
 
     Attributes:
-        stage: the step that failed: ``read``, ``decode`` or ``embed``.
+        stage: the step that failed: ``read``, ``decode``, ``detect`` or ``embed``.
         reason: a short stable code such as ``truncated``, fit to be counted.
     """
 

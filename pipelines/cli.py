@@ -16,6 +16,8 @@ COMMANDS = {
     "verify": ("pipelines.snapshots:run_verify", "check every byte of a snapshot"),
     "export": ("pipelines.exchange:run_export", "write a snapshot as npy, Parquet, FAISS, ..."),
     "import": ("pipelines.exchange:run_import", "make a snapshot of another program's vectors"),
+    "compare": ("pipelines.compare:run_command_line", "tell how alike two pictures or faces are"),
+    "faces": ("pipelines.faces:run_command_line", "show which faces are found in a picture"),
     "models": ("pipelines.models:run_command_line", "list the models, or describe one"),
 }
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import get_args
 
@@ -23,7 +23,8 @@ from apache_beam.runners.runner import PipelineResult
 from featureid import __version__
 from featureid.embedding import DEFAULT_BATCH_SIZE, EmbedSettings
 from featureid.errors import UsageError
-from featureid.images import DecodeLimits
+from featureid.faces import digest_of_run, finder_for
+from featureid.images import DecodeLimits, FaceFinder
 from featureid.inputs import InputSource, check_source
 from featureid.models import BackendKind, ModelBundle, resolve_model
 from featureid.storage.manifest import Manifest
@@ -36,7 +37,7 @@ from featureid.storage.snapshot import (
 )
 from featureid.transforms import EmbedImages, ListImages, WriteSnapshot
 from featureid.transforms.progress import PROGRESS
-from pipelines import console
+from pipelines import console, face_options
 from pipelines.beam_options import split_beam_options
 
 _LIMITS = DecodeLimits()
@@ -77,6 +78,7 @@ class EmbedSummary:
         snapshot: the folder of the published snapshot.
         images: pictures in the input.
         embedded: pictures with a row in the snapshot.
+        rows: rows in the snapshot: as many, or one a face.
         failed: pictures with a failure row.
         failures_by_reason: how many failed for which reason.
         started: when the run started, in seconds since 1970.
@@ -89,6 +91,7 @@ class EmbedSummary:
     snapshot: str
     images: int
     embedded: int
+    rows: int
     failed: int
     failures_by_reason: dict[str, int]
     started: float
@@ -99,7 +102,8 @@ class EmbedSummary:
     def text(self) -> str:
         """The summary for people."""
         lines = [
-            f"{self.images} images: {self.embedded} embedded, {self.failed} failed",
+            f"{self.images} images: {self.embedded} embedded, {self.failed} failed"
+            + (f"; {self.rows} faces" if self.rows != self.embedded else ""),
             *(f"  {count:8d}  {reason}" for reason, count in self.failures_by_reason.items()),
             f"{self.images_per_s:.1f} images/s, {self.seconds:.1f} s in all",
             f"snapshot: {self.snapshot}",
@@ -112,7 +116,9 @@ def build_pipeline(
 ) -> None:
     """Add the whole run to ``pipeline``: list, embed, write, publish."""
     listed = pipeline | "Inputs" >> beam.Create(options.sources) | ListImages()
-    embed = EmbedImages(options.model, model.digest, options.settings)
+    embed = EmbedImages(
+        options.model, model.digest, info.model.preprocessing_digest, options.settings
+    )
     embedded = listed["images"] | embed
     failures = (listed["failures"], embedded["failures"]) | "AllFailures" >> beam.Flatten()
     (
@@ -136,7 +142,11 @@ def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
     for source in options.sources:
         check_source(source)
     model = resolve_model(options.model)
-    info = _snapshot_info(options, model)
+    finder = finder_for(model.preprocessing, options.settings.faces)
+    if finder:
+        # As resolved here: what is installed on a worker decides nothing.
+        options = replace(options, settings=replace(options.settings, faces=finder.settings))
+    info = _snapshot_info(options, model, finder)
     folder = prepare_snapshot(options.output, info.snapshot)
     pipeline = beam.Pipeline(options=beam_options)
     build_pipeline(pipeline, options, model, info)
@@ -146,7 +156,9 @@ def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
     return _summarize(read_manifest(folder), folder, result, started)
 
 
-def _snapshot_info(options: EmbedOptions, model: ModelBundle) -> SnapshotInfo:
+def _snapshot_info(
+    options: EmbedOptions, model: ModelBundle, finder: FaceFinder | None
+) -> SnapshotInfo:
     now = datetime.now(timezone.utc)
     return SnapshotInfo(
         snapshot=new_snapshot_id(now),
@@ -155,9 +167,10 @@ def _snapshot_info(options: EmbedOptions, model: ModelBundle) -> SnapshotInfo:
         model=ModelInfo(
             name=model.name,
             digest=model.digest,
-            preprocessing_digest=model.preprocessing.digest,
+            preprocessing_digest=digest_of_run(model.preprocessing, finder),
             dimension=model.dimension,
             dtype=options.dtype,
+            faces=finder.line if finder else "",
         ),
         num_shards=options.num_shards or 1,
     )
@@ -180,6 +193,7 @@ def _summarize(
         snapshot=folder,
         images=counts.images,
         embedded=counts.embedded,
+        rows=manifest.rows,
         failed=counts.failed,
         failures_by_reason=counts.failures_by_reason,
         started=started,
@@ -223,6 +237,7 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, metavar="N", help="images a batch")
     add("--max-bytes", type=int, default=_LIMITS.max_bytes, metavar="N", help="of an image file")
     add("--max-pixels", type=int, default=_LIMITS.max_pixels, metavar="N", help="of an image")
+    face_options.add_arguments(parser)
     console.add_common_arguments(parser)
     return parser
 
@@ -252,6 +267,7 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
             threads=arguments.threads,
             batch_size=arguments.batch_size,
             limits=DecodeLimits(arguments.max_pixels, arguments.max_bytes),
+            faces=face_options.settings(arguments),
         ),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from featureid.models import ModelBundle, known_models, resolve_model
@@ -50,7 +49,7 @@ def _describe(bundle: ModelBundle) -> dict[str, Any]:
         "architecture": bundle.architecture,
         "dimension": bundle.dimension,
         "digest": bundle.digest,
-        "preprocessing": asdict(bundle.preprocessing),
+        "preprocessing": bundle.preprocessing.to_json(),
         "preprocessing_digest": bundle.preprocessing.digest,
         "provenance": bundle.provenance,
         "licence": bundle.licence,

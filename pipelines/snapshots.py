@@ -54,6 +54,7 @@ def _inspect_text(described: dict[str, Any]) -> str:
         f"model         {model['name']}, {model['dimension']} x {model['dtype']}",
         f"model digest  {model['digest']}",
         f"preprocessing {model['preprocessing_digest']}",
+        *([f"faces         {model['faces']}"] if model["faces"] else []),
         f"rows          {described['rows']} in {len(described['shards'])} shards, "
         f"{described['bytes'] / 1e6:.2f} MB",
         f"images        {described['images']}: {described['embedded']} embedded, "

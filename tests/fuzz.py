@@ -64,7 +64,7 @@ MANY = published.write_multiple_embeddings(VECTORS)
 NPY = npy_bytes(VECTORS)
 MANIFEST = build_manifest(
     make_info(),
-    [ShardSummary(shard_name(0, 1), 3, 1000, "ab" * 32, "a", "é")],
+    [ShardSummary(shard_name(0, 1), 3, 1000, "ab" * 32, "a", "é", 3)],
     [FileSummary("failures-00000-of-00001.jsonl.gz", 2, 60, "cd" * 32)],
     count_outcomes(3, {"truncated": 1, "empty": 1}),
 )

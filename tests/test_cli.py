@@ -95,7 +95,8 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 def test_models_lists_and_describes(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "--json"]) == 0
-    (listed,) = json.loads(capsys.readouterr().out)["models"]
+    listed, face = json.loads(capsys.readouterr().out)["models"]
+    assert face["name"] == "face"
     assert listed["name"] == "image"
     assert cli.main(["models", "image", "--json"]) == 0
     described = json.loads(capsys.readouterr().out)

@@ -19,6 +19,7 @@ ALLOWED = {
     "featureid.models": BASE | {"featureid"},  # "featureid" alone: its place, for a subprocess
     "featureid.storage": BASE | {"featureid.parallel"},
     "featureid.inputs": BASE | {"featureid.storage"},
+    "featureid.faces": BASE | {"featureid.images", "featureid.models", "featureid.storage"},
     "featureid.embedding": BASE
     | {
         "featureid.images",
@@ -26,6 +27,7 @@ ALLOWED = {
         "featureid.parallel",
         "featureid.storage",
         "featureid.inputs",
+        "featureid.faces",
     },
     "featureid": BASE | {"featureid.embedding", "featureid.storage"},
     "featureid.transforms": BASE

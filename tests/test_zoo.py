@@ -58,7 +58,7 @@ def test_the_image_model_is_the_one_that_was_published(image_model: ModelBundle)
     assert image_model.dimension == 128
     assert image_model.licence == "Apache-2.0"
     assert image_model.preprocessing == Preprocessing(224, 224, (127,) * 3, (128,) * 3)
-    (known,) = known_models()
+    known = known_models()[0]
     assert (known.name, known.digest, known.licence) == ("image", _IMAGE_DIGEST, "Apache-2.0")
     assert known.path.is_file()
 
@@ -121,7 +121,7 @@ def test_a_path_is_loaded(tmp_path: Path, image_model: ModelBundle) -> None:
 
 @pytest.mark.parametrize("name", ["images", "", "face.onnx", "image "])
 def test_an_unknown_name_is_a_usage_error(name: str) -> None:
-    with pytest.raises(UsageError, match=r"known: image, or the path of a \.fidmodel file"):
+    with pytest.raises(UsageError, match=r"known: image, face, or the path of a \.fidmodel file"):
         resolve_model(name)
 
 
@@ -152,7 +152,7 @@ def test_a_cached_model_of_another_digest_is_built_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     good = write_bundle(image_model)
-    (known,) = known_models()
+    known = known_models()[0]
     known.path.parent.mkdir(parents=True)
     fields = {**vars(image_model), "digest": "sha256:" + "0" * 64}
     known.path.write_bytes(write_bundle(ModelBundle(**fields)))
@@ -172,4 +172,4 @@ def test_the_projection_is_fixed_and_keeps_lengths() -> None:
 
 def test_the_build_command_refuses_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert build_module.main(["face"]) == 1
-    assert "expected one of image and a file" in capsys.readouterr().err
+    assert "expected one of image, face and a file" in capsys.readouterr().err

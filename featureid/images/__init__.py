@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from featureid.images.decode import DecodedImage, DecodeLimits, decode_image
+from featureid.images.detectors import DETECTORS, default_detector, open_detector
+from featureid.images.faces import FaceFinder, FaceSettings
 from featureid.images.resize import resize_image
 
-__all__ = ["DecodeLimits", "DecodedImage", "decode_image", "resize_image"]
+__all__ = [
+    "DETECTORS",
+    "DecodeLimits",
+    "DecodedImage",
+    "FaceFinder",
+    "FaceSettings",
+    "decode_image",
+    "default_detector",
+    "open_detector",
+    "resize_image",
+]

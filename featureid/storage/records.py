@@ -204,7 +204,7 @@ class Failure:
 
     Attributes:
         key: the image key.
-        stage: the step that failed: ``read``, ``decode`` or ``embed``.
+        stage: the step that failed: ``list``, ``read``, ``decode``, ``detect`` or ``embed``.
         reason: a short stable code, fit to be counted.
         message: for people.
         source_version: as in :class:`EmbeddingRow`; "" where the file could not be looked at.

@@ -32,12 +32,15 @@ class EmbedImages(beam.PTransform):
     Args:
         model: name of a known model, or the path of a bundle that all workers can read.
         model_digest: the digest that this bundle must have.
-        settings: threads, batch size, limits, back end.
+        preprocessing_digest: the digest of all that happens to pixels, with finding faces.
+        settings: threads, batch size, limits, back end, faces.
     """
 
-    def __init__(self, model: str, model_digest: str, settings: EmbedSettings) -> None:
+    def __init__(
+        self, model: str, model_digest: str, preprocessing_digest: str, settings: EmbedSettings
+    ) -> None:
         super().__init__()
-        self._dofn = _Embed(model, model_digest, settings)
+        self._dofn = _Embed(model, model_digest, preprocessing_digest, settings)
 
     def expand(self, refs: beam.PCollection) -> dict[str, beam.PCollection]:
         """Wire the embedding."""
@@ -46,9 +49,12 @@ class EmbedImages(beam.PTransform):
 
 
 class _Embed(beam.DoFn):
-    def __init__(self, model: str, model_digest: str, settings: EmbedSettings) -> None:
+    def __init__(
+        self, model: str, model_digest: str, preprocessing_digest: str, settings: EmbedSettings
+    ) -> None:
         self._model = model
         self._model_digest = model_digest
+        self._preprocessing_digest = preprocessing_digest
         self._settings = settings
         # A worker process may run several copies of this DoFn; they share one model.
         self._shared = Shared()
@@ -68,7 +74,14 @@ class _Embed(beam.DoFn):
                 f"model {self._model!r} has the digest {bundle.digest}, but the run was started "
                 f"with {self._model_digest}; do not replace a model file while a run uses it"
             )
-        return Embedder(bundle, self._settings)
+        embedder = Embedder(bundle, self._settings)
+        if embedder.preprocessing_digest != self._preprocessing_digest:
+            embedder.close()
+            raise BundleError(
+                "this worker would cut out faces otherwise than the run was started to do: its "
+                "detector is another, or has another model file"
+            )
+        return embedder
 
     def start_bundle(self) -> None:
         # Made anew, since what a failed bundle left behind must not leak into the next one.
@@ -97,7 +110,7 @@ class _Embed(beam.DoFn):
             self._failed.inc()
             Metrics.counter("featureid", f"failed_{result.reason}").inc()
             PROGRESS.add(failed=1)
-        else:
+        elif result.face is None or result.face.index <= 0:  # an image counts once
             self._embedded.inc()
             self._embedded_at_ms.update(_now_ms())
             PROGRESS.add(embedded=1)
