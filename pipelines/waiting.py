@@ -32,7 +32,15 @@ def wait_for_end(result: PipelineResult) -> None:
     except (RuntimeError, grpc.RpcError) as error:  # The job failed, or its server is gone.
         if console.as_known_error(error) is not None:
             raise
-        cause = " ".join(str(error).split())[:_CAUSE_CHARACTERS]
+        cause = _cause(str(error))
         raise FeatureIdError(
             f"the run failed: {cause}; the logs of the runner and its workers tell more"
         ) from error
+
+
+def _cause(text: str) -> str:
+    """The first line and the last that is none of a stack, where Java and Python say what it is."""
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if line and not line.startswith(("at ", "... "))] or [""]
+    ends = dict.fromkeys((telling[0], telling[-1]))
+    return ": ".join(line.rstrip(":")[:_CAUSE_CHARACTERS] for line in ends)
