@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -22,10 +23,12 @@ class Result:
 
 
 @pytest.fixture(autouse=True)
-def signals_as_they_were() -> Iterator[None]:
+def process_as_it_was() -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
+    hook = threading.excepthook
     yield
+    threading.excepthook = hook
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
 
@@ -66,3 +69,13 @@ def test_being_interrupted_or_terminated_cancels_the_run(number: signal.Signals)
     with pytest.raises(KeyboardInterrupt):
         wait_for_end(result)
     assert result.cancelled
+
+
+def test_of_other_threads_only_beams_reader_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    wait_for_end(Result(lambda: "DONE"))
+    for name in ("wait_until_finish_read", "another"):
+        error = ValueError(name)
+        thread = threading.Thread(name=name)
+        threading.excepthook(threading.ExceptHookArgs((ValueError, error, None, thread)))
+    err = capsys.readouterr().err
+    assert "ValueError: another" in err and "wait_until_finish_read" not in err
