@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import uuid
+from pathlib import Path
 
 import pytest
 
