@@ -18,13 +18,11 @@ from tests.processes import Pool, running, running_pool, wait_until
 TASK_MANAGERS = 2
 # So that a lost TaskManager is noticed in seconds, and a batch job is tried again.
 SETTINGS = {
-    "heartbeat.interval": "1000",
-    "heartbeat.timeout": "10000",
-    "jobmanager.memory.process.size": "1g",
+    "heartbeat.interval": "2000",
+    "heartbeat.timeout": "30000",
     "restart-strategy.type": "fixed-delay",
     "restart-strategy.fixed-delay.attempts": "2",
     "restart-strategy.fixed-delay.delay": "1s",
-    "taskmanager.memory.process.size": "1g",
     "taskmanager.numberOfTaskSlots": "1",
 }
 
@@ -61,6 +59,10 @@ class Cluster:
     @property
     def address(self) -> str:
         return f"localhost:{self._rest_port}"
+
+    def kill_a_task_manager(self) -> None:
+        self.task_managers[0].kill()
+        self.task_managers[0].wait()
 
     def replace_lost_task_managers(self) -> None:
         """Have as many TaskManagers as there should be, and wait for all to be known."""
@@ -110,12 +112,17 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 
 @pytest.fixture(scope="session")
-def flink_options(cluster: Cluster) -> list[str]:
+def job_server_jar() -> Path:
+    return needed("FLINK_JOB_SERVER_JAR")
+
+
+@pytest.fixture(scope="session")
+def flink_options(job_server_jar: Path, cluster: Cluster) -> list[str]:
     return [
         "--runner=FlinkRunner",
         "--flink_version=1.20",
         f"--flink_master={cluster.address}",
-        f"--flink_job_server_jar={needed('FLINK_JOB_SERVER_JAR')}",
+        f"--flink_job_server_jar={job_server_jar}",
         f"--parallelism={TASK_MANAGERS}",
     ]
 

@@ -62,10 +62,6 @@ def test_a_jar_that_is_submitted_gives_the_same_snapshot(
     runs.check_same(here, runs.embed(photos, tmp_path, options))
 
 
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-
-
 def cancel(cluster: Cluster) -> None:
     (job,) = cluster.jobs("RUNNING")
     url = f"http://{cluster.address}/v1/jobs/{job}?mode=cancel"
@@ -75,8 +71,8 @@ def cancel(cluster: Cluster) -> None:
 
 
 FAULTS: dict[str, Callable[[Cluster, Pool], object]] = {
-    "a TaskManager is killed": lambda cluster, _: kill(cluster.task_managers[0].pid),
-    "a worker is killed": lambda _, pool: kill(runs.workers(pool)[0]),
+    "a TaskManager is killed": lambda cluster, _: cluster.kill_a_task_manager(),
+    "a worker is killed": lambda _, pool: os.kill(runs.workers(pool)[0], signal.SIGKILL),
     "the job is cancelled": lambda cluster, _: cancel(cluster),
 }
 
