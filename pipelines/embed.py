@@ -7,6 +7,7 @@ the same pipeline; Beam's own options may stand on either command line.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -26,7 +27,9 @@ from featureid.errors import UsageError
 from featureid.faces import digest_of_run, finder_for
 from featureid.images import DecodeLimits, FaceFinder
 from featureid.inputs import InputSource, check_source
+from featureid.model_store import keep_model
 from featureid.models import BackendKind, ModelBundle, resolve_model
+from featureid.storage import files
 from featureid.storage.manifest import Manifest
 from featureid.storage.records import DTYPES, ModelInfo, SnapshotInfo
 from featureid.storage.snapshot import (
@@ -38,7 +41,8 @@ from featureid.storage.snapshot import (
 from featureid.transforms import EmbedImages, ListImages, WriteSnapshot
 from featureid.transforms.progress import PROGRESS
 from pipelines import console, face_options
-from pipelines.beam_options import split_beam_options
+from pipelines.beam_options import is_local, split_beam_options
+from pipelines.waiting import wait_for_end
 
 _LIMITS = DecodeLimits()
 
@@ -142,6 +146,8 @@ def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
     for source in options.sources:
         check_source(source)
     model = resolve_model(options.model)
+    if not is_local(beam_options):
+        options = _for_workers_elsewhere(options, model)
     finder = finder_for(model.preprocessing, options.settings.faces)
     if finder:
         # As resolved here: what is installed on a worker decides nothing.
@@ -152,8 +158,29 @@ def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
     build_pipeline(pipeline, options, model, info)
     PROGRESS.reset()
     result = pipeline.run()
-    result.wait_until_finish()
+    if is_local(beam_options):
+        result.wait_until_finish()
+    else:
+        wait_for_end(result)
     return _summarize(read_manifest(folder), folder, result, started)
+
+
+def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOptions:
+    """The same options where workers share files with this process, but no folder or cache.
+
+    Raises:
+        UsageError: an input is relative to this process's folder.
+        StorageError: the model cannot be put into the output folder.
+    """
+    for source in options.sources:
+        if not files.is_remote(source.path) and not os.path.isabs(source.path):
+            raise UsageError(
+                f"input {source.path!r} is relative to the folder that you are in, which the "
+                f"workers of this runner do not know; name {os.path.abspath(source.path)!r}, and "
+                "perhaps --strip-prefix"
+            )
+    output = files.absolute(options.output)
+    return replace(options, output=output, model=keep_model(output, model))
 
 
 def _snapshot_info(

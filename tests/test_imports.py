@@ -20,6 +20,7 @@ ALLOWED = {
     "featureid.storage": BASE | {"featureid.parallel"},
     "featureid.inputs": BASE | {"featureid.storage"},
     "featureid.faces": BASE | {"featureid.images", "featureid.models", "featureid.storage"},
+    "featureid.model_store": BASE | {"featureid.models", "featureid.storage"},
     "featureid.embedding": BASE
     | {
         "featureid.images",
@@ -36,6 +37,7 @@ ALLOWED = {
         "featureid.models",
         "featureid.storage",
         "featureid.inputs",
+        "featureid.model_store",
         "featureid.embedding",
     },
 }

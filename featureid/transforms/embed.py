@@ -14,7 +14,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from featureid.embedding import BatchedStream, Embedder, EmbedSettings
 from featureid.errors import BundleError
 from featureid.inputs import ImageRef
-from featureid.models import resolve_model
+from featureid.model_store import open_model
 from featureid.storage.records import EmbeddingRow, Failure
 from featureid.transforms.progress import PROGRESS
 
@@ -30,7 +30,7 @@ class EmbedImages(beam.PTransform):
     to pass them from step to step would cost more than to keep them where they are.
 
     Args:
-        model: name of a known model, or the path of a bundle that all workers can read.
+        model: name of a known model, or the path or URI of a bundle that all workers can read.
         model_digest: the digest that this bundle must have.
         preprocessing_digest: the digest of all that happens to pixels, with finding faces.
         settings: threads, batch size, limits, back end, faces.
@@ -68,12 +68,7 @@ class _Embed(beam.DoFn):
         self._embedder = self._shared.acquire(self._make_embedder, tag=self._model_digest)
 
     def _make_embedder(self) -> Embedder:
-        bundle = resolve_model(self._model)
-        if bundle.digest != self._model_digest:
-            raise BundleError(
-                f"model {self._model!r} has the digest {bundle.digest}, but the run was started "
-                f"with {self._model_digest}; do not replace a model file while a run uses it"
-            )
+        bundle = open_model(self._model, self._model_digest)
         embedder = Embedder(bundle, self._settings)
         if embedder.preprocessing_digest != self._preprocessing_digest:
             embedder.close()

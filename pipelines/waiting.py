@@ -1,0 +1,56 @@
+"""Wait for a run that takes place elsewhere, and say in one line how it failed if it did."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+
+import grpc
+from apache_beam.runners.runner import PipelineResult
+
+from featureid.errors import FeatureIdError
+from pipelines import console
+
+_CAUSE_CHARACTERS = 300
+
+
+def wait_for_end(result: PipelineResult) -> None:
+    """Return when the run is done; being interrupted or terminated asks the runner to cancel it.
+
+    Raises:
+        FeatureIdError: it failed, or someone cancelled it.
+        KeyboardInterrupt: this process was interrupted or terminated.
+    """
+    # Beam's own handler for interrupts first stops the job server, and then nobody could cancel
+    # the job; and to be terminated would leave the job server running.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    threading.excepthook = _other_thread_failed
+    try:
+        result.wait_until_finish()
+    except KeyboardInterrupt:
+        with contextlib.suppress(grpc.RpcError):  # The job server may be gone already.
+            result.cancel()
+        raise
+    except (RuntimeError, grpc.RpcError) as error:  # The job failed, or its server is gone.
+        if console.as_known_error(error) is not None:
+            raise
+        cause = _cause(str(error))
+        raise FeatureIdError(
+            f"the run failed: {cause}; the logs of the runner and its workers tell more"
+        ) from error
+
+
+def _other_thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """Say nothing of Beam's reader of messages: the wait tells of what happened to the run."""
+    if failure.thread is None or failure.thread.name != "wait_until_finish_read":
+        threading.__excepthook__(failure)
+
+
+def _cause(text: str) -> str:
+    """The first line and the last that is none of a stack, where Java and Python say what it is."""
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if line and not line.startswith(("at ", "... "))] or [""]
+    ends = dict.fromkeys((telling[0], telling[-1]))
+    return ": ".join(line.rstrip(":")[:_CAUSE_CHARACTERS] for line in ends)
