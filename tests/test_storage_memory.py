@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from featureid.storage import layout
 from featureid.storage import gzip_members as gm
+from featureid.storage import layout
 from tests.storage_samples import encode, make_info, make_row
 
 ROOT = Path(__file__).parents[1]
