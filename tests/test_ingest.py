@@ -100,6 +100,7 @@ def test_npy_files_of_every_kind(tmp_path, array, version):
     ("data", "said"),
     [
         (b"", "does not start"),
+        (b"\x93NUMPY", "does not start"),
         (npy(np.zeros(4, "f4")), r"shape is \(4,\)"),
         (npy(np.zeros((4, 4), "i4")), "numbers are '<i4'"),
         (npy(VECTORS)[:-1], r"has 928 bytes, this one 927"),
