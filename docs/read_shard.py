@@ -22,7 +22,8 @@ def unpack(data, start, group):
     payloads = []
     for length, raw, crc in group:
         member = data[start : start + length]
-        if len(member) != length or zlib.crc32(member) != crc or member[:10] != START:
+        found = zlib.crc32(member[:-8], zlib.crc32(member[-8:]))  # the trailer first
+        if len(member) != length or found != crc or member[:10] != START:
             raise ValueError(f"the member at byte {start} is damaged")
         inflater = zlib.decompressobj(-15)
         payloads.append(inflater.decompress(member[10:-8], raw + 1))  # never more than it may be

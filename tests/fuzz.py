@@ -154,7 +154,7 @@ def signed_lie(data: bytes, rng: random.Random) -> bytes:
     payload = title + b"\n" + text
     header = layout.pack_text(payload)
     if target != 0:
-        fields["header"] = [len(header), len(payload), gm.crc32(header)]
+        fields["header"] = [len(header), len(payload), gm.member_crc(header)]
         shift = len(header) - size
         for block in fields["blocks"]:
             block["offset"] += shift
@@ -162,7 +162,7 @@ def signed_lie(data: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.2:
         payload = mutate(payload, rng)
     member = layout.pack_text(payload)
-    place = layout.Member(len(header) + len(body), len(member), len(payload), gm.crc32(member))
+    place = layout.Member(len(header) + len(body), len(member), len(payload), gm.member_crc(member))
     return header + body + member + layout.footer_member(place)
 
 
@@ -172,7 +172,7 @@ def signed_block(block: dict[str, Any], body: bytes) -> dict[str, Any]:
     for column in block["columns"]:
         members = []
         for length, raw, _ in column:
-            members.append([length, raw, gm.crc32(body[position : position + length])])
+            members.append([length, raw, gm.member_crc(body[position : position + length])])
             position += length
         columns.append(members)
     return {**block, "columns": columns}

@@ -100,6 +100,7 @@ def test_npy_files_of_every_kind(tmp_path, array, version):
     ("data", "said"),
     [
         (b"", "does not start"),
+        (b"\x93NUMPY", "does not start"),
         (npy(np.zeros(4, "f4")), r"shape is \(4,\)"),
         (npy(np.zeros((4, 4), "i4")), "numbers are '<i4'"),
         (npy(VECTORS)[:-1], r"has 928 bytes, this one 927"),
@@ -107,7 +108,7 @@ def test_npy_files_of_every_kind(tmp_path, array, version):
         (npy(VECTORS).replace(b"(50, 4)", b"(1<<9,)"), "no .npy file"),
         (npy(VECTORS).replace(b"(50, 4), }   ", b"(10**9, 4), }"), "no .npy file"),
         (npy(VECTORS).replace(b"(50, 4), }      ", b"(5000000, 4), } "), "80000128 bytes"),
-        (b"\x93NUMPY\x01\x00\xff\xff{", "header has 65535 bytes"),
+        (b"\x93NUMPY\x01\x00\xff\xff{ }", "header has 65535 bytes"),
         (b"\x93NUMPY\x01\x00\x05\x00((((((", "no .npy file"),
     ],
 )

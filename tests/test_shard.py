@@ -344,7 +344,7 @@ def signed_again(data, change):
     change(fields)
     payload = json.dumps(fields).encode()
     member = layout.pack_text(payload)
-    entry = layout.Member(index.offset, len(member), len(payload), gm.crc32(member))
+    entry = layout.Member(index.offset, len(member), len(payload), gm.member_crc(member))
     return data[: index.offset] + member + layout.footer_member(entry)
 
 
@@ -397,6 +397,28 @@ def test_an_index_that_lies_is_refused_before_memory_is_taken(tmp_path, change):
     path.write_bytes(signed_again(data, change))
     with pytest.raises(DamageError):
         read_all(path)
+
+
+@pytest.mark.parametrize("rows", [3, 200, 300])
+def test_stored_members_that_took_each_others_places_are_found(tmp_path, rows):
+    """Each of them is whole, and as long as the other; both gzip checksums are right."""
+    data = encode([make_row(f"{n:04}", 128) for n in range(2 * rows)], make_info(1, 128), rows)
+    path = tmp_path / "x.fid.gz"
+    path.write_bytes(data)
+    with RangeReader(str(path)) as source:
+        first, second = ShardMap(source).index.blocks
+    for one, other in (
+        (first.columns[1][0], first.columns[1][1]),
+        (first.columns[1][2], second.columns[1][2]),
+        (first.columns[2][0], second.columns[2][0]),
+    ):
+        assert one.length == other.length and one.crc != other.crc
+        swapped = bytearray(data)
+        swapped[one.offset : one.end] = data[other.offset : other.end]
+        swapped[other.offset : other.end] = data[one.offset : one.end]
+        path.write_bytes(swapped)
+        with pytest.raises(DamageError, match="checksum does not match"):
+            read_all(path)
 
 
 @pytest.mark.parametrize(

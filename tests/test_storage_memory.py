@@ -53,7 +53,7 @@ def lying_shards() -> dict[str, bytes]:
     def signed(fields: dict) -> bytes:
         payload = json.dumps(fields).encode()
         member = layout.pack_text(payload)
-        entry = layout.Member(index.offset, len(member), len(payload), gm.crc32(member))
+        entry = layout.Member(index.offset, len(member), len(payload), gm.member_crc(member))
         return data[: index.offset] + member + layout.footer_member(entry)
 
     lies = {}

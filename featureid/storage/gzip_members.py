@@ -45,8 +45,8 @@ class Engine(Protocol):
     def error(self) -> type[Exception]:
         """What its inflaters raise."""
 
-    def crc32(self, data: Buffer) -> int:
-        """Return the CRC-32 of the data."""
+    def crc32(self, data: Buffer, before: int = 0) -> int:
+        """Return the CRC-32 of the data, going on from that of what came ``before``."""
 
     def deflate(self, payload: Buffer, *, huffman: bool) -> bytes:
         """Return a raw deflate stream; with ``huffman``, hardly look for repeated strings."""
@@ -64,9 +64,9 @@ class ZlibEngine:
     name = "zlib"
     error = zlib.error
 
-    def crc32(self, data: Buffer) -> int:
-        """Return the CRC-32 of the data."""
-        return zlib.crc32(data)
+    def crc32(self, data: Buffer, before: int = 0) -> int:
+        """Return the CRC-32 of the data, going on from that of what came ``before``."""
+        return zlib.crc32(data, before)
 
     def deflate(self, payload: Buffer, *, huffman: bool) -> bytes:
         """Return a raw deflate stream."""
@@ -99,9 +99,9 @@ class IsalEngine:
         """What its inflaters raise."""
         return isal_zlib.error  # type: ignore[return-value]
 
-    def crc32(self, data: Buffer) -> int:
-        """Return the CRC-32 of the data."""
-        return isal_zlib.crc32(data)
+    def crc32(self, data: Buffer, before: int = 0) -> int:
+        """Return the CRC-32 of the data, going on from that of what came ``before``."""
+        return isal_zlib.crc32(data, before)
 
     def deflate(self, payload: Buffer, *, huffman: bool) -> bytes:
         """Return a raw deflate stream."""
@@ -131,6 +131,17 @@ engine: Engine = IsalEngine() if _HAS_ISAL else ZlibEngine()
 def crc32(data: Buffer) -> int:
     """Return the CRC-32 (as in gzip) of the data."""
     return engine.crc32(data)
+
+
+def member_crc(member: Buffer) -> int:
+    """Return the CRC-32 of a member as an index has it: of its trailer, then of all before that.
+
+    In file order the CRC would end with the payload's own CRC, which cancels the payload out: all
+    stored members of one length up to 32,768 would have the same.
+    """
+    view = memoryview(member)
+    trailer = engine.crc32(view[-_TRAILER.size :])
+    return engine.crc32(view[: -_TRAILER.size], trailer)
 
 
 def stored_size(raw_length: int) -> int:

@@ -93,7 +93,7 @@ def view_npy(data: memoryview) -> npt.NDArray[Any]:
 
 def _parse_npy(head: bytes) -> tuple[np.dtype[Any], Any, tuple[int, int], int]:
     """Return dtype, order, shape and where the numbers start."""
-    if head[:6] != _NPY:
+    if head[:6] != _NPY or len(head) < 12:
         raise ValueError("it does not start as such files do")
     length_type = struct.Struct("<H" if head[6] == 1 else "<I")
     (length,) = length_type.unpack_from(head, 8)

@@ -299,7 +299,7 @@ class ShardEncoder:
         self._written.append(Block(len(keys), str(keys[0]), str(keys[-1]), tuple(entries)))
 
     def _entry(self, member: bytes, raw_length: int) -> Member:
-        return Member(self._position, len(member), raw_length, gzip_members.crc32(member))
+        return Member(self._position, len(member), raw_length, gzip_members.member_crc(member))
 
     def _count(self, member: bytes) -> bytes:
         self._sha256.update(member)

@@ -77,7 +77,7 @@ class ShardMap:
 
     def _open_pieces(self, member: Member, place: str, data: Buffer) -> list[memoryview]:
         """Return the payload of a member in pieces after checking its bytes."""
-        if gzip_members.crc32(data) != member.crc:
+        if gzip_members.member_crc(data) != member.crc:
             raise self.damage(member, place, ValueError("its checksum does not match"))
         try:
             return gzip_members.unpack_pieces(data, member.raw_length)

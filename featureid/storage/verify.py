@@ -160,7 +160,7 @@ def _check_members(shard: ShardMap, source: RangeReader, report: VerifyReport) -
     for place, member in (*others, *shard.members()):
         data = source.read(member.offset, member.length)
         try:
-            if gzip_members.crc32(data) != member.crc:
+            if gzip_members.member_crc(data) != member.crc:
                 raise ValueError("its checksum does not match")
             gzip_members.check_trailer(data, gzip_members.unpack(data, member.raw_length))
         except ValueError as error:
