@@ -121,7 +121,7 @@ def test_a_path_is_loaded(tmp_path: Path, image_model: ModelBundle) -> None:
 
 @pytest.mark.parametrize("name", ["images", "", "face.onnx", "image "])
 def test_an_unknown_name_is_a_usage_error(name: str) -> None:
-    with pytest.raises(UsageError, match=r"known: image, or the path of a \.fidmodel file"):
+    with pytest.raises(UsageError, match=r"known: image, face, or the path of a \.fidmodel file"):
         resolve_model(name)
 
 
