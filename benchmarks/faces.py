@@ -3,7 +3,7 @@
     python benchmarks/faces.py --data DIR [--yunet FILE] [--oracle FILE.npz] [--json]
 
 ``DIR`` holds one folder of photos a person, as LFW does; every pair of photos counts.  ``FILE`` is
-YuNet's ONNX file, without which YuNet is left out.  The oracle holds ``chip`` (n, 150, 150, 3)
+YuNet's ONNX file; without it, YuNet is left out.  The oracle holds ``chip`` (n, 150, 150, 3)
 uint8 RGB and ``embedding`` (n, 128): what dlib itself makes of the chips.
 """
 
@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 import pipelines.embed
 from featureid.embedding import EmbedSettings, available_cpus
-from featureid.faces import open_face_finder
+from featureid.faces import open_face_finder, yunet_file
 from featureid.images import DETECTORS, FaceSettings, decode_image
 from featureid.images.detectors import dlib_is_installed
 from featureid.inputs import InputSource
@@ -236,7 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help="one folder of photos a person")
-    add("--yunet", default="", metavar="FILE", help="YuNet's ONNX file")
+    add("--yunet", metavar="FILE", help="YuNet's ONNX file; default: the one in the cache, if any")
     add("--oracle", type=Path, metavar="FILE", help="dlib's own numbers, an .npz file")
     add("--repeats", type=int, default=3, help="of timings; default: %(default)s")
     add("--json", action="store_true", help="print one JSON object, last")
@@ -244,7 +244,8 @@ def main() -> None:
     photos = sorted(path for path in options.data.glob("*/*") if path.suffix.lower() in _SUFFIXES)
     if not photos:
         parser.error(f"{options.data} holds no photos in folders")
-    result = measure(photos, options.yunet, options.oracle, options.repeats)
+    cached = str(yunet_file()) if yunet_file().exists() else ""
+    result = measure(photos, options.yunet or cached, options.oracle, options.repeats)
     print(table(result))
     if options.json:
         print(json.dumps(result))

@@ -25,7 +25,6 @@ from featureid.storage.records import WHOLE_IMAGE, Face
 
 Pixels = npt.NDArray[np.uint8]
 
-YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 # A JPEG is decoded to no less than twice this, so that detection never sees less than it could.
 DECODED_AT_LEAST = (MAX_DETECTION_SIDE // 2, MAX_DETECTION_SIDE // 2)
 
@@ -37,8 +36,13 @@ def open_face_finder(settings: FaceSettings) -> FaceFinder:
         ModelError: the detector is not installed, or lacks its model; says what to do.
     """
     named = replace(settings, detector=settings.detector or default_detector())
-    model = settings.detector_model or cache_folder() / "detectors" / YUNET_FILE
+    model = settings.detector_model or yunet_file()
     return FaceFinder(open_detector(named.detector, Path(model)), named)
+
+
+def yunet_file() -> Path:
+    """Return where YuNet's model is looked for if nobody names it."""
+    return cache_folder() / "detectors" / "face_detection_yunet_2023mar.onnx"
 
 
 def finder_for(preprocessing: Preprocessing, settings: FaceSettings | None) -> FaceFinder | None:
