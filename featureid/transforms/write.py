@@ -73,8 +73,9 @@ class WriteSnapshot(beam.PTransform):
         same = (
             inputs["same"]
             | "SameImages" >> beam.Map(lambda compared: compared.ref)
-            | "PackSameByShard" >> beam.ParDo(_PackByShard(), AsSingleton(info))
-        ).with_output_types(tuple[int, bytes])
+            | "PackSameByShard"
+            >> beam.ParDo(_PackByShard(), AsSingleton(info)).with_output_types(tuple[int, bytes])
+        )
         carried = inputs["carried"] | "CarryToShards" >> beam.FlatMap(
             _carry_to_shards, plan.previous, AsSingleton(info)
         ).with_output_types(tuple[int, bytes])
