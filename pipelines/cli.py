@@ -14,6 +14,10 @@ COMMANDS = {
     "embed": ("pipelines.embed:run_command_line", "embed images into a new published snapshot"),
     "inspect": ("pipelines.snapshots:run_inspect", "show what a snapshot holds"),
     "verify": ("pipelines.snapshots:run_verify", "check every byte of a snapshot"),
+    "plan": ("pipelines.plan:run_command_line", "foretell what embedding will do and cost"),
+    "snapshots": ("pipelines.housekeeping:run_snapshots", "list snapshots and what changed"),
+    "prune": ("pipelines.housekeeping:run_prune", "remove old snapshots and rubble"),
+    "diff": ("pipelines.diff:run_command_line", "compare two snapshots"),
     "models": ("pipelines.models:run_command_line", "list the models, or describe one"),
 }
 

@@ -43,6 +43,7 @@ from pipelines.previous import (
 from pipelines.report import complete_report, marked_run, new_report, run_metrics
 
 _LIMITS = DecodeLimits()
+_DESCRIPTION = "Embed images into a new snapshot below --output and publish it."
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
     for source in options.sources:
         check_source(source)
     model = resolve_model(options.model)
-    info = _snapshot_info(options, model)
+    info = new_snapshot_info(options, model)
     previous = find_previous(options.refresh, options.output, info.model)
     report = new_report(info, options, beam_options, previous)
     plan = WritePlan(
@@ -172,7 +173,8 @@ def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
     return _summarize(plan, result, started)
 
 
-def _snapshot_info(options: EmbedOptions, model: ModelBundle) -> SnapshotInfo:
+def new_snapshot_info(options: EmbedOptions, model: ModelBundle) -> SnapshotInfo:
+    """What every file of the new snapshot will say about it."""
     now = datetime.now(timezone.utc)
     return SnapshotInfo(
         snapshot=new_snapshot_id(now),
@@ -211,11 +213,11 @@ def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> Embed
     )
 
 
-def make_parser(prog: str) -> argparse.ArgumentParser:
+def make_parser(prog: str, description: str = _DESCRIPTION) -> argparse.ArgumentParser:
     """The parser of this pipeline's own options."""
     parser = console.Parser(
         prog=prog,
-        description="Embed images into a new snapshot below --output and publish it.",
+        description=description,
         epilog="Beam's own options (--runner, --direct_num_workers, ...) may be added.",
     )
     add = parser.add_argument
@@ -224,7 +226,7 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     add("--manifest", metavar="FILE", help="text, .csv, .tsv or .parquet file that lists images")
     add("--column", default="path", help="of the manifest, where it has any; default: %(default)s")
     add("--strip-prefix", default="", metavar="PREFIX", help="taken off paths to make image keys")
-    add("--output", required=True, metavar="DIR", help="where snapshots are kept")
+    add("--output", default="", metavar="DIR", help="where snapshots are kept")
     add("--model", default="image", metavar="NAME|FILE", help="default: %(default)s")
     add("--num-shards", type=int, metavar="N", help="files to write; default: about 50 MB each")
     add("--dtype", choices=DTYPES, default="float32", help="as stored; default: %(default)s")
@@ -281,6 +283,8 @@ def run_command_line(argv: Sequence[str], prog: str) -> int:
     beam_options, own = split_beam_options(argv)
     arguments = parser.parse_args(own)
     console.set_up_log(arguments.log_level)
+    if not arguments.output:
+        parser.error("the following arguments are required: --output")
     options = embed_options(arguments)
     with console.progress_line(PROGRESS.line):
         summary = run(options, beam_options)

@@ -70,12 +70,15 @@ def find_previous(
     """The snapshot to carry over from; None for a full run.
 
     Raises:
+        UsageError: it is ``auto``, and there is no output.
         MixedModelsError: it is of another model.
         StorageError: it cannot be read, or its rows do not fit into this run's snapshot.
     """
     if not options.previous:
         return None
     place = options.previous
+    if place == AUTO and not output:
+        raise UsageError("--previous auto is the current snapshot of --output; name that, too")
     if place == AUTO:
         newest = current_snapshot(output)
         if newest is None:

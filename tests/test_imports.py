@@ -19,6 +19,15 @@ ALLOWED = {
     "featureid.storage": BASE,
     "featureid.inputs": BASE | {"featureid.storage"},
     "featureid.refresh": BASE | {"featureid.storage", "featureid.inputs"},
+    "featureid.difference": BASE | {"featureid.storage"},
+    "featureid.prediction": BASE
+    | {
+        "featureid.models",
+        "featureid.storage",
+        "featureid.inputs",
+        "featureid.refresh",
+        "featureid.embedding",
+    },
     "featureid.embedding": BASE
     | {"featureid.images", "featureid.models", "featureid.storage", "featureid.inputs"},
     "featureid": BASE | {"featureid.embedding", "featureid.storage"},
