@@ -5,13 +5,16 @@ VENV ?= .venv
 IMAGES ?=
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test soak check format bench clean
 
 demo: $(INSTALLED)  ## embed real pictures and show the result; IMAGES=FOLDER takes your own
 	$(VENV)/bin/python demo.py $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(INSTALLED)  ## run the tests
 	$(VENV)/bin/python -m pytest
+
+soak: $(INSTALLED)  ## the tests that take long: runs killed at every point
+	$(VENV)/bin/python -m pytest -m soak
 
 check: $(INSTALLED)  ## format, lint, types, links in the docs
 	$(VENV)/bin/ruff format --check .
