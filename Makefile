@@ -28,6 +28,7 @@ format: $(INSTALLED)  ## put the code into its format
 
 bench: $(INSTALLED)  ## the benchmarks behind the published figures (some minutes)
 	$(VENV)/bin/python benchmarks/embed.py
+	$(VENV)/bin/python benchmarks/nightly.py
 
 clean:  ## remove what the targets above made, the environment included
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -126,8 +126,11 @@ def build_pipeline(
     """Add the whole run to ``pipeline``: list, compare, embed, write, publish."""
     sources = pipeline | "Inputs" >> beam.Create(options.sources)
     listed = sources | ListImages(plan.previous, options.refresh.policy)
-    compared = listed["compare"] | CompareContent(options.settings)
-    images = (listed["images"], compared["images"]) | "ToEmbed" >> beam.Flatten()
+    images, same = listed["images"], {}
+    if plan.previous and options.refresh.policy.check == "content":
+        compared = listed["compare"] | CompareContent(options.settings)
+        images = (images, compared["images"]) | "ToEmbed" >> beam.Flatten()
+        same = {"same": compared["same"]}
     embedded = images | EmbedImages(options.model, model.digest, options.settings)
     failures = (listed["failures"], embedded["failures"]) | "AllFailures" >> beam.Flatten()
     (
@@ -136,7 +139,7 @@ def build_pipeline(
             "failures": failures,
             "changes": listed["changes"],
             "carried": listed["carried"],
-            "same": compared["same"],
+            **same,
         }
         | WriteSnapshot(plan)
     )

@@ -6,13 +6,12 @@ all, the default run three of them.
 
 from __future__ import annotations
 
+import errno
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,16 +63,10 @@ def nights(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     [name if name in QUICK else pytest.param(name, marks=pytest.mark.soak) for name in POINTS],
 )
 def test_a_run_killed_at_any_point_leaves_the_snapshot_before(point: str, nights: Nights) -> None:
-    event, pattern, number, complete = POINTS[point]
+    complete = POINTS[point][-1]
     before, rows = nights.current, contents(nights.output)
-    command = [sys.executable, str(ROOT / "tests" / "kill_at.py"), event, pattern, str(number)]
-    done = subprocess.run(
-        [*command, *nights.arguments(nights.output, "--previous=auto", "--threads=1")],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    done = run_until(nights, "kill", point)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert nights.current == before
     assert verify_snapshot(str(nights.output)).ok and contents(nights.output) == rows
     new = [p for p in (nights.output / "snapshots").iterdir() if p.name != before]
@@ -87,32 +80,37 @@ def test_a_run_killed_at_any_point_leaves_the_snapshot_before(point: str, nights
     assert [p.name for p in (nights.output / "snapshots").iterdir()] == [nights.current]
 
 
-def file_size_limit(limit: int) -> Callable[[], None]:
-    """What makes every write past ``limit`` bytes of a file fail, as a full disk does."""
+@pytest.mark.parametrize(
+    ("error", "point"),
+    [
+        ("ENOSPC", "writing the second shard"),
+        ("EROFS", "renaming the second shard"),
+        ("ENOSPC", "writing the manifest"),
+        ("EROFS", "between manifest and current"),
+    ],
+)
+def test_a_disk_that_fails_half_way_leaves_the_snapshot_before(
+    error: str, point: str, nights: Nights
+) -> None:
+    before, rows = nights.current, contents(nights.output)
+    done = run_until(nights, error, point)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("featureid: ")]
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "Cannot write" in line and os.strerror(getattr(errno, error)) in line
+    assert nights.current == before
+    assert verify_snapshot(str(nights.output)).ok and contents(nights.output) == rows
+    nights.refresh()
+    nights.check()
 
-    def set_limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    return set_limit
-
-
-@pytest.mark.parametrize("limit", [100, 2500])
-def test_a_disk_that_is_full_leaves_the_snapshot_before(limit: int, nights: Nights) -> None:
-    before = nights.current
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pipelines.cli"),
-            *nights.arguments(nights.output, "--previous=auto"),
-        ],
+def run_until(nights: Nights, fate: str, point: str) -> subprocess.CompletedProcess[str]:
+    """Refresh in a process of its own that meets its fate at a point."""
+    event, pattern, number, _ = POINTS[point]
+    command = [sys.executable, str(ROOT / "tests" / "fail_at.py"), fate, event, pattern]
+    return subprocess.run(
+        [*command, str(number), *nights.arguments(nights.output, "--previous=auto", "--threads=1")],
         cwd=ROOT,
-        preexec_fn=file_size_limit(limit),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
-    assert "Cannot write" in done.stderr and "Traceback" not in done.stderr
-    assert nights.current == before and verify_snapshot(str(nights.output)).ok
-    assert [p.name for p in (nights.output / "snapshots").iterdir()] == [before]
-    nights.refresh()
-    nights.check()

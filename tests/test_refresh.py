@@ -164,7 +164,7 @@ def test_other_models_are_refused() -> None:
     ]:
         with pytest.raises(MixedModelsError, match=rf"{name} .*--re-embed.*--model"):
             check_same_model(model, other, "out")
-    with pytest.raises(StorageError, match="float32, this run float16.*--re-embed"):
+    with pytest.raises(StorageError, match=r"float32, this run float16.*--re-embed"):
         check_same_model(model, ModelInfo("image", "sha256:aa", "sha256:bb", 4, "float16"), "out")
 
 

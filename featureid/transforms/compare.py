@@ -39,7 +39,9 @@ class CompareContent(beam.PTransform):
 
     def expand(self, refs: beam.PCollection) -> dict[str, beam.PCollection]:
         """Wire the comparison."""
-        compared = refs | "Compare" >> beam.ParDo(self._dofn).with_outputs("same", main="images")
+        # As images to be embedded are spread: a part was planned in one place.
+        spread = refs | "SpreadCompare" >> beam.Reshuffle()
+        compared = spread | "Compare" >> beam.ParDo(self._dofn).with_outputs("same", main="images")
         return {"images": compared.images, "same": compared.same}
 
 

@@ -37,7 +37,8 @@ class ListImages(beam.PTransform):
 
     - ``images``, a ``PCollection[ImageRef]`` of unique keys, to be embedded, spread over the
       workers;
-    - ``compare``, a ``PCollection[Comparison]``, to be embedded if their content has changed;
+    - ``compare``, a ``PCollection[Comparison]``, to be embedded if their content has changed, as
+      yet where they were planned;
     - ``failures``, a ``PCollection[Failure]``: folders that could not be listed, and known
       failures that are carried over;
     - ``carried``, a ``PCollection[tuple[int, numpy.ndarray]]``: number of a previous shard, and
@@ -74,7 +75,7 @@ class ListImages(beam.PTransform):
         return {
             # Shuffled, since a part is planned in one place and embedding shall use all of them.
             "images": planned.images | "SpreadImages" >> beam.Reshuffle(),
-            "compare": planned.compare | "SpreadCompare" >> beam.Reshuffle(),
+            "compare": planned.compare,
             "carried": planned.carried,
             "failures": (listed.failures, planned.failures) | "ListedFailures" >> beam.Flatten(),
             "changes": planned.changes | "SumChanges" >> beam.CombineGlobally(_sum),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -40,8 +41,9 @@ class WriteSnapshot(beam.PTransform):
 
     Input: a mapping with ``rows``, a ``PCollection[EmbeddingRow]``, ``failures``, a
     ``PCollection[Failure]``, ``changes``, a ``PCollection[Changes]`` of one element, ``carried``, a
-    ``PCollection[tuple[int, numpy.ndarray]]`` as of :class:`ListImages`, and ``same``, a
-    ``PCollection[Comparison]``: images whose rows are carried over with their source version.
+    ``PCollection[tuple[int, numpy.ndarray]]`` as of :class:`ListImages`, and, where contents were
+    compared, ``same``, a ``PCollection[Comparison]``: images whose rows are carried over with their
+    source version.
     Output: ``PCollection[str]``, the folder of the snapshot, there once it is published, or, where
     nothing is new, once that is known.
 
@@ -70,43 +72,57 @@ class WriteSnapshot(beam.PTransform):
         rows = inputs["rows"] | "PackByShard" >> beam.ParDo(
             _PackByShard(), AsSingleton(info)
         ).with_output_types(tuple[int, bytes])
-        same = (
-            inputs["same"]
-            | "SameImages" >> beam.Map(lambda compared: compared.ref)
-            | "PackSameByShard"
-            >> beam.ParDo(_PackByShard(), AsSingleton(info)).with_output_types(tuple[int, bytes])
-        )
-        carried = inputs["carried"] | "CarryToShards" >> beam.FlatMap(
-            _carry_to_shards, plan.previous, AsSingleton(info)
-        ).with_output_types(tuple[int, bytes])
         failures = inputs["failures"] | "Together" >> beam.combiners.ToList()
-        touched = inputs["same"] | "Touched" >> beam.Filter(lambda compared: compared.touched)
-        num_same, num_touched, num_rows = (
-            counted | f"Count{name}" >> beam.combiners.Count.Globally()
-            for name, counted in (("Same", inputs["same"]), ("Touched", touched), ("Packs", rows))
-        )
-        anything = failures | "AnythingNew" >> beam.Map(
-            plan.is_new,
-            AsSingleton(inputs["changes"]),
-            AsSingleton(num_rows),
-            AsSingleton(num_touched),
-        )
+        packs, num_same, anything_new = [rows, empty], 0, True
+        if plan.previous:
+            # Wired only where it is needed: each step costs a local run some 50 ms.
+            carried, num_same, num_touched = self._carried(inputs, info)
+            packs += carried
+            num_rows = rows | "CountPacks" >> beam.combiners.Count.Globally()
+            anything_new = AsSingleton(
+                failures
+                | "AnythingNew"
+                >> beam.Map(
+                    plan.is_new, AsSingleton(inputs["changes"]), AsSingleton(num_rows), num_touched
+                )
+            )
         shards = (
-            (rows, same, carried, empty)
+            packs
             | "AllPacks" >> beam.Flatten()
             | "GroupByShard" >> beam.GroupByKey()
-            | "WriteShards"
-            >> beam.ParDo(_WriteShard(plan), AsSingleton(info), AsSingleton(anything))
+            | "WriteShards" >> beam.ParDo(_WriteShard(plan), AsSingleton(info), anything_new)
         )
         return failures | "Publish" >> beam.Map(
             _publish,
             plan,
             AsSingleton(info),
             AsSingleton(inputs["changes"]),
-            AsSingleton(num_same),
-            AsSingleton(anything),
+            num_same,
+            anything_new,
             AsIter(shards),
         )
+
+    def _carried(
+        self, inputs: dict[str, beam.PCollection], info: beam.PCollection
+    ) -> tuple[list[beam.PCollection], Any, Any]:
+        """Packs of what is carried; how many images had the same content, and a new version."""
+        carried = inputs["carried"] | "CarryToShards" >> beam.FlatMap(
+            _carry_to_shards, self._plan.previous, AsSingleton(info)
+        ).with_output_types(tuple[int, bytes])
+        if "same" not in inputs:
+            return [carried], 0, 0
+        same = (
+            inputs["same"]
+            | "SameImages" >> beam.Map(lambda compared: compared.ref)
+            | "PackSameByShard"
+            >> beam.ParDo(_PackByShard(), AsSingleton(info)).with_output_types(tuple[int, bytes])
+        )
+        touched = inputs["same"] | "Touched" >> beam.Filter(lambda compared: compared.touched)
+        num_same, num_touched = (
+            AsSingleton(counted | f"Count{name}" >> beam.combiners.Count.Globally())
+            for name, counted in (("Same", inputs["same"]), ("Touched", touched))
+        )
+        return [carried, same], num_same, num_touched
 
 
 @dataclass(frozen=True)
