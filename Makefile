@@ -12,13 +12,16 @@ FLINK_JOB_SERVER = beam-runners-flink-1.20-job-server
 FLINK_JOB_SERVER_JAR ?= $(FLINK_VENV)/$(FLINK_JOB_SERVER)-$(BEAM_VERSION).jar
 PRISM ?= $(CURDIR)/$(FLINK_VENV)/bin/prism
 
-.PHONY: demo test flink-test flink-job-server prism-test check format bench fuzz clean
+.PHONY: demo test soak flink-test flink-job-server prism-test check format bench fuzz clean
 
 demo: $(INSTALLED)  ## embed real pictures and show the result; IMAGES=FOLDER takes your own
 	$(VENV)/bin/python demo.py $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(INSTALLED)  ## run the tests
 	$(VENV)/bin/python -m pytest
+
+soak: $(INSTALLED)  ## the tests that take long: runs killed at every point
+	$(VENV)/bin/python -m pytest -m soak
 
 flink-test: $(INSTALLED) $(FLINK_VENV)/.installed $(FLINK_JOB_SERVER_JAR)  ## a real Flink cluster
 	FLINK_HOME="$$(echo $(FLINK_VENV)/lib/python*/site-packages/pyflink)" \
@@ -43,6 +46,7 @@ format: $(INSTALLED)  ## put the code into its format
 bench: $(INSTALLED)  ## the benchmarks behind the published figures (some minutes)
 	$(VENV)/bin/python benchmarks/embed.py
 	$(VENV)/bin/python benchmarks/format.py
+	$(VENV)/bin/python benchmarks/nightly.py
 
 fuzz: $(INSTALLED)  ## damaged and lying files at every reader, 100,000 each (about 20 minutes)
 	$(VENV)/bin/python -m tests.fuzz --runs 100000

@@ -27,8 +27,9 @@ class ImageRef:
     Attributes:
         key: the string that names the image for good.
         uri: where its bytes are: a local path or a URI such as ``s3://bucket/a.jpg``.
-        version: what changes when the bytes change, as the file system tells it: ``mtime:<ns>``,
-            ``etag:<tag>`` or ``generation:<number>``; empty where it does not tell.
+        version: what changes when the bytes change, as the file system tells it:
+            ``mtime:<ns>,size:<bytes>``, ``etag:<tag>`` or ``generation:<number>``; empty where it
+            does not tell.
     """
 
     key: str
@@ -148,9 +149,10 @@ def _ref(uri: str, version: str, source: InputSource) -> ImageRef:
 
 
 def local_version(path: str) -> str:
-    """The version of a local file, ``mtime:<nanoseconds>``; empty if it cannot be looked at."""
+    """The version of a local file, time of change and size; empty if it cannot be looked at."""
     try:
-        return f"mtime:{os.stat(path).st_mtime_ns}"
+        found = os.stat(path)
+        return f"mtime:{found.st_mtime_ns},size:{found.st_size}"
     except OSError:
         return ""  # Reading the file tells why, as a failure row.
 

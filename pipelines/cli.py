@@ -18,6 +18,10 @@ COMMANDS = {
     "import": ("pipelines.exchange:run_import", "make a snapshot of another program's vectors"),
     "compare": ("pipelines.compare:run_command_line", "tell how alike two pictures or faces are"),
     "faces": ("pipelines.faces:run_command_line", "show which faces are found in a picture"),
+    "plan": ("pipelines.plan:run_command_line", "foretell what embedding will do and cost"),
+    "snapshots": ("pipelines.housekeeping:run_snapshots", "list snapshots and what changed"),
+    "prune": ("pipelines.housekeeping:run_prune", "remove old snapshots and rubble"),
+    "diff": ("pipelines.diff:run_command_line", "compare two snapshots"),
     "models": ("pipelines.models:run_command_line", "list the models, or describe one"),
 }
 

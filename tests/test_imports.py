@@ -21,6 +21,16 @@ ALLOWED = {
     "featureid.inputs": BASE | {"featureid.storage"},
     "featureid.faces": BASE | {"featureid.images", "featureid.models", "featureid.storage"},
     "featureid.model_store": BASE | {"featureid.models", "featureid.storage"},
+    "featureid.refresh": BASE | {"featureid.storage", "featureid.inputs"},
+    "featureid.difference": BASE | {"featureid.storage"},
+    "featureid.prediction": BASE
+    | {
+        "featureid.models",
+        "featureid.storage",
+        "featureid.inputs",
+        "featureid.refresh",
+        "featureid.embedding",
+    },
     "featureid.embedding": BASE
     | {
         "featureid.images",
@@ -35,9 +45,11 @@ ALLOWED = {
     | {
         "featureid.images",
         "featureid.models",
+        "featureid.parallel",
         "featureid.storage",
         "featureid.inputs",
         "featureid.model_store",
+        "featureid.refresh",
         "featureid.embedding",
     },
 }

@@ -12,6 +12,7 @@ import errno
 import mmap
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
@@ -185,6 +186,45 @@ def list_folder(uri: str) -> list[str]:
         return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
     with _translated("list", uri):
         return sorted(os.listdir(_local(uri)))
+
+
+def list_places(uri: str) -> list[str]:
+    """Return the names in a folder as :func:`list_folder` does; none if there is no folder.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    return list_folder(uri) if exists(uri) else []
+
+
+def remove(uri: str) -> None:
+    """Remove a file; it may be gone already.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    if is_remote(uri):
+        store, path = filesystem(uri)
+        with remote_errors("remove", uri), contextlib.suppress(FileNotFoundError):
+            store.rm_file(path)
+    else:
+        with _translated("remove", uri), contextlib.suppress(FileNotFoundError):
+            os.unlink(_local(uri))
+
+
+def remove_folder(uri: str) -> None:
+    """Remove a folder and all that is in it; it may be gone already.
+
+    Raises:
+        StorageError: something in it cannot be removed.
+    """
+    if is_remote(uri):
+        store, path = filesystem(uri)
+        with remote_errors("remove", uri), contextlib.suppress(FileNotFoundError):
+            store.rm(path, recursive=True)
+    else:
+        with _translated("remove", uri), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(_local(uri))
 
 
 def make_folder(uri: str) -> None:

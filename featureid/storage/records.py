@@ -216,6 +216,14 @@ class Failure:
     message: str
     source_version: str = ""
 
+    @property
+    def of_content(self) -> bool:
+        """Whether the image's bytes are to blame, so that to try them again changes nothing.
+
+        What could not be read at all may be readable tomorrow, though the file stays the same.
+        """
+        return self.stage in ("decode", "embed") or self.reason == "too-large"
+
     def to_json(self) -> bytes:
         """Return the failure as one line of JSON in UTF-8, with its line end."""
         line = json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":")) + "\n"

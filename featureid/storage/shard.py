@@ -142,14 +142,35 @@ def write_shard(
         StorageError: duplicates, a key of another shard, a vector that is not of unit length, a
             face for a model of whole images or the reverse, or the file cannot be written.
     """
+    ordered = own_rows(rows, info, shard)
+    blocks = row_blocks(ordered, info, layout.BLOCK_ROWS)
+    return write_blocks(folder, info, shard, len(ordered), blocks)
+
+
+def own_rows(rows: Iterable[EmbeddingRow], info: SnapshotInfo, shard: int) -> list[EmbeddingRow]:
+    """Return the rows of a shard in their order.
+
+    Raises:
+        StorageError: a key belongs in another shard.
+    """
     ordered = sorted(rows, key=lambda row: row.order)
     for row in ordered:
         home = shard_of(row.key, info.num_shards)
         if home != shard:
             raise StorageError(f"The key {row.key!r} belongs in shard {home}, not {shard}")
+    return ordered
+
+
+def write_blocks(
+    folder: str,
+    info: SnapshotInfo,
+    shard: int,
+    rows: int,
+    blocks: Iterable[Mapping[str, Values]],
+) -> ShardSummary:
+    """Write one shard file of ``rows`` rows, given in blocks; errors as of :func:`write_shard`."""
     name = shard_name(shard, info.num_shards)
-    blocks = row_blocks(ordered, info, layout.BLOCK_ROWS)
-    encoder = ShardEncoder(name, make_header(info, shard, len(ordered)), blocks)
+    encoder = ShardEncoder(name, make_header(info, shard, rows), blocks)
     files.write_atomic(files.join(folder, name), encoder)
     return encoder.summary
 

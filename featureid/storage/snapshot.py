@@ -35,13 +35,18 @@ def created_text(now: datetime) -> str:
     return f"{_utc(now):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def is_snapshot_id(text: str) -> bool:
+    """Tell whether a text is an id as :func:`new_snapshot_id` makes them."""
+    return _ID.fullmatch(text) is not None
+
+
 def snapshot_folder(output: str, snapshot: str) -> str:
     """Return the folder of a snapshot in an output folder.
 
     Raises:
         StorageError: that is no snapshot id.
     """
-    if not _ID.fullmatch(snapshot):
+    if not is_snapshot_id(snapshot):
         raise StorageError(f"{snapshot!r} is no snapshot id such as 20261123T054231Z-3f9a1c")
     return files.join(output, SNAPSHOTS, snapshot)
 
@@ -113,7 +118,7 @@ def current_snapshot(output: str) -> str | None:
     if not files.exists(place):
         return None
     text = files.read_bytes(place, _MAX_CURRENT_BYTES).decode("ascii", "replace").strip()
-    if not _ID.fullmatch(text):
+    if not is_snapshot_id(text):
         raise CorruptFileError(
             f"{place} holds {text[:40]!r}, not a snapshot id; write the name of a folder of "
             f"{files.join(output, SNAPSHOTS)} into it"

@@ -18,6 +18,7 @@ from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError
 from featureid.storage.manifest import FileSummary, Manifest
 from featureid.storage.reader import check_belongs, read_failures
+from featureid.storage.runs import RUN
 from featureid.storage.shard import ShardSummary, row_steps, shard_of
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.snapshot import MANIFEST, find_snapshot, read_manifest
@@ -110,7 +111,7 @@ def verify_snapshot(
 
 
 def _check_names(folder: str, manifest: Manifest, report: VerifyReport) -> None:
-    expected = {*manifest.file_sizes(), MANIFEST}
+    expected = {*manifest.file_sizes(), MANIFEST, RUN}
     for name in files.list_folder(folder):
         # A writer that was killed leaves a hidden temporary file; it is in nobody's way.
         if name not in expected and not (name.startswith(".") and name.endswith(".tmp")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -16,7 +15,7 @@ from featureid.errors import BundleError
 from featureid.inputs import ImageRef
 from featureid.model_store import open_model
 from featureid.storage.records import EmbeddingRow, Failure
-from featureid.transforms.progress import PROGRESS
+from featureid.transforms.progress import PROGRESS, now_ms
 
 
 class EmbedImages(beam.PTransform):
@@ -81,7 +80,7 @@ class _Embed(beam.DoFn):
     def start_bundle(self) -> None:
         # Made anew, since what a failed bundle left behind must not leak into the next one.
         self._stream = BatchedStream(self._embedder, self._settings.batch_size)
-        self._begun_at_ms.update(_now_ms())
+        self._begun_at_ms.update(now_ms())
 
     def process(self, ref: ImageRef) -> Iterator[EmbeddingRow | beam.pvalue.TaggedOutput]:
         for result in self._stream.add(ref):
@@ -107,9 +106,5 @@ class _Embed(beam.DoFn):
             PROGRESS.add(failed=1)
         elif result.face is None or result.face.index <= 0:  # an image counts once
             self._embedded.inc()
-            self._embedded_at_ms.update(_now_ms())
+            self._embedded_at_ms.update(now_ms())
             PROGRESS.add(embedded=1)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

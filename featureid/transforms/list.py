@@ -1,57 +1,170 @@
-"""List the images of all inputs, each key once."""
+"""List the images of all inputs, each key once, and tell what a run has to do with each."""
 
 from __future__ import annotations
 
+import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import AsList, TaggedOutput
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from featureid.inputs import ImageRef, InputSource, list_source
+from featureid.refresh import Changes, PreviousPart, RefreshPolicy, plan_part
+from featureid.storage.carry import PreviousSnapshot
 from featureid.storage.records import Failure
-from featureid.transforms.progress import PROGRESS
+from featureid.storage.shard import shard_of
+from featureid.transforms.packs import pack, unpack
+from featureid.transforms.progress import PROGRESS, Stage
+
+# Into how many parts the keys fall where there is no previous snapshot to say so.
+_PARTS = 1024
+# What waits to be packed, of all parts together: some 10 MB.
+_WAITING = 65_536
+# Paths repeat: even the fastest level makes them a fifth.
+_LEVEL = 1
 
 
 class ListImages(beam.PTransform):
-    """Input sources to image references.
+    """Input sources to image references, and to what is carried over from the previous snapshot.
 
     Input: ``PCollection[InputSource]``.
-    Output: a mapping with ``images``, a ``PCollection[ImageRef]`` of unique keys, spread over the
-    workers, ``failures``, a ``PCollection[Failure]`` of what could not be listed, and
-    ``num_images``, a ``PCollection[int]`` of one number: what was listed, duplicates included.
+    Output: a mapping with
+
+    - ``images``, a ``PCollection[ImageRef]`` of unique keys, to be embedded, spread over the
+      workers;
+    - ``compare``, a ``PCollection[Comparison]``, to be embedded if their content has changed, as
+      yet where they were planned;
+    - ``failures``, a ``PCollection[Failure]``: folders that could not be listed, and known
+      failures that are carried over;
+    - ``carried``, a ``PCollection[tuple[int, numpy.ndarray]]``: number of a previous shard, and
+      (rows,) bool, the rows that are carried over;
+    - ``changes``, a ``PCollection[Changes]`` of one element.
+
+    Args:
+        previous: the snapshot to carry from, if any.
+        policy: what counts as unchanged.
     """
+
+    def __init__(self, previous: PreviousSnapshot | None, policy: RefreshPolicy) -> None:
+        super().__init__()
+        self._previous = previous
+        self._policy = policy
 
     def expand(self, sources: beam.PCollection) -> dict[str, beam.PCollection]:
         """Wire the listing."""
-        listed = sources | "List" >> beam.ParDo(_List()).with_outputs("failures", main="images")
-        # To group by key drops what two inputs both name, and spreads the work as a reshuffle does.
-        images = (
-            listed.images
-            | "KeyByImageKey"
-            >> beam.Map(lambda ref: (ref.key, ref)).with_output_types(tuple[str, ImageRef])
-            | "GroupByImageKey" >> beam.GroupByKey()
-            | "TakeOne" >> beam.MapTuple(_take_one).with_output_types(ImageRef)
+        parts = self._previous.num_shards if self._previous else _PARTS
+        listed = sources | "List" >> beam.ParDo(_List(parts)).with_outputs("failures", main="packs")
+        packs = [listed.packs]
+        if self._previous:
+            known = sources.pipeline | "Previous" >> beam.Create([self._previous])
+            packs.append(known | "PreviousFailures" >> beam.FlatMap(_pack_failures))
+        planned = (
+            packs
+            | "AllPacks" >> beam.Flatten()
+            | "GroupByPart" >> beam.GroupByKey()
+            | "Plan"
+            >> beam.ParDo(
+                _Plan(self._previous, self._policy), AsList(listed.failures)
+            ).with_outputs("compare", "carried", "failures", "changes", main="images")
         )
         return {
-            "images": images,
-            "failures": listed.failures,
-            "num_images": listed.images | "CountImages" >> beam.combiners.Count.Globally(),
+            # Shuffled, since a part is planned in one place and embedding shall use all of them.
+            "images": planned.images | "SpreadImages" >> beam.Reshuffle(),
+            "compare": planned.compare,
+            "carried": planned.carried,
+            "failures": (listed.failures, planned.failures) | "ListedFailures" >> beam.Flatten(),
+            "changes": planned.changes | "SumChanges" >> beam.CombineGlobally(_sum),
         }
 
 
-def _take_one(key: str, refs: Iterable[ImageRef]) -> ImageRef:
-    return min(refs, key=lambda ref: (ref.uri, ref.version))
+def _sum(changes: Iterable[Changes]) -> Changes:
+    return sum(changes, Changes())
+
+
+def _pack_failures(previous: PreviousSnapshot) -> Iterator[tuple[int, bytes]]:
+    """The previous failures by part; one pack for every part, that none is left out."""
+    by_part: defaultdict[int, list[Failure]] = defaultdict(list)
+    for failure in previous.failures():
+        by_part[part_of(failure.key, previous.num_shards)].append(failure)
+    for part in range(previous.num_shards):
+        yield part, zlib.compress(pack(by_part[part]), _LEVEL)
+
+
+def part_of(key: str, parts: int) -> int:
+    """The part that a key belongs to: that of its shard.
+
+    The key of a failure may be no valid Unicode and belong to no shard; any fixed part will do.
+    """
+    return shard_of(key.encode("utf-8", "backslashreplace").decode(), parts)
 
 
 class _List(beam.DoFn):
-    def __init__(self) -> None:
+    def __init__(self, parts: int) -> None:
+        self._parts = parts
         self._listed = Metrics.counter("featureid", "listed")
+        self._stage = Stage("list")
 
-    def process(self, source: InputSource) -> Iterator[ImageRef | beam.pvalue.TaggedOutput]:
-        for item in list_source(source):
-            if isinstance(item, Failure):
-                yield beam.pvalue.TaggedOutput("failures", item)
-            else:
-                self._listed.inc()
-                PROGRESS.add(listed=1)
-                yield item
+    def start_bundle(self) -> None:
+        self._waiting: defaultdict[int, list[ImageRef]] = defaultdict(list)
+        self._count = 0
+
+    def process(self, source: InputSource) -> Iterator[tuple[int, bytes] | TaggedOutput]:
+        with self._stage:
+            for item in list_source(source):
+                if isinstance(item, Failure):
+                    yield TaggedOutput("failures", item)
+                    continue
+                self._waiting[part_of(item.key, self._parts)].append(item)
+                self._count += 1
+                if self._count == _WAITING:
+                    yield from self._pack()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for packed in self._pack():
+            yield GlobalWindows.windowed_value(packed)
+
+    def _pack(self) -> Iterator[tuple[int, bytes]]:
+        self._listed.inc(self._count)
+        PROGRESS.add(listed=self._count)
+        for part, refs in self._waiting.items():
+            yield part, zlib.compress(pack(refs), _LEVEL)
+        self.start_bundle()
+
+
+class _Plan(beam.DoFn):
+    def __init__(self, previous: PreviousSnapshot | None, policy: RefreshPolicy) -> None:
+        self._previous = previous
+        self._policy = policy
+        self._stage = Stage("plan")
+
+    def process(
+        self, packed: tuple[int, Iterable[bytes]], unlisted: list[Failure]
+    ) -> Iterator[ImageRef | TaggedOutput]:
+        part, packs = packed
+        with self._stage:
+            items = [item for pack in packs for item in unpack(zlib.decompress(pack))]
+            refs = [item for item in items if isinstance(item, ImageRef)]
+            failures = [item for item in items if isinstance(item, Failure)]
+            known = self._known(part, failures)
+            plan = plan_part(refs, known, self._policy, [failure.key for failure in unlisted])
+        for name, number in plan.changes.to_dict().items():
+            Metrics.counter("featureid", name).inc(number)
+        yield from plan.embed
+        for compared in plan.compare:
+            yield TaggedOutput("compare", compared)
+        for failure in plan.failures:
+            yield TaggedOutput("failures", failure)
+        if np.any(plan.carry):
+            yield TaggedOutput("carried", (part, plan.carry))
+        yield TaggedOutput("changes", plan.changes)
+
+    def _known(self, part: int, failures: list[Failure]) -> PreviousPart:
+        if self._previous is None:
+            return PreviousPart()
+        index = self._previous.index(part, digests=self._policy.check == "content")
+        return PreviousPart(index.keys, index.versions, index.digests, failures)

@@ -9,6 +9,8 @@ import logging
 import threading
 import time
 
+from apache_beam.metrics import Metrics
+
 _LOG = logging.getLogger(__name__)
 _LOG_EVERY_S = 60.0
 
@@ -52,3 +54,25 @@ class Progress:
 
 
 PROGRESS = Progress()
+
+
+class Stage:
+    """A block of work that belongs to a stage of the run: when, as a metric of Beam.
+
+    The smallest and largest of ``<name>_at_ms``, milliseconds since 1970, tell when the stage
+    began and ended, on any runner and over all its workers.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._at_ms = Metrics.distribution("featureid", f"{name}_at_ms")
+
+    def __enter__(self) -> None:
+        self._at_ms.update(now_ms())
+
+    def __exit__(self, *_: object) -> None:
+        self._at_ms.update(now_ms())
+
+
+def now_ms() -> int:
+    """The time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,239 @@
+"""What a nightly run costs: against the share of images that changed, and for a million rows.
+
+    python benchmarks/nightly.py [--images 3000] [--rows 1000000] [--data DIR] [--json]
+
+First with the real model on real pictures: a full run, then runs after 0, 1, 10 and 100 % of them
+have changed, every one a process of its own.  Then the machinery alone: a snapshot of a million
+rows, written directly, and refreshed by the real command from a million files that are there,
+with a model of no cost in the place of the real one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from embed import make_pictures  # benchmarks/embed.py
+
+from featureid.embedding import EmbedSettings
+from featureid.inputs import ImageRef, InputSource, list_source
+from featureid.models import ModelBundle, resolve_model
+from featureid.storage import (
+    EmbeddingRow,
+    Failure,
+    ModelInfo,
+    SnapshotInfo,
+    build_manifest,
+    count_outcomes,
+    created_text,
+    new_snapshot_id,
+    prepare_snapshot,
+    publish,
+    shard_of,
+    write_failures,
+    write_shard,
+)
+from featureid.storage.shard import choose_num_shards
+
+ROOT = Path(__file__).parents[1]
+PERCENT = (0, 1, 10, 100)
+ROUNDS = 3
+FILES_A_FOLDER = 10_000
+
+
+class FreeEmbedder:
+    """Stands for an Embedder: no file is read, the vector follows from the key."""
+
+    threads = 1
+
+    def __init__(self, bundle: ModelBundle, settings: EmbedSettings) -> None:
+        self._dimension = bundle.dimension
+
+    def submit(self, refs: Sequence[ImageRef]) -> Any:
+        """Return what :meth:`Embedder.submit` would, done at once."""
+        from concurrent.futures import Future
+
+        future: Future[list[EmbeddingRow | Failure]] = Future()
+        future.set_result([free_row(ref, self._dimension) for ref in refs])
+        return future
+
+
+def free_row(ref: ImageRef, dimension: int) -> EmbeddingRow:
+    """A row of random numbers that follow from the key."""
+    digest = hashlib.sha256(ref.key.encode()).digest()
+    numbers = np.frombuffer(digest * (dimension * 2 // 32), "<i2").astype(np.float32) + 0.5
+    vector = (numbers / np.linalg.norm(numbers)).astype(np.float32)
+    return EmbeddingRow(ref.key, vector, digest, 100_000, ref.version, 640, 480)
+
+
+def embed(folder: Path, output: Path, *options: str, free: bool = False) -> dict[str, float]:
+    """Run the command in a process of its own; returns its seconds and peak memory in MB."""
+    command = [sys.executable, __file__, "--free"] if free else []
+    command = command or [sys.executable, "-m", "pipelines.cli"]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [*command, "embed", str(folder), "--output", str(output), "--json", *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    summary = json.loads(process.stdout.read())
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode or summary["failed"]:
+        raise RuntimeError(f"the pipeline failed: {summary}")
+    seconds = time.monotonic() - started
+    changes = summary["changes"]
+    return {"seconds": seconds, "peak_mb": usage.ru_maxrss / 1e3, **changes}
+
+
+def change(folder: Path, percent: int) -> None:
+    """Give so many of the pictures other bytes, and all of those a new time of change."""
+    pictures = sorted(folder.iterdir())
+    step = 100 // percent if percent else 0
+    for picture in pictures[::step] if step else ():
+        data = picture.read_bytes()
+        picture.unlink()  # it may be linked to others
+        picture.write_bytes(data + b"\0")  # after the end of a JPEG, where no decoder looks
+
+
+def measure_changes(images: int, data: Path | None) -> dict[str, Any]:
+    """Seconds and memory of runs after a share of the pictures has changed."""
+    resolve_model("image")
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, output = Path(scratch, "pictures"), Path(scratch, "out")
+        folder.mkdir()
+        make_pictures(folder, images, data)
+        full = [embed(folder, output) for _ in range(ROUNDS)]
+        one = Path(scratch, "one")
+        one.mkdir()
+        shutil.copy(min(folder.iterdir()), one)
+        start_up = [embed(one, Path(scratch, "none"))["seconds"] for _ in range(ROUNDS)]
+        full_s = statistics.median(run["seconds"] for run in full)
+        start_s = statistics.median(start_up)
+        result |= {"images": images, "full_s": full_s, "start_up_s": start_s}
+        result["full_mb"] = max(run["peak_mb"] for run in full)
+        result["seconds"], result["peak_mb"] = {}, {}
+        for percent in PERCENT:
+            runs = []
+            for _ in range(ROUNDS):
+                change(folder, percent)
+                runs.append(embed(folder, output, "--previous=auto"))
+            name = str(percent)
+            result["seconds"][name] = statistics.median(run["seconds"] for run in runs)
+            result["peak_mb"][name] = max(run["peak_mb"] for run in runs)
+        result["cost_share"] = {n: s / full_s for n, s in result["seconds"].items()}
+        # What a run costs beyond starting up, as a share of what a full run costs beyond that.
+        result["cost_share_without_start_up"] = {
+            n: max(0.0, s - start_s) / (full_s - start_s) for n, s in result["seconds"].items()
+        }
+    return result
+
+
+def make_files(folder: Path, count: int) -> None:
+    """Make ``count`` files, links to few, since a file system has a limit of links to one."""
+    for start in range(0, count, FILES_A_FOLDER):
+        below = folder / f"{start:09d}"
+        below.mkdir(parents=True)
+        first = below / f"{start:09d}.jpg"
+        first.write_bytes(b"no picture")
+        for i in range(start + 1, min(start + FILES_A_FOLDER, count)):
+            os.link(first, below / f"{i:09d}.jpg")
+
+
+def write_free_snapshot(folder: Path, output: Path) -> None:
+    """Publish a snapshot of the files in ``folder`` with rows of :func:`free_row`."""
+    bundle = resolve_model("image")
+    model = ModelInfo(
+        bundle.name, bundle.digest, bundle.preprocessing.digest, bundle.dimension, "float32"
+    )
+    refs = [ref for ref in list_source(InputSource(str(folder))) if isinstance(ref, ImageRef)]
+    now = datetime.now(timezone.utc)
+    shards = choose_num_shards(len(refs), model)
+    info = SnapshotInfo(new_snapshot_id(now), created_text(now), "benchmark", model, shards)
+    place = prepare_snapshot(str(output), info.snapshot)
+    parts: list[list[ImageRef]] = [[] for _ in range(shards)]
+    for ref in refs:
+        parts[shard_of(ref.key, shards)].append(ref)
+    summaries = [
+        write_shard(place, info, n, (free_row(ref, model.dimension) for ref in part))
+        for n, part in enumerate(parts)
+    ]
+    counts = count_outcomes(len(refs), {})
+    publish(str(output), build_manifest(info, summaries, [write_failures(place, [])], counts))
+
+
+def measure_rows(rows: int) -> dict[str, Any]:
+    """Carry ``rows`` rows and add one; then 1 % more, and then all of them anew."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, output = Path(scratch, "files"), Path(scratch, "out")
+        make_files(folder, rows)
+        write_free_snapshot(folder, output)
+        (folder / "new.jpg").write_bytes(b"new")
+        carried = embed(folder, output, "--previous=auto", free=True)
+        if carried["unchanged"] != rows:
+            raise RuntimeError(f"not every row was carried: {carried}")
+        nothing = embed(folder, output, "--previous=auto", free=True)
+        make_files(folder / "more", rows // 100)
+        one = embed(folder, output, "--previous=auto", free=True)
+        full = embed(folder, output, free=True)
+        return {
+            "rows": rows,
+            "carry_million_s": carried["seconds"],
+            "carry_million_mb": carried["peak_mb"],
+            "nothing_new_s": nothing["seconds"],
+            "nothing_new_mb": nothing["peak_mb"],
+            "one_percent_s": one["seconds"],
+            "one_percent_mb": one["peak_mb"],
+            "full_free_s": full["seconds"],
+            "full_free_mb": full["peak_mb"],
+        }
+
+
+def run_free(argv: list[str]) -> int:
+    """Run the real command with the embedder of no cost in the place of the real one."""
+    import featureid.transforms.embed
+    from pipelines import cli
+
+    featureid.transforms.embed.Embedder = FreeEmbedder  # type: ignore[misc,assignment]
+    return cli.main(argv)
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    if sys.argv[1:2] == ["--free"]:
+        sys.exit(run_free(sys.argv[2:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=3000, help="0 leaves that part out")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="0 leaves that part out")
+    parser.add_argument("--data", type=Path, help="a folder of photos to take crops of")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, last")
+    arguments = parser.parse_args()
+    result: dict[str, Any] = {}
+    if arguments.images:
+        result |= measure_changes(arguments.images, arguments.data)
+    if arguments.rows:
+        result |= measure_rows(arguments.rows)
+    for key, value in result.items():
+        print(f"{key:<28}{value}")
+    if arguments.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

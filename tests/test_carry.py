@@ -1,0 +1,185 @@
+"""Rows carried from one snapshot to the next, bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featureid.errors import CorruptFileError, StorageError
+from featureid.storage import (
+    EmbeddingRow,
+    Face,
+    build_manifest,
+    count_outcomes,
+    prepare_snapshot,
+    shard_of,
+    write_failures,
+    write_shard,
+)
+from featureid.storage.carry import (
+    CarriedRows,
+    PreviousSnapshot,
+    merged_blocks,
+    shards_between,
+    write_refreshed_shard,
+)
+from tests.storage_samples import FAILURES, make_info, make_row, read_all, write_files
+
+NEW_ID = "20261124T054231Z-000000"
+KEYS = [f"photos/{n:04}.jpg" for n in range(200)]
+
+
+@pytest.fixture(params=["float32", "float16"])
+def previous(tmp_path: Path, request: pytest.FixtureRequest) -> PreviousSnapshot:
+    info = make_info(4, dtype=request.param)
+    manifest = write_files(tmp_path / "old", info, KEYS)
+    return PreviousSnapshot(prepare_snapshot(str(tmp_path / "old"), info.snapshot), manifest)
+
+
+def refresh(
+    folder: Path,
+    previous: PreviousSnapshot,
+    num_shards: int,
+    carry: set[str],
+    rows: list[EmbeddingRow],
+    versions: dict[str, str],
+) -> dict[str, list]:
+    """Refresh all shards, and return all columns of all of them."""
+    info = replace(previous.manifest.info, snapshot=NEW_ID, num_shards=num_shards)
+    folder.mkdir()
+    masks = {
+        number: np.array([key in carry for key in previous.index(number, digests=False).keys])
+        for number in range(previous.num_shards)
+    }
+    found: dict[str, list] = {}
+    for shard in range(num_shards):
+        carried = CarriedRows(
+            {
+                number: mask
+                for number, mask in masks.items()
+                if shard in shards_between(number, previous.num_shards, num_shards)
+            },
+            {key: v for key, v in versions.items() if shard_of(key, num_shards) == shard},
+        )
+        own = [row for row in rows if shard_of(row.key, num_shards) == shard]
+        summary = write_refreshed_shard(str(folder), info, shard, own, previous, carried)
+        columns = read_all(folder / summary.file)
+        assert columns["key"] == sorted(columns["key"])
+        assert all(shard_of(key, num_shards) == shard for key in columns["key"])
+        for name, values in columns.items():
+            found.setdefault(name, []).extend(values)
+    return found
+
+
+@pytest.mark.parametrize("num_shards", [4, 8, 2, 3, 1])
+def test_a_refreshed_snapshot_is_what_a_full_one_would_be(
+    previous: PreviousSnapshot, tmp_path: Path, num_shards: int
+) -> None:
+    carry, touched = set(KEYS[:150]), {KEYS[160]: "new version", KEYS[161]: "another"}
+    new = [make_row(key) for key in ("a.jpg", "photos/0007a.jpg", "z.jpg")]
+    changed = replace(make_row(KEYS[155]), vector=make_row("other").vector)
+    found = refresh(tmp_path / "new", previous, num_shards, carry, [*new, changed], touched)
+    rows = [make_row(key) for key in carry] + [*new, changed]
+    rows += [replace(make_row(key), source_version=version) for key, version in touched.items()]
+    by_key = {row.key: row for row in rows}
+    assert sorted(found["key"]) == sorted(by_key)
+    dtype = previous.manifest.info.model.dtype
+    for position, key in enumerate(found["key"]):
+        row = by_key[key]
+        assert found["vector"][position].tobytes() == row.vector.astype(dtype).tobytes()
+        assert found["sha256"][position].tobytes() == row.sha256
+        for name in ("source_size", "source_version", "width", "height"):
+            assert found[name][position] == getattr(row, name)
+
+
+def test_the_index_tells_keys_versions_and_digests(previous: PreviousSnapshot) -> None:
+    for number in range(4):
+        index = previous.index(number, digests=True)
+        rows = [make_row(key) for key in KEYS if shard_of(key, 4) == number]
+        assert index.keys == [row.key for row in rows]
+        assert index.versions == [row.source_version for row in rows]
+        assert index.digests is not None
+        assert [digest.tobytes() for digest in index.digests] == [row.sha256 for row in rows]
+        assert previous.index(number, digests=False).digests is None
+    assert sorted(previous.failures()) == sorted(FAILURES)
+
+
+def test_faces_stay_together_and_keep_every_bit(tmp_path: Path) -> None:
+    info = make_info(1, faces="dlib all min-face=20 no-face=skip")
+    rows = [
+        replace(make_row(key), face=Face(n, (1.5, 2, 30, 40.25), ((3, 4.5),), 0.75))
+        for key in ("a", "b", "c")
+        for n in range(3)
+    ]
+    rows.append(replace(make_row("w"), face=Face(-1, (0, 0, 5, 5))))
+    folder = prepare_snapshot(str(tmp_path), info.snapshot)
+    shard = write_shard(folder, info, 0, rows)
+    failures = write_failures(folder, [])
+    manifest = build_manifest(info, [shard], [failures], count_outcomes(4, {}))
+    old = PreviousSnapshot(folder, manifest)
+    mask = np.array([row.key != "b" for row in rows])
+    new = replace(info, snapshot=NEW_ID)
+    target = prepare_snapshot(str(tmp_path), NEW_ID)
+    changed = [row for row in rows if row.key == "b"][:2]
+    write_refreshed_shard(target, new, 0, changed, old, CarriedRows({0: mask}))
+    before, after = read_all(Path(folder, shard.file)), read_all(Path(target, shard.file))
+    kept = [n for n, row in enumerate(rows) if row.key != "b" or row in changed]
+    for name, values in before.items():
+        wanted = [values[n] for n in kept]
+        assert np.asarray(after[name]).tobytes() == np.asarray(wanted).tobytes(), name
+
+
+def test_damage_is_found_and_not_carried(previous: PreviousSnapshot, tmp_path: Path) -> None:
+    shard = Path(previous.folder, previous.manifest.embeddings[1].file)
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    with pytest.raises(CorruptFileError, match="is damaged"):
+        refresh(tmp_path / "new", previous, 4, set(KEYS), [], {})
+    assert not (tmp_path / "new" / shard.name).exists()
+
+
+def test_a_mask_of_another_length_is_refused(previous: PreviousSnapshot, tmp_path: Path) -> None:
+    info = replace(previous.manifest.info, snapshot=NEW_ID)
+    carried = CarriedRows({0: np.ones(3, np.bool_)})
+    with pytest.raises(StorageError, match="rows, not 3"):
+        write_refreshed_shard(str(tmp_path), info, 0, [], previous, carried)
+
+
+def test_other_columns_are_refused(previous: PreviousSnapshot) -> None:
+    previous.check_columns(previous.manifest.info.model)
+    with pytest.raises(StorageError, match=r"so that rows cannot be carried over. Give --re-embed"):
+        previous.check_columns(replace(previous.manifest.info.model, faces="haar all"))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.text(max_size=5))
+def test_a_key_is_in_a_shard_between(here: int, there: int, key: str) -> None:
+    key = key.encode("utf-8", "replace").decode()
+    assert shard_of(key, there) in shards_between(shard_of(key, here), here, there)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sets(st.integers(0, 60)), max_size=4), st.integers(1, 9), st.integers(1, 3))
+def test_merged_blocks_are_sorted_and_whole(
+    sets: list[set[int]], block_rows: int, faces: int
+) -> None:
+    seen: set[int] = set()
+    parts = []
+    for numbers in sets:
+        own = sorted(f"{n:02}" for n in numbers - seen for _ in range(faces))
+        seen |= numbers
+        if own:
+            parts.append({"key": own, "face": np.arange(len(own)) % faces})
+    blocks = list(merged_blocks(parts, block_rows))
+    merged = [key for block in blocks for key in block["key"]]
+    assert merged == sorted(f"{n:02}" for n in seen for _ in range(faces))
+    order = [face for block in blocks for face in np.asarray(block["face"]).tolist()]
+    assert order == list(range(faces)) * len(seen)
+    for block in blocks[:-1]:
+        assert block_rows <= len(block["key"]) < block_rows + faces
+    assert all(len(set(b["key"])) * faces == len(b["key"]) for b in blocks)

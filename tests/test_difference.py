@@ -1,0 +1,99 @@
+"""Two snapshots beside each other, and the command that tells of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featureid.difference import compare_snapshots, neighbour_overlap, row_cosines
+from featureid.errors import UsageError
+from featureid.storage import (
+    Snapshot,
+    build_manifest,
+    count_outcomes,
+    open_snapshot,
+    prepare_snapshot,
+    publish,
+    write_failures,
+    write_shard,
+)
+from pipelines import cli
+from tests.storage_samples import make_info, make_row
+
+KEYS = [f"{n:03}" for n in range(60)]
+
+
+def write(output: Path, digest: str, keys: list[str], *, turned: bool = False) -> Snapshot:
+    """A snapshot by a model; ``turned`` vectors are rotated, so that neighbours stay the same."""
+    info = make_info(dimension=8)
+    info = replace(info, model=replace(info.model, digest=digest))
+    rotation = np.linalg.qr(np.random.default_rng(1).standard_normal((8, 8)))[0]
+    rows = []
+    for key in keys:
+        row = make_row(key.removesuffix("'"), 8)
+        if turned:
+            vector = (row.vector @ rotation).astype(np.float32)
+            row = replace(row, vector=vector / np.linalg.norm(vector))
+        other = {"sha256": bytes(32)} if key.endswith("'") else {}
+        rows.append(replace(row, key=key.removesuffix("'"), **other))
+    folder = prepare_snapshot(str(output), info.snapshot)
+    shard = write_shard(folder, info, 0, rows)
+    failures = write_failures(folder, [])
+    publish(str(output), build_manifest(info, [shard], [failures], count_outcomes(len(rows), {})))
+    return open_snapshot(str(output))
+
+
+def test_what_came_went_and_changed(tmp_path: Path) -> None:
+    one = write(tmp_path / "1", "aa", KEYS[:50])
+    two = write(tmp_path / "2", "aa", [KEYS[5] + "'", *KEYS[10:]])
+    found = compare_snapshots(one, two, 10, 40)
+    assert (found.added, found.removed, found.changed, found.same) == (10, 9, 1, 40)
+    assert found.examples == {
+        "added": KEYS[50:],
+        "removed": KEYS[:5] + KEYS[6:10],
+        "changed": ["005"],
+    }
+    assert found.same_model and found.identical == 41 and found.overlap is None
+    assert all(value == pytest.approx(1, abs=1e-5) for value in found.cosine.values())
+
+
+def test_of_other_models_only_neighbours_are_compared(tmp_path: Path) -> None:
+    one = write(tmp_path / "1", "aa", KEYS)
+    turned = compare_snapshots(one, write(tmp_path / "2", "bb", KEYS, turned=True), 5, 50)
+    assert not turned.same_model and turned.cosine == {} and turned.identical == 0
+    assert turned.overlap == 1 and turned.sampled == 50
+    few = compare_snapshots(one, write(tmp_path / "3", "bb", KEYS[:4]), 5, 50)
+    assert few.overlap is None
+    with pytest.raises(UsageError, match="--k is 5 and --sample 5"):
+        compare_snapshots(one, one, 5, 5)
+
+
+def test_neighbour_overlap_counts_shared_neighbours() -> None:
+    angles = np.deg2rad([0, 10, 21, 90, 101, 113])
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    assert neighbour_overlap(circle, circle, 2) == 1
+    swapped = circle[[3, 1, 2, 0, 4, 5]]
+    # Rows 1 and 2 keep each other but lose row 0 to row 3; rows 4 and 5 likewise.
+    assert neighbour_overlap(circle, swapped, 2) == pytest.approx((0 + 0.5 * 4 + 0) / 6, abs=1e-4)
+
+
+def test_cosines_are_of_the_named_rows() -> None:
+    eye = np.eye(3, dtype=np.float32)
+    here, there = np.array([0, 1, 2]), np.array([0, 2, 2])
+    assert row_cosines(eye, eye, here, there).tolist() == [1, 0, 1]
+    assert row_cosines(eye, eye, here[:0], there[:0]).tolist() == []
+
+
+def test_the_command_says_what_it_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, digest in (("1", "aa"), ("2", "aa"), ("3", "bb")):
+        write(tmp_path / name, digest, KEYS)
+    assert cli.main(["diff", str(tmp_path / "1"), str(tmp_path / "2"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["cosine"]["50"] == pytest.approx(1) and "may be compared" in found["statement"]
+    assert cli.main(["diff", str(tmp_path / "1"), str(tmp_path / "3"), "--k=3"]) == 0
+    out = capsys.readouterr().out
+    assert "must never be compared" in out and "100.0% of the 3 nearest neighbours" in out

@@ -1,0 +1,201 @@
+"""Night after night through the real command: what changed, and what a run may never do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import featureid
+from featureid.storage import verify_snapshot
+from featureid.storage.runs import read_run
+from pipelines import cli
+from tests.nightly_samples import Nights, contents
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def nights(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Nights:
+    """Six good pictures and a bad one, embedded once."""
+    found = Nights(photos, tmp_path, capsys)
+    found.refresh()
+    return found
+
+
+def changes(**numbers: int) -> dict[str, int]:
+    return dict.fromkeys(("new", "changed", "retried", "unchanged", "deleted"), 0) | numbers
+
+
+def touch(path: Path) -> None:
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1_000_000_000))
+
+
+def test_nothing_new_publishes_nothing(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
+    before = nights.current
+    summary = nights.refresh()
+    assert (summary["published"], summary["changes"]) == (False, changes(unchanged=7))
+    assert summary["snapshot"].endswith(before) and nights.current == before
+    assert len(list((nights.output / "snapshots").iterdir())) == 1
+    assert cli.main(nights.arguments(nights.output, "--previous=auto")) == 0
+    assert "nothing new: nothing is published" in capsys.readouterr().out
+    assert not nights.refresh("--check=content")["published"]
+    assert not nights.refresh("--retry-failed")["published"]
+
+
+def test_only_what_changed_is_embedded_and_the_result_is_that_of_a_full_run(
+    nights: Nights,
+) -> None:
+    pictures = nights.pictures
+    # The first night: one is added, one changed, one touched, one that was good is corrupt.
+    shutil.copy(pictures / "rocket.jpg", pictures / "added.jpg")
+    (pictures / "camera.jpg").write_bytes((pictures / "coffee.jpg").read_bytes())
+    touch(pictures / "chelsea.jpg")
+    whole = (pictures / "astronaut.jpg").read_bytes()
+    (pictures / "astronaut.jpg").write_bytes(whole[: len(whole) // 2])
+    summary = nights.refresh()
+    assert summary["changes"] == changes(new=1, changed=3, unchanged=4)
+    assert summary["failures_by_reason"] == {"not-an-image": 1, "truncated": 1}
+    nights.check()
+    # The second: one is deleted, one renamed, and both that are corrupt are repaired.
+    (pictures / "added.jpg").unlink()
+    (pictures / "coffee.jpg").rename(pictures / "tea.jpg")
+    (pictures / "astronaut.jpg").write_bytes(whole)
+    shutil.copy(pictures / "rocket.jpg", pictures / "bad.jpg")
+    summary = nights.refresh()
+    assert summary["changes"] == changes(new=1, changed=2, unchanged=4, deleted=2)
+    assert summary["failed"] == 0
+    nights.check()
+
+
+def test_a_touched_picture_costs_no_inference_by_content(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rocket = nights.pictures / "rocket.jpg"
+    touch(rocket)
+    shutil.copy(nights.pictures / "coffee.jpg", nights.pictures / "camera.jpg")
+    summary = nights.refresh("--check=content")
+    assert summary["changes"] == changes(changed=1, unchanged=6)
+    report = read_run(summary["snapshot"])
+    assert report is not None and report.metrics is not None
+    assert report.metrics["embedded"] == 1 and report.metrics["same_content"] == 5
+    nights.check()
+    assert not nights.refresh()["published"]  # the new version was remembered
+    # Other bytes with the same size and time are found by content, and only so.
+    status, data = rocket.stat(), bytearray(rocket.read_bytes())
+    data[-20] ^= 1
+    rocket.write_bytes(data)
+    os.utime(rocket, ns=(1, status.st_mtime_ns))
+    assert not nights.refresh()["published"]
+    assert nights.refresh("--check=content")["changes"] == changes(changed=1, unchanged=6)
+    nights.check()
+
+
+def test_known_failures_are_not_tried_again_unless_asked(nights: Nights) -> None:
+    (nights.pictures / "gone.jpg").symlink_to("nowhere.jpg")
+    summary = nights.refresh()
+    report = read_run(summary["snapshot"])
+    assert report is not None and report.metrics is not None
+    assert report.metrics["failed"] == 1 and summary["failed"] == 2
+    nights.check()
+    again = nights.refresh("--retry-failed")
+    # A link that leads nowhere has no version, so that it is always looked at.
+    assert again["changes"] == changes(changed=1, retried=1, unchanged=6)
+    assert not again["published"]
+
+
+def test_another_model_is_never_mixed_in(
+    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from featureid.models import resolve_model
+    from featureid.models.bundle import write_bundle
+
+    model = resolve_model("image")
+    other = tmp_path / "other.fidmodel"
+    other.write_bytes(write_bundle(replace(model, digest="sha256:" + "ab" * 32)))
+    before = nights.current
+    error = nights.refresh(f"--model={other}", status=1)["error"]
+    assert model.digest in error and "ab" * 32 in error
+    assert "--re-embed" in error and "--model" in error
+    error = nights.refresh("--dtype=float16", status=1)["error"]
+    assert "float32" in error and "--re-embed" in error
+    assert nights.current == before and len(list((nights.output / "snapshots").iterdir())) == 1
+    summary = nights.refresh(f"--model={other}", "--re-embed")
+    assert summary["changes"] == changes(changed=7)
+    assert featureid.open_snapshot(str(nights.output)).model.digest == "sha256:" + "ab" * 32
+
+
+def test_an_empty_or_half_empty_input_never_empties_the_gallery(nights: Nights) -> None:
+    before = nights.current
+    hidden = nights.pictures.with_name("hidden")
+    hidden.mkdir()
+    for name in ("astronaut", "camera", "chelsea", "rocket"):
+        (nights.pictures / f"{name}.jpg").rename(hidden / f"{name}.jpg")
+    error = nights.refresh(status=1)["error"]
+    assert "4 of the 7 images" in error and "--max-deleted 0.5" in error
+    for left in list(nights.pictures.iterdir()):
+        left.rename(hidden / left.name)
+    assert "holds no file" in nights.refresh(status=2)["error"]
+    assert nights.current == before and len(list((nights.output / "snapshots").iterdir())) == 1
+    for name in ("astronaut", "coffee"):
+        (hidden / f"{name}.jpg").rename(nights.pictures / f"{name}.jpg")
+    assert nights.refresh("--max-deleted=0.8")["changes"] == changes(unchanged=2, deleted=5)
+    nights.check()
+
+
+def test_another_number_of_shards_is_something_new(nights: Nights) -> None:
+    summary = nights.refresh("--num-shards=3")
+    assert summary["published"] and summary["changes"] == changes(unchanged=7)
+    assert contents(nights.output)[0].keys() and verify_snapshot(str(nights.output)).ok
+    nights.check()
+
+
+def test_a_reader_that_is_open_goes_on_undisturbed(nights: Nights) -> None:
+    reader = featureid.open_snapshot(str(nights.output))
+    before = contents(nights.output)
+    shutil.copy(nights.pictures / "rocket.jpg", nights.pictures / "added.jpg")
+    nights.refresh()
+    assert sorted(reader.keys()) == sorted(before[0]) and len(reader.vectors()) == 6
+
+
+def test_two_runs_at_once_both_end_valid(nights: Nights) -> None:
+    shutil.copy(nights.pictures / "rocket.jpg", nights.pictures / "added.jpg")
+    command = [sys.executable, "-m", "pipelines.cli"]
+    command += nights.arguments(nights.output, "--previous=auto", "--json")
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
+    summaries = [json.loads(run.communicate()[0]) for run in both]
+    assert [run.returncode for run in both] == [0, 0]
+    for summary in summaries:
+        assert verify_snapshot(summary["snapshot"]).ok
+    # Which ids the two got is chance; the newer one is current, whoever ended last.
+    assert nights.current == max(path.name for path in (nights.output / "snapshots").iterdir())
+    nights.check()
+
+
+def test_a_run_tells_what_it_did(nights: Nights) -> None:
+    shutil.copy(nights.pictures / "rocket.jpg", nights.pictures / "added.jpg")
+    before = nights.current
+    summary = nights.refresh()
+    report = json.loads(Path(summary["snapshot"], "run.json").read_text())
+    assert report["previous"] == before
+    assert report["options"]["refresh"]["previous"] == "auto"
+    assert report["versions"]["apache-beam"] and report["writer"].startswith("featureid ")
+    assert report["changes"] == changes(new=1, unchanged=7)
+    assert report["counts"] == {"images": 8, "embedded": 7, "failed": 1, "rows": 7}
+    assert report["failures_by_reason"] == {"not-an-image": 1}
+    assert {"list", "plan", "embed", "write", "publish"} <= set(report["timings"])
+    assert all(seconds >= 0 for seconds in report["timings"].values())
+    assert report["metrics"]["embedded"] == 1 and report["metrics"]["images_per_s"] > 0
+
+
+def test_options_that_need_a_previous_snapshot_say_so(nights: Nights) -> None:
+    assert "add --previous auto" in nights.run("--retry-failed", status=2)["error"]
+    error = nights.run("--previous", nights.pictures, status=1)["error"]
+    assert "no complete snapshot" in error

@@ -1,0 +1,185 @@
+"""What a nightly run decides to do, from the listing and the snapshot before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featureid.errors import FeatureIdError, MixedModelsError, StorageError, UsageError
+from featureid.inputs import ImageRef
+from featureid.refresh import (
+    Changes,
+    PartPlan,
+    PreviousPart,
+    RefreshPolicy,
+    check_deleted,
+    check_same_model,
+    plan_part,
+    refreshed_num_shards,
+)
+from featureid.storage import Failure, ModelInfo
+
+KNOWN = {"a": "1", "b": "1", "b2": "1", "c": "1"}
+FAILED = Failure("f", "decode", "corrupt", "bad", "1")
+UNREAD = Failure("u", "read", "unreadable", "no permission", "1")
+
+
+def part(rows: dict[str, str], *failures: Failure, faces: int = 1) -> PreviousPart:
+    keys = [key for key in sorted(rows) for _ in range(faces)]
+    digests = np.array([[ord(key[0])] * 32 for key in keys], np.uint8).reshape(-1, 32)
+    return PreviousPart(keys, [rows[key] for key in keys], digests, failures)
+
+
+def plan(
+    listed: dict[str, str], previous: PreviousPart, unlisted: tuple[str, ...] = (), **policy: object
+) -> PartPlan:
+    refs = [ImageRef(key, f"/{key}", version) for key, version in listed.items()]
+    return plan_part(refs, previous, RefreshPolicy(**policy), unlisted)
+
+
+def keys(refs: list[ImageRef]) -> set[str]:
+    return {ref.key for ref in refs}
+
+
+def test_only_what_is_new_or_changed_is_embedded() -> None:
+    found = plan({"a": "1", "b": "2", "d": "1"}, part(KNOWN))
+    assert keys(found.embed) == {"b", "d"}
+    assert found.carry.tolist() == [True, False, False, False]
+    assert found.changes == Changes(new=1, changed=1, unchanged=1, deleted=2)
+    assert (found.changes.images, found.changes.previous) == (3, 4)
+
+
+def test_without_a_previous_snapshot_all_is_new() -> None:
+    found = plan({"a": "1", "b": ""}, PreviousPart())
+    assert keys(found.embed) == {"a", "b"}
+    assert found.changes == Changes(new=2)
+
+
+def test_an_image_whose_store_tells_no_version_is_embedded() -> None:
+    found = plan({"a": ""}, part({"a": ""}))
+    assert keys(found.embed) == {"a"} and not found.carry.any()
+
+
+def test_all_faces_of_an_image_are_carried_together() -> None:
+    found = plan({"a": "1", "c": "2"}, part({"a": "1", "c": "1"}, faces=3))
+    assert found.carry.tolist() == [True] * 3 + [False] * 3
+    assert found.changes == Changes(changed=1, unchanged=1)
+
+
+def test_known_failures_are_carried_unless_they_are_to_be_tried_again() -> None:
+    previous = part({}, FAILED)
+    assert plan({"f": "1"}, previous).failures == [FAILED]
+    assert plan({"f": "1"}, previous).changes == Changes(unchanged=1)
+    for found in (plan({"f": "1"}, previous, retry_failed=True), plan({"f": "2"}, previous)):
+        assert keys(found.embed) == {"f"} and not found.failures
+    assert plan({"f": "1"}, previous, retry_failed=True).changes == Changes(retried=1)
+    assert plan({}, previous).changes == Changes(deleted=1)
+
+
+def test_what_could_not_be_read_is_tried_again() -> None:
+    found = plan({"u": "1", "f": "1"}, part({}, FAILED, UNREAD))
+    assert keys(found.embed) == {"u"} and found.failures == [FAILED]
+
+
+def test_a_folder_that_could_not_be_listed_is_no_image() -> None:
+    listing = Failure("folder", "list", "unreadable", "no permission")
+    assert plan({}, part({}, listing)).changes == Changes()
+
+
+def test_nothing_is_deleted_below_a_folder_that_could_not_be_listed() -> None:
+    rows = {"x/a": "1", "xy/a": "1"}
+    failed = Failure("x/f", "decode", "corrupt", "bad", "1")
+    found = plan({}, part(rows, failed), unlisted=("x",))
+    assert found.carry.tolist() == [True, False] and found.failures == [failed]
+    assert found.changes == Changes(unchanged=2, deleted=1)
+    again = plan({}, part(rows, failed), unlisted=("x",), re_embed=True)
+    assert not again.carry.any() and again.changes == Changes(deleted=3)
+
+
+def test_by_content_every_known_image_is_compared() -> None:
+    found = plan({"a": "1", "b": "2", "d": "1"}, part(KNOWN), check="content")
+    assert keys(found.embed) == {"d"} and not found.carry.any()
+    assert [(c.ref.key, c.sha256, c.touched) for c in found.compare] == [
+        ("a", b"a" * 32, False),
+        ("b", b"b" * 32, True),
+    ]
+    assert found.changes == Changes(new=1, changed=2, deleted=2)
+    assert found.changes.compared(2) == Changes(new=1, unchanged=2, deleted=2)
+
+
+def test_re_embedding_embeds_all() -> None:
+    found = plan({"a": "1", "f": "1"}, part({"a": "1"}, FAILED), re_embed=True)
+    assert keys(found.embed) == {"a", "f"}
+    assert not found.carry.any() and not found.failures
+
+
+def test_of_one_key_twice_the_first_uri_counts() -> None:
+    refs = [ImageRef("a", "/2", "1"), ImageRef("a", "/1", "9"), ImageRef("a", "/3", "1")]
+    found = plan_part(refs, PreviousPart(), RefreshPolicy())
+    assert [ref.uri for ref in found.embed] == ["/1"] and found.changes.images == 1
+
+
+VERSIONS = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["", "1", "2"]))
+
+
+@given(VERSIONS, VERSIONS, VERSIONS, st.booleans(), st.integers(1, 2))
+def test_every_image_has_one_fate(
+    listed: dict[str, str],
+    rows: dict[str, str],
+    failed: dict[str, str],
+    retry_failed: bool,
+    faces: int,
+) -> None:
+    failures = [
+        Failure(key, "decode", "corrupt", "bad", version)
+        for key, version in failed.items()
+        if key not in rows
+    ]
+    previous = part(rows, *failures, faces=faces)
+    found = plan(listed, previous, retry_failed=retry_failed)
+    kept = [key for key, carry in zip(previous.keys, found.carry, strict=True) if carry]
+    fates = [*keys(found.embed), *set(kept), *(failure.key for failure in found.failures)]
+    assert sorted(fates) == sorted(listed)
+    assert all(kept.count(key) == faces and listed[key] == rows[key] != "" for key in kept)
+    assert found.changes.images == len(listed)
+    assert found.changes.previous == len(rows) + len(failures)
+
+
+def test_too_many_deleted_images_stop_the_run() -> None:
+    check_deleted(Changes(unchanged=5, deleted=5), 0.5)
+    check_deleted(Changes(new=7), 0.0)
+    with pytest.raises(FeatureIdError, match=r"6 of the 10 images .* --max-deleted 0.5"):
+        check_deleted(Changes(new=90, unchanged=4, deleted=6), 0.5)
+
+
+def test_other_models_are_refused() -> None:
+    model = ModelInfo("image", "sha256:aa", "sha256:bb", 4)
+    check_same_model(model, model, "out")
+    for name, other in [
+        ("model digest", ModelInfo("image", "sha256:cc", "sha256:bb", 4)),
+        ("preprocessing digest", ModelInfo("image", "sha256:aa", "sha256:cc", 4)),
+        ("choice of faces", ModelInfo("image", "sha256:aa", "sha256:bb", 4, faces="haar all")),
+    ]:
+        with pytest.raises(MixedModelsError, match=rf"{name} .*--re-embed.*--model"):
+            check_same_model(model, other, "out")
+    with pytest.raises(StorageError, match=r"float32, this run float16.*--re-embed"):
+        check_same_model(model, ModelInfo("image", "sha256:aa", "sha256:bb", 4, "float16"), "out")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "previous", "number"),
+    [(1, 1, 1), (3, 2, 2), (4, 2, 4), (9, 2, 8), (5, 8, 8), (4, 8, 4), (1, 8, 1), (1, 7, 7)],
+)
+def test_the_number_of_shards_stays_or_doubles_or_halves(
+    wanted: int, previous: int, number: int
+) -> None:
+    assert refreshed_num_shards(wanted, previous) == number
+
+
+def test_policies_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"--max-deleted is 1.5"):
+        RefreshPolicy(max_deleted=1.5)
+    with pytest.raises(UsageError, match="--re-embed"):
+        RefreshPolicy(check="content", re_embed=True)
