@@ -12,13 +12,16 @@ FLINK_JOB_SERVER = beam-runners-flink-1.20-job-server
 FLINK_JOB_SERVER_JAR ?= $(FLINK_VENV)/$(FLINK_JOB_SERVER)-$(BEAM_VERSION).jar
 PRISM ?= $(CURDIR)/$(FLINK_VENV)/bin/prism
 
-.PHONY: demo test soak flink-test flink-job-server prism-test check format bench fuzz clean
+.PHONY: demo test store-test soak flink-test flink-job-server prism-test check format bench fuzz clean
 
 demo: $(INSTALLED)  ## embed real pictures and show the result; IMAGES=FOLDER takes your own
 	$(VENV)/bin/python demo.py $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(INSTALLED)  ## run the tests
 	$(VENV)/bin/python -m pytest
+
+store-test: $(VENV)/.stores  ## S3 and GCS, against real servers on this machine
+	$(VENV)/bin/python -m pytest tests/stores
 
 soak: $(INSTALLED)  ## the tests that take long: runs killed at every point
 	$(VENV)/bin/python -m pytest -m soak
@@ -58,6 +61,11 @@ $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/.stores: $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[test,aws]' gcsfs 'moto[server]' \
+		gcp-storage-emulator
 	touch $@
 
 $(FLINK_VENV)/.installed:
