@@ -19,6 +19,7 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.metrics.cells import DistributionResult
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
+from apache_beam.transforms.resources import parse_resource_hints
 
 from featureid import __version__
 from featureid.embedding import DEFAULT_BATCH_SIZE, EmbedSettings
@@ -37,7 +38,7 @@ from featureid.storage.snapshot import (
 from featureid.transforms import EmbedImages, ListImages, WriteSnapshot
 from featureid.transforms.progress import PROGRESS
 from pipelines import console
-from pipelines.beam_options import split_beam_options
+from pipelines.beam_options import is_local, split_beam_options
 
 _LIMITS = DecodeLimits()
 
@@ -53,6 +54,7 @@ class EmbedOptions:
         num_shards: files to spread the rows over; None chooses by the number of images.
         dtype: how vectors are stored, ``float32`` or ``float16``.
         settings: threads, batch size, limits and back end.
+        hints: Beam's resource hints for the workers that embed, name to value.
     """
 
     sources: tuple[InputSource, ...]
@@ -61,12 +63,34 @@ class EmbedOptions:
     num_shards: int | None = None
     dtype: str = "float32"
     settings: EmbedSettings = field(default_factory=EmbedSettings)
+    hints: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise UsageError("no input: name folders, globs or images, or a --manifest")
         if self.num_shards is not None and self.num_shards < 1:
             raise UsageError(f"--num-shards is {self.num_shards}; it must be 1 or more")
+        try:
+            parse_resource_hints(self.hints)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"--embed-hint: {error}; see Beam's resource hints") from error
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A run that goes on by itself.
+
+    Attributes:
+        snapshot: the folder that it publishes in the end.
+        job: the runner's id of the job; None where it gives none, as in a template's launcher.
+    """
+
+    snapshot: str
+    job: str | None
+
+    def text(self) -> str:
+        """The submission for people."""
+        return f"submitted{f' as job {self.job}' if self.job else ''}\nsnapshot: {self.snapshot}"
 
 
 @dataclass(frozen=True)
@@ -113,7 +137,7 @@ def build_pipeline(
     """Add the whole run to ``pipeline``: list, embed, write, publish."""
     listed = pipeline | "Inputs" >> beam.Create(options.sources) | ListImages()
     embed = EmbedImages(options.model, model.digest, options.settings)
-    embedded = listed["images"] | embed
+    embedded = listed["images"] | embed.with_resource_hints(**options.hints)
     failures = (listed["failures"], embedded["failures"]) | "AllFailures" >> beam.Flatten()
     (
         {
@@ -133,6 +157,31 @@ def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
             nothing is published then.
     """
     started = time.time()
+    folder, result = _start(options, beam_options)
+    result.wait_until_finish()
+    return _summarize(read_manifest(folder), folder, result, started)
+
+
+def submit(options: EmbedOptions, beam_options: PipelineOptions) -> Submission:
+    """Start a run and leave it to its runner; publishing is a step of the run.
+
+    Raises:
+        UsageError: the runner ends with this process.
+        FeatureIdError: the inputs, the output or the model cannot be used.
+    """
+    if is_local(beam_options):
+        raise UsageError(
+            "--no-wait needs a runner that goes on by itself, such as --runner=DataflowRunner; a "
+            "local run ends with its command"
+        )
+    folder, result = _start(options, beam_options)
+    # Dataflow's result has a job, but in a template's launcher, where the service starts it later.
+    job = result.job_id() if getattr(result, "has_job", False) else None
+    return Submission(folder, job)
+
+
+def _start(options: EmbedOptions, beam_options: PipelineOptions) -> tuple[str, PipelineResult]:
+    """Start a run; returns the folder that it is going to publish, and the run."""
     for source in options.sources:
         check_source(source)
     model = resolve_model(options.model)
@@ -141,9 +190,7 @@ def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
     pipeline = beam.Pipeline(options=beam_options)
     build_pipeline(pipeline, options, model, info)
     PROGRESS.reset()
-    result = pipeline.run()
-    result.wait_until_finish()
-    return _summarize(read_manifest(folder), folder, result, started)
+    return folder, pipeline.run()
 
 
 def _snapshot_info(options: EmbedOptions, model: ModelBundle) -> SnapshotInfo:
@@ -223,6 +270,14 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, metavar="N", help="images a batch")
     add("--max-bytes", type=int, default=_LIMITS.max_bytes, metavar="N", help="of an image file")
     add("--max-pixels", type=int, default=_LIMITS.max_pixels, metavar="N", help="of an image")
+    add(
+        "--embed-hint",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="Beam's resource hint for the workers that embed, such as min_ram=8GB; may be repeated",
+    )
+    add("--no-wait", action="store_true", help="leave the run to its runner once it is submitted")
     console.add_common_arguments(parser)
     return parser
 
@@ -253,7 +308,15 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
             batch_size=arguments.batch_size,
             limits=DecodeLimits(arguments.max_pixels, arguments.max_bytes),
         ),
+        hints=dict(_hint(text) for text in arguments.embed_hint),
     )
+
+
+def _hint(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--embed-hint is {text!r}; give NAME=VALUE, such as min_ram=8GB")
+    return name, value
 
 
 def run_command_line(argv: Sequence[str], prog: str) -> int:
@@ -263,6 +326,10 @@ def run_command_line(argv: Sequence[str], prog: str) -> int:
     arguments = parser.parse_args(own)
     console.set_up_log(arguments.log_level)
     options = embed_options(arguments)
+    if arguments.no_wait:
+        submission = submit(options, beam_options)
+        console.print_result(asdict(submission), arguments.json, submission.text())
+        return console.DONE
     with console.progress_line(PROGRESS.line):
         summary = run(options, beam_options)
     console.print_result(asdict(summary), arguments.json, summary.text())
