@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -11,6 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from featureid.errors import UsageError
 
 _LOCAL_RUNNERS = ("DirectRunner", "direct", "DirectPipelineRunner")
+_RUNNERS_WITH_FLINK_OPTIONS = ("FlinkRunner", "PortableRunner")
 
 
 def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]:
@@ -31,6 +33,7 @@ def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]
         name: value for name, value in vars(given).items() if value != getattr(defaults, name)
     }
     options = PipelineOptions.from_dictionary(chosen)
+    _check_flink_options(options, chosen)
     if is_local(options):
         # Beam's direct runner first tries to download another engine, Prism, and so behaves
         # differently online and offline. With this option set (to the version in use, which
@@ -45,6 +48,36 @@ def is_local(options: PipelineOptions) -> bool:
     """Whether the run takes place on this machine, in Beam's direct runner."""
     runner = options.view_as(StandardOptions).runner
     return runner is None or runner in _LOCAL_RUNNERS
+
+
+class FlinkJobServerOptions(PipelineOptions):
+    """Options of the Flink runner that only its job server knows, as far as batch jobs use them.
+
+    Beam asks the job server for them when a job is submitted, too late to refuse a misspelt one.
+    From Beam's table of Flink options; those that Beam's Python side knows are not repeated.
+    """
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--number_of_execution_retries", type=int, help="of a failed task")
+        add("--execution_retry_delay", type=int, help="milliseconds before a task is tried again")
+        add("--execution_mode_for_batch", help="PIPELINED, PIPELINED_FORCED, BATCH, BATCH_FORCED")
+        add("--max_bundle_size", type=int, help="elements in a bundle, at most")
+        add("--max_bundle_time_mills", type=int, help="milliseconds until a bundle is ended")
+        add("--flink_conf_dir", help="folder of a Flink configuration for the job")
+        add("--object_reuse", action="store_true", default=None)
+        add("--faster_copy", action="store_true", default=None)
+        add("--re_iterable_group_by_key_result", action="store_true", default=None)
+
+
+def _check_flink_options(options: PipelineOptions, chosen: dict[str, Any]) -> None:
+    runner = options.view_as(StandardOptions).runner
+    if runner in _RUNNERS_WITH_FLINK_OPTIONS:
+        return
+    for name in FlinkJobServerOptions().get_all_options(current_only=True):
+        if name in chosen:
+            raise UsageError(f"--{name} is an option of Flink; add --runner=FlinkRunner")
 
 
 class _BeamOptionsParser(argparse.ArgumentParser):

@@ -7,10 +7,11 @@ the same pipeline; Beam's own options may stand on either command line.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import get_args
 
@@ -26,7 +27,9 @@ from featureid.embedding import DEFAULT_BATCH_SIZE, EmbedSettings
 from featureid.errors import UsageError
 from featureid.images import DecodeLimits
 from featureid.inputs import InputSource, check_source
+from featureid.model_store import keep_model
 from featureid.models import BackendKind, ModelBundle, resolve_model
+from featureid.storage import files
 from featureid.storage.manifest import Manifest
 from featureid.storage.records import DTYPES, ModelInfo, SnapshotInfo
 from featureid.storage.snapshot import (
@@ -39,6 +42,7 @@ from featureid.transforms import EmbedImages, ListImages, WriteSnapshot
 from featureid.transforms.progress import PROGRESS
 from pipelines import console
 from pipelines.beam_options import is_local, split_beam_options
+from pipelines.waiting import wait_for_end
 
 _LIMITS = DecodeLimits()
 
@@ -158,7 +162,10 @@ def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
     """
     started = time.time()
     folder, result = _start(options, beam_options)
-    result.wait_until_finish()
+    if is_local(beam_options):
+        result.wait_until_finish()
+    else:
+        wait_for_end(result)
     return _summarize(read_manifest(folder), folder, result, started)
 
 
@@ -185,12 +192,32 @@ def _start(options: EmbedOptions, beam_options: PipelineOptions) -> tuple[str, P
     for source in options.sources:
         check_source(source)
     model = resolve_model(options.model)
+    if not is_local(beam_options):
+        options = _for_workers_elsewhere(options, model)
     info = _snapshot_info(options, model)
     folder = prepare_snapshot(options.output, info.snapshot)
     pipeline = beam.Pipeline(options=beam_options)
     build_pipeline(pipeline, options, model, info)
     PROGRESS.reset()
     return folder, pipeline.run()
+
+
+def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOptions:
+    """The same options where workers share files with this process, but no folder or cache.
+
+    Raises:
+        UsageError: an input is relative to this process's folder.
+        StorageError: the model cannot be put into the output folder.
+    """
+    for source in options.sources:
+        if not files.is_remote(source.path) and not os.path.isabs(source.path):
+            raise UsageError(
+                f"input {source.path!r} is relative to the folder that you are in, which the "
+                f"workers of this runner do not know; name {os.path.abspath(source.path)!r}, and "
+                "perhaps --strip-prefix"
+            )
+    output = options.output if files.is_remote(options.output) else os.path.abspath(options.output)
+    return replace(options, output=output, model=keep_model(output, model))
 
 
 def _snapshot_info(options: EmbedOptions, model: ModelBundle) -> SnapshotInfo:

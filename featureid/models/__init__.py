@@ -6,6 +6,7 @@ from featureid.models.backend import Backend, BackendKind, open_backend
 from featureid.models.bundle import (
     BUNDLE_SUFFIX,
     ModelBundle,
+    bundle_file_name,
     load_bundle,
     read_bundle,
     write_bundle,
@@ -21,6 +22,7 @@ __all__ = [
     "KnownModel",
     "ModelBundle",
     "Preprocessing",
+    "bundle_file_name",
     "known_models",
     "load_bundle",
     "open_backend",

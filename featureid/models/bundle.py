@@ -101,6 +101,12 @@ class ModelBundle:
             raise BundleError(f"digest must be sha256:… with 64 hex digits, got {self.digest!r}")
 
 
+def bundle_file_name(name: str, digest: str) -> str:
+    """Return what the file of a model is called, ``image-ad6ffb1eacc2.fidmodel``."""
+    safe = re.sub(r"[^\w.-]", "_", name)
+    return f"{safe}-{digest.removeprefix('sha256:')[:12]}{BUNDLE_SUFFIX}"
+
+
 def model_digest(
     architecture: str,
     weights: Mapping[str, npt.NDArray[np.float32]],

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featureid.errors import BundleError, ModelError, UsageError
-from featureid.models.bundle import BUNDLE_SUFFIX, ModelBundle, load_bundle, read_bundle
+from featureid.models.bundle import (
+    BUNDLE_SUFFIX,
+    ModelBundle,
+    bundle_file_name,
+    load_bundle,
+    read_bundle,
+)
 from featureid.models.cache import cache_folder, made_once
 
 _LOG = logging.getLogger(__name__)
@@ -43,8 +49,7 @@ class KnownModel:
     @property
     def path(self) -> Path:
         """Where it is kept; another digest is another file."""
-        short = self.digest.removeprefix("sha256:")[:12]
-        return cache_folder() / "models" / f"{self.name}-{short}{BUNDLE_SUFFIX}"
+        return cache_folder() / "models" / bundle_file_name(self.name, self.digest)
 
 
 _MODELS = {

@@ -12,9 +12,8 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
 from featureid.embedding import BatchedStream, Embedder, EmbedSettings
-from featureid.errors import BundleError
 from featureid.inputs import ImageRef
-from featureid.models import resolve_model
+from featureid.model_store import open_model
 from featureid.storage.records import EmbeddingRow, Failure
 from featureid.transforms.progress import PROGRESS
 
@@ -30,7 +29,7 @@ class EmbedImages(beam.PTransform):
     to pass them from step to step would cost more than to keep them where they are.
 
     Args:
-        model: name of a known model, or the path of a bundle that all workers can read.
+        model: name of a known model, or the path or URI of a bundle that all workers can read.
         model_digest: the digest that this bundle must have.
         settings: threads, batch size, limits, back end.
     """
@@ -62,13 +61,7 @@ class _Embed(beam.DoFn):
         self._embedder = self._shared.acquire(self._make_embedder, tag=self._model_digest)
 
     def _make_embedder(self) -> Embedder:
-        bundle = resolve_model(self._model)
-        if bundle.digest != self._model_digest:
-            raise BundleError(
-                f"model {self._model!r} has the digest {bundle.digest}, but the run was started "
-                f"with {self._model_digest}; do not replace a model file while a run uses it"
-            )
-        return Embedder(bundle, self._settings)
+        return Embedder(open_model(self._model, self._model_digest), self._settings)
 
     def start_bundle(self) -> None:
         # Made anew, since what a failed bundle left behind must not leak into the next one.
