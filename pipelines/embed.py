@@ -302,7 +302,7 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="Beam's resource hint for the workers that embed, such as min_ram=8GB; may be repeated",
+        help="Beam's resource hint for workers that embed, such as min_ram=8GB; may be repeated",
     )
     add("--no-wait", action="store_true", help="leave the run to its runner once it is submitted")
     console.add_common_arguments(parser)

@@ -16,6 +16,7 @@ from pipelines import console
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
+
 def run_inspect(argv: Sequence[str], prog: str) -> int:
     """Show what a snapshot holds; returns the exit status."""
     parser = console.Parser(prog=prog, description="Show what a snapshot holds.")
