@@ -44,8 +44,10 @@ def read_dags(files: Sequence[Path], home: Path) -> dict[Path, dict[str, Any]]:
     """What Airflow makes of each file, by the file."""
     python = os.environ["AIRFLOW_PYTHON"]
     dump = Path(__file__).with_name("airflow_dump.py")
+    output = home / "dags.json"
+    home.mkdir()
     done = subprocess.run(
-        [python, str(dump), *map(str, files)],
+        [python, str(dump), str(output), *map(str, files)],
         env={**os.environ, "AIRFLOW_HOME": str(home), "PYTHONPATH": ""},
         capture_output=True,
         text=True,
@@ -54,7 +56,7 @@ def read_dags(files: Sequence[Path], home: Path) -> dict[Path, dict[str, Any]]:
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-4000:])
-    return {Path(path): dag for path, dag in json.loads(done.stdout).items()}
+    return {Path(path): dag for path, dag in json.loads(output.read_bytes()).items()}
 
 
 def dag_problems(dag_id: str, dag: dict[str, Any], root: Path) -> Iterator[str]:

@@ -1,9 +1,8 @@
 """Print what Airflow makes of DAG files, as JSON: run it in Airflow's environment.
 
-python airflow_dump.py FILE… -> {FILE: {"errors": [...], "tasks": {...}}}
+python airflow_dump.py OUTPUT FILE… writes {FILE: {"errors": [...], "tasks": {...}}}
 """
 
-import contextlib
 import json
 import sys
 
@@ -39,6 +38,6 @@ def dump(path: str) -> dict:
 
 
 if __name__ == "__main__":
-    with contextlib.redirect_stdout(sys.stderr):
-        found = {path: dump(path) for path in sys.argv[1:]}
-    json.dump(found, sys.stdout)
+    output, *files = sys.argv[1:]
+    with open(output, "w", encoding="utf-8") as stream:
+        json.dump({path: dump(path) for path in files}, stream)

@@ -14,6 +14,7 @@ RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 INSTALLED = "/opt/featureid/bin/featureid"
 SETTINGS = {f"FEATUREID_{name}" for name in ("PHOTOS", "OUTPUT", "TRIES", "PAUSE_S")}
 ALERT = 'systemctl status --full --lines=50 "%i" | mail -s "%i failed on %H" '
+FOLDERS = {"/opt/featureid/bin", "/usr/local/bin", "/usr/bin", "/bin"}
 TARGETS = {"network-online.target", "timers.target"}
 
 
@@ -37,7 +38,7 @@ def crontab_problems(root: Path) -> Iterator[str]:
             name, value = setting.groups()
             if name not in ("MAILTO", "PATH") and f"${{{name}:" not in script:
                 yield f"the script knows no {name}"
-            if name == "PATH" and not {"/opt/featureid/bin", "/bin"} <= set(value.split(":")):
+            if name == "PATH" and set(value.split(":")) != FOLDERS:
                 yield f"nothing is found in {value}"
         elif line and not line.startswith("#"):
             jobs += 1
@@ -68,10 +69,46 @@ def script_problems(root: Path) -> Iterator[str]:
     settings = set(re.findall(r"\$\{(\w+):", path.read_text(encoding="utf-8")))
     if settings != SETTINGS:
         yield f"it is set up by {sorted(settings)}"
+    yield from _behaviour_problems(path)
     for argv in command_lines.find(path.read_text(encoding="utf-8")):
         wrong = command_lines.is_wrong(argv)
         if wrong:
             yield wrong
+
+
+def _behaviour_problems(script: Path) -> Iterator[str]:
+    """Run the script with a stand-in that only tells how it is called and ends as it is told."""
+    for statuses, status, commands in (
+        ([1, 0, 0], 0, ["embed", "embed", "prune"]),
+        ([1, 1, 0], 1, ["embed", "embed"]),
+        ([3, 0], 3, ["embed"]),
+        ([2, 0], 2, ["embed"]),
+        ([0, 1], 1, ["embed", "prune"]),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            told, calls = Path(folder, "statuses"), Path(folder, "calls")
+            told.write_text("".join(f"{number}\n" for number in statuses))
+            stand_in = Path(folder, "featureid")
+            stand_in.write_text(
+                f'#!/bin/sh\necho "$1" >>{calls}\nstatus=$(head -n1 {told})\n'
+                f'sed -i 1d {told}\nexit "$status"\n'
+            )
+            stand_in.chmod(0o755)
+            said = complaints(
+                script,
+                limit_s=5,  # A typo can make it loop for ever.
+                PATH=f"{folder}:/usr/bin:/bin",
+                FEATUREID_PHOTOS="photos",
+                FEATUREID_OUTPUT="ids",
+                FEATUREID_TRIES="2",
+                FEATUREID_PAUSE_S="0",
+            )
+            ended = [f"exit status {status}"] if status else []
+            if commands[-1] == "embed":
+                tries = f"in attempt {len(commands)} of 2"
+                ended = [f"featureid embed ended with status {status} {tries}", *ended]
+            if (said, calls.read_text().split()) != (ended, commands):
+                yield f"with {statuses} it called {calls.read_text().split()} and said {said}"
 
 
 def unit_problems(root: Path) -> Iterator[str]:

@@ -87,6 +87,8 @@ def _copy_problems(root: Path, words: list[str], stages: set[str]) -> Iterator[s
     option, equals, source = words[0].partition("=")
     if not equals:
         yield from (f"no such file: {word}" for word in words[:-1] if not (root / word).exists())
+        if words[-1] not in ("./", words[0]) and not words[-1].startswith("/"):
+            yield f"copied to a strange place: {words}"
     elif option != "--from" or source not in stages | OF_OTHERS or words[1] != words[2]:
         yield f"nothing to copy, or not to its own place: {words}"
 

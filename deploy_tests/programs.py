@@ -11,14 +11,14 @@ BIN = Path(sys.executable).parent
 LIMIT_S = 240
 
 
-def complaints(*command: object, **environment: str) -> list[str]:
+def complaints(*command: object, limit_s: float = LIMIT_S, **environment: str) -> list[str]:
     """Run a program; returns the lines that it prints, and its exit status if that is not 0."""
     done = subprocess.run(
         [str(part) for part in command],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=LIMIT_S,
+        timeout=limit_s,
         check=False,
     )
     lines = (done.stdout + done.stderr).strip().splitlines()

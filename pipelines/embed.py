@@ -24,7 +24,7 @@ from apache_beam.transforms.resources import parse_resource_hints
 
 from featureid import __version__
 from featureid.embedding import DEFAULT_BATCH_SIZE, EmbedSettings
-from featureid.errors import UsageError
+from featureid.errors import FeatureIdError, UsageError
 from featureid.images import DecodeLimits
 from featureid.inputs import InputSource, check_source
 from featureid.model_store import keep_model
@@ -199,7 +199,15 @@ def _start(options: EmbedOptions, beam_options: PipelineOptions) -> tuple[str, P
     pipeline = beam.Pipeline(options=beam_options)
     build_pipeline(pipeline, options, model, info)
     PROGRESS.reset()
-    return folder, pipeline.run()
+    if is_local(beam_options):
+        return folder, pipeline.run()
+    try:
+        return folder, pipeline.run()
+    except Exception as error:  # Each runner has errors of its own.
+        raise FeatureIdError(
+            f"the run could not be submitted: {type(error).__name__}: {error}; check the runner's "
+            "options, that it can be reached, and what you are allowed to do there"
+        ) from error
 
 
 def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOptions:
