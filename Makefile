@@ -4,14 +4,31 @@ PYTHON ?= python3
 VENV ?= .venv
 IMAGES ?=
 INSTALLED = $(VENV)/.installed
+# Flink has an environment of its own, since it wants an old Beam; it is kept between runs.
+FLINK_VENV ?= .venv-flink
+FLINK_VERSION = 1.20.5
+BEAM_VERSION = 2.77.0
+FLINK_JOB_SERVER = beam-runners-flink-1.20-job-server
+FLINK_JOB_SERVER_JAR ?= $(FLINK_VENV)/$(FLINK_JOB_SERVER)-$(BEAM_VERSION).jar
+PRISM ?= $(CURDIR)/$(FLINK_VENV)/bin/prism
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test flink-test flink-job-server prism-test check format bench clean
 
 demo: $(INSTALLED)  ## embed real pictures and show the result; IMAGES=FOLDER takes your own
 	$(VENV)/bin/python demo.py $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(INSTALLED)  ## run the tests
 	$(VENV)/bin/python -m pytest
+
+flink-test: $(INSTALLED) $(FLINK_VENV)/.installed $(FLINK_JOB_SERVER_JAR)  ## a real Flink cluster
+	FLINK_HOME="$$(echo $(FLINK_VENV)/lib/python*/site-packages/pyflink)" \
+	FLINK_JOB_SERVER_JAR="$(FLINK_JOB_SERVER_JAR)" \
+	$(VENV)/bin/python -m pytest -s tests/flink/test_flink.py
+
+flink-job-server: $(FLINK_JOB_SERVER_JAR)  ## what Beam brings for Flink, from Maven
+
+prism-test: $(INSTALLED) $(PRISM)  ## the same on Prism, Beam's portable engine, built with Go
+	PRISM="$(PRISM)" $(VENV)/bin/python -m pytest -s tests/flink/test_prism.py
 
 check: $(INSTALLED)  ## format, lint, types, links in the docs
 	$(VENV)/bin/ruff format --check .
@@ -27,10 +44,23 @@ bench: $(INSTALLED)  ## the benchmarks behind the published figures (some minute
 	$(VENV)/bin/python benchmarks/embed.py
 
 clean:  ## remove what the targets above made, the environment included
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLINK_VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
 	touch $@
+
+$(FLINK_VENV)/.installed:
+	$(PYTHON) -m venv $(FLINK_VENV)
+	$(FLINK_VENV)/bin/python -m pip install --quiet --no-deps \
+		apache-flink==$(FLINK_VERSION) apache-flink-libraries==$(FLINK_VERSION)
+	touch $@
+
+$(FLINK_VENV)/$(FLINK_JOB_SERVER)-$(BEAM_VERSION).jar:
+	mvn --quiet --batch-mode --update-snapshots org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+		-Dartifact=org.apache.beam:$(FLINK_JOB_SERVER):$(BEAM_VERSION) -DoutputDirectory=$(@D)
+
+$(CURDIR)/$(FLINK_VENV)/bin/prism:
+	GOBIN=$(@D) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM_VERSION)

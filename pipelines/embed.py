@@ -224,7 +224,7 @@ def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOp
                 f"workers of this runner do not know; name {os.path.abspath(source.path)!r}, and "
                 "perhaps --strip-prefix"
             )
-    output = options.output if files.is_remote(options.output) else os.path.abspath(options.output)
+    output = files.absolute(options.output)
     return replace(options, output=output, model=keep_model(output, model))
 
 

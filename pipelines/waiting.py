@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
 
 import grpc
 from apache_beam.runners.runner import PipelineResult
@@ -24,15 +26,31 @@ def wait_for_end(result: PipelineResult) -> None:
     # the job; and to be terminated would leave the job server running.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    threading.excepthook = _other_thread_failed
     try:
         result.wait_until_finish()
     except KeyboardInterrupt:
-        result.cancel()
+        with contextlib.suppress(grpc.RpcError):  # The job server may be gone already.
+            result.cancel()
         raise
     except (RuntimeError, grpc.RpcError) as error:  # The job failed, or its server is gone.
         if console.as_known_error(error) is not None:
             raise
-        cause = " ".join(str(error).split())[:_CAUSE_CHARACTERS]
+        cause = _cause(str(error))
         raise FeatureIdError(
             f"the run failed: {cause}; the logs of the runner and its workers tell more"
         ) from error
+
+
+def _other_thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """Say nothing of Beam's reader of messages: the wait tells of what happened to the run."""
+    if failure.thread is None or failure.thread.name != "wait_until_finish_read":
+        threading.__excepthook__(failure)
+
+
+def _cause(text: str) -> str:
+    """The first line and the last that is none of a stack, where Java and Python say what it is."""
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if line and not line.startswith(("at ", "... "))] or [""]
+    ends = dict.fromkeys((telling[0], telling[-1]))
+    return ": ".join(line.rstrip(":")[:_CAUSE_CHARACTERS] for line in ends)

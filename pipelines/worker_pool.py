@@ -93,7 +93,6 @@ def worker_environment(request: beam_fn_api_pb2.StartWorkerRequest) -> dict[str,
             beam_provision_api_pb2.GetProvisionInfoRequest(),
             metadata=[("worker_id", request.worker_id)],
             timeout=_PROVISION_LIMIT_S,
-            wait_for_ready=True,
         ).info
     environment = {
         "WORKER_ID": request.worker_id,

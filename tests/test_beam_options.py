@@ -34,3 +34,24 @@ def test_unknown_options_are_left_to_the_caller() -> None:
 def test_a_bad_value_is_refused() -> None:
     with pytest.raises(UsageError, match="Beam option: argument --direct_num_workers"):
         split_beam_options(["--direct_num_workers=two"])
+
+
+def test_options_that_only_flinks_job_server_knows_pass() -> None:
+    options, rest = split_beam_options(
+        ["--runner=FlinkRunner", "--number_of_execution_retries=2", "--parallelism=4", "photos"]
+    )
+    assert rest == ["photos"]
+    # As Beam collects them for the job server.
+    sent = options.get_all_options()
+    assert (sent["number_of_execution_retries"], sent["parallelism"]) == (2, 4)
+    assert sent["object_reuse"] is None and sent["execution_mode_for_batch"] is None
+
+
+def test_a_misspelt_option_of_flink_is_left_to_the_caller() -> None:
+    argv = ["--runner=FlinkRunner", "--number_of_execution_retry=2", "--paralelism=4"]
+    assert split_beam_options(argv)[1] == argv[1:]
+
+
+def test_an_option_of_flink_is_refused_elsewhere() -> None:
+    with pytest.raises(UsageError, match="--execution_retry_delay is an option of Flink"):
+        split_beam_options(["--execution_retry_delay=1000"])

@@ -55,6 +55,7 @@ def test_wrong_use_is_one_clear_line(
         (["embed", photos, *out, "--embed-hint", "min_ram=much"], 2, "--embed-hint"),
         (["embed", photos, *out, "--direct_num_worker=2"], 2, "--direct_num_worker=2"),
         (["embed", photos, *out, "--direct_num_workers=two"], 2, "'two'"),
+        (["embed", "tests", *out, "--runner=FlinkRunner"], 2, "'tests' is relative"),
         (["embed", "--manifest", tmp_path / "list.csv", "--column", "uri", *out], 2, "no column"),
         (["embed", "--manifest", tmp_path / "none.csv", *out], 2, "No such file"),
         (["inspect", tmp_path / "nowhere"], 1, "does not exist"),

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +123,13 @@ def test_an_error_of_a_store_is_translated(monkeypatch):
     monkeypatch.setattr(type(store), "pipe_file", refuse)
     with pytest.raises(StorageError, match=r"Unable to locate credentials; .*your credentials"):
         files.write_atomic("memory://bucket/x", [b""])
+
+
+def test_an_absolute_place_is_the_same_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert files.absolute("out/a") == str(tmp_path / "out" / "a")
+    for place in ("/out", "s3://bucket/out"):
+        assert files.absolute(place) == place
+    assert files.absolute("file:///out") == "/out"

@@ -18,6 +18,7 @@ ALLOWED = {
     "featureid.models": BASE | {"featureid"},  # "featureid" alone: its place, for a subprocess
     "featureid.storage": BASE,
     "featureid.inputs": BASE | {"featureid.storage"},
+    "featureid.model_store": BASE | {"featureid.models", "featureid.storage"},
     "featureid.embedding": BASE
     | {"featureid.images", "featureid.models", "featureid.storage", "featureid.inputs"},
     "featureid": BASE | {"featureid.embedding", "featureid.storage"},
@@ -27,6 +28,7 @@ ALLOWED = {
         "featureid.models",
         "featureid.storage",
         "featureid.inputs",
+        "featureid.model_store",
         "featureid.embedding",
     },
 }

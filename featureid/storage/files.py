@@ -41,6 +41,11 @@ def join(uri: str, *names: str) -> str:
     return os.path.join(_local(uri), *names)
 
 
+def absolute(uri: str) -> str:
+    """Return the same place, named so that it does not depend on the current folder."""
+    return uri if is_remote(uri) else os.path.abspath(_local(uri))
+
+
 class RangeReader:
     """One file, read piece by piece; close it, or use it in a ``with``.
 

@@ -1,0 +1,115 @@
+"""Processes that a test starts: known to be ready, and gone when the test ends."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+READY_LIMIT_S = 120
+STOP_LIMIT_S = 30
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], ready: str, log: Path, environment: dict[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a command and wait for a line of its output that has ``ready`` in it.
+
+    Args:
+        command: the program and its arguments, run in the project's folder.
+        ready: part of the line to wait for.
+        log: file for all that it writes, to standard output and error.
+        environment: variables on top of this process's.
+
+    Yields:
+        The process and that line. It and all that it has started are stopped at the end.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    found = threading.Event()
+    lines: list[str] = []
+
+    def copy() -> None:
+        assert process.stdout is not None
+        with log.open("w", encoding="utf-8") as file:
+            for line in process.stdout:
+                file.write(line)
+                file.flush()
+                if ready in line and not found.is_set():
+                    lines.append(line.strip())
+                    found.set()
+        found.set()
+
+    reader = threading.Thread(target=copy)
+    reader.start()
+    try:
+        found.wait(READY_LIMIT_S)
+        if not lines:
+            raise AssertionError(f"{command} is not ready: {log.read_text()[-2000:]}")
+        yield process, lines[0]
+    finally:
+        stop(process)
+        reader.join(STOP_LIMIT_S)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A worker pool of ours: its process, where it listens, and the file of its log."""
+
+    process: subprocess.Popen[str]
+    address: str
+    log: Path
+
+
+@contextlib.contextmanager
+def running_pool(log: Path, environment: dict[str, str] | None = None) -> Iterator[Pool]:
+    """Start a worker pool on a free port."""
+    command = [sys.executable, "-m", "pipelines.worker_pool", "--port=0"]
+    with running(command, "workers are started", log, environment) as (process, line):
+        yield Pool(process, line.rsplit(" ", 1)[1], log)
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = READY_LIMIT_S) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """End a process, gently at first, then it and all others of its session."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_LIMIT_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(STOP_LIMIT_S)
+
+
+def children(pid: int, command: str) -> list[int]:
+    """The processes that ``pid`` has started and whose command line has ``command`` in it."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # It may end at any time.
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and command.encode() in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found

@@ -1,0 +1,60 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from featureid.errors import BundleError, StorageError, UsageError
+from featureid.model_store import keep_model, open_model
+from featureid.models import ModelBundle, resolve_model
+
+
+@pytest.fixture(scope="module")
+def bundle() -> ModelBundle:
+    return resolve_model("image")
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["disk", "object store"])
+def test_a_kept_model_is_the_same_one(bundle: ModelBundle, tmp_path: Path, remote: bool) -> None:
+    output = "memory://kept" if remote else str(tmp_path / "out")
+    place = keep_model(output, bundle)
+    assert place.startswith(output)
+    assert place.endswith(f"/models/image-{bundle.digest[7:19]}.fidmodel")
+    assert open_model(place, bundle.digest) == bundle
+
+
+def test_a_kept_model_is_written_once(bundle: ModelBundle, tmp_path: Path) -> None:
+    place = Path(keep_model(str(tmp_path), bundle))
+    written = place.stat()
+    assert keep_model(str(tmp_path), bundle) == str(place)
+    assert (place.stat().st_ino, place.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+
+
+def test_a_damaged_one_is_refused_by_a_worker_and_replaced_by_a_launcher(
+    bundle: ModelBundle, tmp_path: Path
+) -> None:
+    place = Path(keep_model(str(tmp_path), bundle))
+    place.write_bytes(place.read_bytes()[:-100])
+    with pytest.raises(BundleError, match=r"image-.*\.fidmodel"):
+        open_model(str(place), bundle.digest)
+    keep_model(str(tmp_path), bundle)
+    assert open_model(str(place), bundle.digest) == bundle
+
+
+def test_another_model_is_refused(bundle: ModelBundle, tmp_path: Path) -> None:
+    other = "sha256:" + "0" * 64
+    for place in ("image", keep_model(str(tmp_path), bundle)):
+        with pytest.raises(BundleError, match=f"{bundle.digest}.*started with {other}"):
+            open_model(place, other)
+
+
+def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"none\.fidmodel"):
+        open_model(str(tmp_path / "none.fidmodel"), "")
+    with pytest.raises(UsageError, match="unknown model"):
+        open_model("imagine", "")
+
+
+def test_any_name_makes_a_file_name(bundle: ModelBundle, tmp_path: Path) -> None:
+    place = Path(keep_model(str(tmp_path), replace(bundle, name="../my model")))
+    assert place.parent == tmp_path / "models"
+    assert place.name == f".._my_model-{bundle.digest[7:19]}.fidmodel"

@@ -1,0 +1,155 @@
+"""Our worker pool, serving Beam's own job service: a run whose workers are elsewhere."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import apache_beam as beam
+import grpc
+import numpy as np
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+
+import featureid
+from featureid.storage.verify import verify_snapshot
+from pipelines import cli
+from tests.processes import ROOT, Pool, children, running, running_pool, wait_until
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="finds worker processes as Linux shows them"
+)
+WORKER = "sdk_worker_main"
+LIMIT_S = 120
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """A pool whose workers have no model of their own."""
+    folder = tmp_path_factory.mktemp("pool")
+    cache = folder / "cache"
+    with running_pool(folder / "log", {"FEATUREID_CACHE": str(cache)}) as pool:
+        yield pool
+        workers = children(pool.process.pid, WORKER)
+    assert pool.process.returncode == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert not cache.exists(), "a worker has built a model"
+
+
+@pytest.fixture(scope="module")
+def runner_options(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Options for a run by Beam's own job service, its workers started by the pool."""
+    folder = tmp_path_factory.mktemp("job_service")
+    module = "apache_beam.runners.portability.local_job_service_main"
+    with running([sys.executable, "-m", module], "on port ", folder / "log") as (_, line):
+        port = line.rsplit(" ", 1)[1].rstrip(".")
+        yield [
+            "--runner=PortableRunner",
+            f"--job_endpoint=localhost:{port}",
+            "--environment_type=EXTERNAL",
+            f"--environment_config={pool.address}",
+        ]
+
+
+def test_workers_elsewhere_give_the_same_rows_with_the_model_from_the_output_folder(
+    photos: Path, tmp_path: Path, runner_options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = [tmp_path / "here", tmp_path / "elsewhere"]
+    for output, options in zip(outputs, [[], runner_options], strict=True):
+        arguments = ["embed", str(photos), "--output", str(output), "--num-shards=3", *options]
+        assert cli.main(arguments) == 0, capsys.readouterr().err
+    here, elsewhere = (featureid.open_snapshot(str(output)) for output in outputs)
+    assert here.keys() == elsewhere.keys()
+    assert [s.rows for s in here.manifest.embeddings] == [
+        s.rows for s in elsewhere.manifest.embeddings
+    ]
+    np.testing.assert_array_equal(here.vectors(), elsewhere.vectors())
+    assert not (outputs[0] / "models").exists()
+    (model,) = (outputs[1] / "models").iterdir()
+    assert featureid.generate_feature_id(photos / "coffee.png", model=str(model)).shape == (128,)
+    assert verify_snapshot(str(outputs[1])).ok
+
+
+def print_and_tell_the_region(_: object) -> str:
+    print("x" * 200_000)
+    from apache_beam.io.filesystems import FileSystems
+
+    region: str = FileSystems._pipeline_options.get_all_options()["s3_region_name"]
+    return region
+
+
+def test_user_code_may_print_and_file_systems_have_their_options(
+    tmp_path: Path, runner_options: list[str]
+) -> None:
+    """With Beam's own pool the first hangs after 64 KiB, the size of a pipe; the second is None."""
+    found = tmp_path / "found"
+    pipeline = beam.Pipeline(options=PipelineOptions([*runner_options, "--s3_region_name=here"]))
+    _ = (
+        pipeline
+        | beam.Create([None])
+        | beam.Map(print_and_tell_the_region)
+        | beam.Map(lambda region: found.write_text(region))
+    )
+    pipeline.run().wait_until_finish(LIMIT_S * 1000)
+    assert found.read_text() == "here"
+
+
+@pytest.fixture
+def many(photos: Path, tmp_path: Path) -> Path:
+    """So many pictures that there is time to end a worker while it embeds them."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(400):
+        os.link(photos / "small" / "coffee.jpg", folder / f"{i:03d}.jpg")
+    return folder
+
+
+def loaded_models(pool: Pool) -> int:
+    """How often a worker of the pool has loaded the model, which LiteRT tells."""
+    return pool.log.read_text(encoding="utf-8").count("XNNPACK delegate")
+
+
+def test_a_worker_that_is_killed_publishes_nothing_and_the_next_run_succeeds(
+    photos: Path, many: Path, tmp_path: Path, pool: Pool, runner_options: list[str]
+) -> None:
+    output, before = tmp_path / "out", loaded_models(pool)
+    command = [sys.executable, "-m", "pipelines.embed", f"--output={output}", *runner_options]
+    run = subprocess.Popen(
+        [*command, f"--input={many}", "--threads=1"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(lambda: loaded_models(pool) > before or run.poll() is not None)
+        (worker,) = children(pool.process.pid, WORKER)
+        os.kill(worker, signal.SIGKILL)
+        _, errors = run.communicate(timeout=LIMIT_S)
+    finally:
+        run.kill()
+    assert run.returncode == 1
+    assert errors.splitlines()[-1].startswith("featureid: the run failed: ")
+    assert "Traceback (most" not in errors.replace(errors.splitlines()[-1], "")
+    assert not (output / "current").exists() and not list(output.rglob("manifest.json"))
+
+    arguments = ["embed", str(photos), "--output", str(output), *runner_options]
+    assert cli.main(arguments) == 0
+    assert len(featureid.open_snapshot(str(output))) == 13
+
+
+def test_a_runner_that_does_not_answer_is_told(pool: Pool) -> None:
+    with grpc.insecure_channel(pool.address) as channel:
+        workers = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
+        request = beam_fn_api_pb2.StartWorkerRequest(worker_id="nobody")
+        request.provision_endpoint.url = "localhost:1"
+        assert "cannot start a worker" in workers.StartWorker(request, timeout=LIMIT_S).error
+        stop = beam_fn_api_pb2.StopWorkerRequest(worker_id="nobody")
+        assert workers.StopWorker(stop, timeout=LIMIT_S).error == ""
+
+
+def test_a_port_in_use_is_refused(pool: Pool) -> None:
+    port = pool.address.rsplit(":", 1)[1]
+    command = [sys.executable, "-m", "pipelines.worker_pool", "--port", port]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("featureid: cannot listen on localhost:")
