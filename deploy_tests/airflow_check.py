@@ -17,14 +17,22 @@ from deploy_tests.kubernetes_check import flink_option_problems
 from featureid import __version__
 from tests import command_lines
 
+PYTHON = "_PythonDecoratedOperator"
 KINDS = {
-    "featureid_flink.embed": "_PythonDecoratedOperator",
-    "featureid_flink.prune": "_PythonDecoratedOperator",
-    "featureid_flink.fresh": "_PythonDecoratedOperator",
+    "featureid_flink.embed": PYTHON,
+    "featureid_flink.prune": PYTHON,
+    "featureid_flink.fresh": PYTHON,
     "featureid_dataflow.embed": "DataflowStartFlexTemplateOperator",
     "featureid_dataflow.prune": "BashOperator",
     "featureid_dataflow.fresh": "BashOperator",
 }
+# How a task of Python ends where featureid does with status 0, 1, 2 and 3.
+ENDS = [
+    "None",
+    "AirflowException: featureid verify ended with status 1",
+    "AirflowFailException: featureid verify ended with status 2",
+    "AirflowFailException: featureid verify ended with status 3",
+]
 COMMON = {
     "retries": 3,
     "retry_delay": "0:10:00",
@@ -46,9 +54,12 @@ def read_dags(files: Sequence[Path], home: Path) -> dict[Path, dict[str, Any]]:
     dump = Path(__file__).with_name("airflow_dump.py")
     output = home / "dags.json"
     home.mkdir()
+    stand_in = home / "featureid"
+    stand_in.write_text('#!/bin/sh\nexit "$2"\n', encoding="utf-8")
+    stand_in.chmod(0o755)
     done = subprocess.run(
         [python, str(dump), str(output), *map(str, files)],
-        env={**os.environ, "AIRFLOW_HOME": str(home), "PYTHONPATH": ""},
+        env={**os.environ, "AIRFLOW_HOME": str(home), "PATH": f"{home}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=600,
@@ -88,6 +99,8 @@ def dag_problems(dag_id: str, dag: dict[str, Any], root: Path) -> Iterator[str]:
             wrong = command_lines.is_wrong(words)
             if wrong:
                 yield f"{name}: {wrong}"
+        if task["kind"] == PYTHON and task["ends"] != ENDS:
+            yield f"{name} ends with {task['ends']}"
     embed = tasks[f"{dag_id}.embed"]
     if dag_id == "featureid_flink":
         yield from flink_option_problems(embed["arguments"], root)
@@ -118,5 +131,5 @@ def template_problems(task: dict[str, Any]) -> Iterator[str]:
     for place in (*places, launch.container_spec_gcs_path, *launch.parameters.values()):
         if place != "auto" and not place.startswith("gs://example-photos/"):
             yield f"{place} is not in the bucket of the others"
-    if "{{ ds_nodash }}-{{ ti.try_number }}" not in launch.job_name:
+    if launch.job_name != "featureid-{{ ds_nodash }}-{{ ti.try_number }}":
         yield f"a second try cannot be told by its name: {launch.job_name}"

@@ -9,6 +9,14 @@ import sys
 from airflow.dag_processing.dagbag import DagBag
 
 
+def outcome(task, status: int) -> str:
+    """How a Python task ends if the ``featureid`` on the path ends with ``status``."""
+    try:
+        return str(task.python_callable("verify", str(status)))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def dump(path: str) -> dict:
     """The tasks of the DAGs in a file, or why it cannot be imported."""
     bag = DagBag(path)
@@ -16,6 +24,7 @@ def dump(path: str) -> dict:
         f"{dag.dag_id}.{task.task_id}": {
             "kind": type(task).__name__,
             "arguments": list(getattr(task, "op_args", ())),
+            "ends": [outcome(task, status) for status in range(4)],
             "command": getattr(task, "bash_command", ""),
             "body": getattr(task, "body", {}),
             "place": [getattr(task, "project_id", ""), getattr(task, "location", "")],

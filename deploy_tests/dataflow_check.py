@@ -32,6 +32,7 @@ EXAMPLES = {
     "dtype": ("float16", "float8"),
     "embed-hint": ("accelerator=type:nvidia-l4;count:1;install-nvidia-driver", "min_rm=8GB"),
 }
+MORE = {"backend": "litert", "dtype": "float32", "embed-hint": "min_ram=16GB"}
 KINDS = {"manifest": "GCS_READ_FILE", "output": "GCS_WRITE_FOLDER"}
 ALWAYS = [
     "--no-wait",
@@ -48,7 +49,7 @@ def metadata_problems(root: Path) -> Iterator[str]:
     if [parameter.name for parameter in metadata.parameters] != list(EXAMPLES):
         yield f"the parameters are not {list(EXAMPLES)}"
         return
-    if not metadata.name.startswith("featureid ") or "snapshot" not in metadata.description:
+    if metadata.name != "featureid embed" or "snapshot" not in metadata.description:
         yield "the name or the description is not there"
     for parameter in metadata.parameters:
         good, bad = EXAMPLES[parameter.name]
@@ -59,7 +60,10 @@ def metadata_problems(root: Path) -> Iterator[str]:
         if parameter.param_type.name != KINDS.get(parameter.name, "TEXT"):
             yield f"{parameter.name} is of the type {parameter.param_type.name}"
         for pattern in parameter.regexes:
-            if not re.search(pattern, good) or (bad and re.search(pattern, bad)):
+            goods = [good, MORE.get(parameter.name, good)]
+            if not all(re.search(pattern, text) for text in goods) or (
+                bad and re.search(pattern, bad)
+            ):
                 yield f"{parameter.name}: {pattern} is wrong about {good} or {bad}"
         if bool(parameter.regexes) != (bad is not None):
             yield f"{parameter.name}: a pattern is missing or too many"

@@ -46,9 +46,10 @@ EXAMPLES = {
     *("gs://example-photos/dataflow/staging", "gs://example-photos/dataflow/temp"),
     *("operations@example.com", "https://example.com/featureid/docs/operations.md"),
 }
-_EXAMPLE = re.compile(r"(?:s3|gs|https)://[\w./-]+|/srv/[\w./-]+|[\w.]+@[\w.]+\.\w+")
+_EXAMPLE = re.compile(r"(?:s3|gs|https)://\w[\w./-]*|/srv/[\w./-]+|[\w.]+@[\w.]+\.\w+")
 # Words that may be any: names used nowhere else, and messages.
 FREE = {
+    "airflow/featureid_dataflow.py": {"n2-standard"},
     "cron/featureid-nightly": {"folder", "images", "snapshots"},
     "dataflow/launch.py": {"launch.py"},
     "kubernetes/flink.yaml": {"featureid-workers"},
@@ -57,7 +58,7 @@ FREE = {
 NOT_YET = {"keep"} if "prune" not in cli.COMMANDS else set()
 _WORD = re.compile(r"[A-Za-z][\w.-]{2,}[A-Za-z]")
 _PROSE = re.compile(
-    r'^\s*#.*|"""(?s:.*?)"""|(?<=Description=).*|(?<="label": ").*(?=")|(?<="helpText": ").*(?=")'
+    r'^\s*#.*|  # .*|"""(?s:.*?)"""|(?<=Description=).*|(?<="label": ").*(?=")|(?<="helpText": ").*(?=")'
     r'|(?<="description": ").*(?=")',
     re.MULTILINE,
 )
