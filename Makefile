@@ -12,7 +12,8 @@ FLINK_JOB_SERVER = beam-runners-flink-1.20-job-server
 FLINK_JOB_SERVER_JAR ?= $(FLINK_VENV)/$(FLINK_JOB_SERVER)-$(BEAM_VERSION).jar
 PRISM ?= $(CURDIR)/$(FLINK_VENV)/bin/prism
 
-.PHONY: demo test store-test soak flink-test flink-job-server prism-test check format bench fuzz clean
+.PHONY: demo test store-test deploy-test soak flink-test flink-job-server prism-test check format \
+	bench fuzz clean
 
 demo: $(INSTALLED)  ## embed real pictures and show the result; IMAGES=FOLDER takes your own
 	$(VENV)/bin/python demo.py $(if $(IMAGES),--images "$(IMAGES)")
@@ -42,6 +43,28 @@ check: $(INSTALLED)  ## format, lint, types, links in the docs
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest -q tests/test_docs.py
 
+DEPLOY_VENV ?= .venv-deploy
+AIRFLOW_VENV ?= .venv-airflow
+# What checks Kubernetes' FlinkDeployment: the operator's schema, and Flink's names of options.
+DEPLOY_JARS = flink-kubernetes-operator-api:1.10.0 flink-core:1.20.5
+
+deploy-test: $(DEPLOY_VENV)/.installed $(AIRFLOW_VENV)/.installed  ## check the files under deploy/ (needs Maven)
+	for jar in $(DEPLOY_JARS); do \
+		mvn --quiet dependency:get -Dartifact=org.apache.flink:$$jar -Dtransitive=false || exit 1; \
+	done
+	AIRFLOW_PYTHON=$(AIRFLOW_VENV)/bin/python $(DEPLOY_VENV)/bin/python -m pytest tests/deploy
+
+$(DEPLOY_VENV)/.installed: setup.py tests/deploy/requirements.txt
+	$(PYTHON) -m venv $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/python -m pip install --quiet --editable '.[gcp,test]' \
+		--requirement tests/deploy/requirements.txt
+	touch $@
+
+$(AIRFLOW_VENV)/.installed: tests/deploy/requirements-airflow.txt
+	$(PYTHON) -m venv $(AIRFLOW_VENV)
+	$(AIRFLOW_VENV)/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
 format: $(INSTALLED)  ## put the code into its format
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
@@ -55,7 +78,7 @@ fuzz: $(INSTALLED)  ## damaged and lying files at every reader, 100,000 each (ab
 	$(VENV)/bin/python -m tests.fuzz --runs 100000
 
 clean:  ## remove what the targets above made, the environment included
-	rm -rf $(VENV) $(FLINK_VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLINK_VENV) $(DEPLOY_VENV) $(AIRFLOW_VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)

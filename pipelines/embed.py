@@ -6,29 +6,26 @@ the same pipeline; Beam's own options may stand on either command line.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from typing import get_args
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from featureid import __version__
-from featureid.embedding import DEFAULT_BATCH_SIZE, EmbedSettings
-from featureid.errors import UsageError
+from featureid.errors import FeatureIdError, UsageError
 from featureid.faces import digest_of_run, finder_for
-from featureid.images import DecodeLimits, FaceFinder
-from featureid.inputs import InputSource, check_source
+from featureid.images import FaceFinder
+from featureid.inputs import check_source
 from featureid.model_store import keep_model
-from featureid.models import BackendKind, ModelBundle, resolve_model
+from featureid.models import ModelBundle, resolve_model
 from featureid.storage import files
-from featureid.storage.records import DTYPES, ModelInfo, SnapshotInfo
+from featureid.storage.records import ModelInfo, SnapshotInfo
 from featureid.storage.snapshot import (
     created_text,
     new_snapshot_id,
@@ -36,48 +33,29 @@ from featureid.storage.snapshot import (
 )
 from featureid.transforms import CompareContent, EmbedImages, ListImages, WritePlan, WriteSnapshot
 from featureid.transforms.progress import PROGRESS
-from pipelines import console, face_options
+from pipelines import console
 from pipelines.beam_options import is_local, split_beam_options
-from pipelines.previous import (
-    RefreshOptions,
-    add_refresh_arguments,
-    find_previous,
-    refresh_options,
-)
+from pipelines.embed_options import EmbedOptions, embed_options, make_parser
+from pipelines.previous import find_previous
 from pipelines.report import complete_report, marked_run, new_report, run_metrics
 from pipelines.waiting import wait_for_end
 
-_LIMITS = DecodeLimits()
-_DESCRIPTION = "Embed images into a new snapshot below --output and publish it."
-
 
 @dataclass(frozen=True)
-class EmbedOptions:
-    """What to embed, with which model, and where to.
+class Submission:
+    """A run that goes on by itself.
 
     Attributes:
-        sources: the inputs, at least one.
-        output: the folder that holds snapshots; local or a URI.
-        model: a known model's name, or the path of a model bundle.
-        num_shards: files to spread the rows over; None chooses by the number of images.
-        dtype: how vectors are stored, ``float32`` or ``float16``.
-        settings: threads, batch size, limits and back end.
-        refresh: what is carried over from a previous snapshot.
+        snapshot: the folder that it publishes in the end.
+        job: the runner's id of the job; None where it gives none, as in a template's launcher.
     """
 
-    sources: tuple[InputSource, ...]
-    output: str
-    model: str = "image"
-    num_shards: int | None = None
-    dtype: str = "float32"
-    settings: EmbedSettings = field(default_factory=EmbedSettings)
-    refresh: RefreshOptions = field(default_factory=RefreshOptions)
+    snapshot: str
+    job: str | None
 
-    def __post_init__(self) -> None:
-        if not self.sources:
-            raise UsageError("no input: name folders, globs or images, or a --manifest")
-        if self.num_shards is not None and self.num_shards < 1:
-            raise UsageError(f"--num-shards is {self.num_shards}; it must be 1 or more")
+    def text(self) -> str:
+        """The submission for people."""
+        return f"submitted{f' as job {self.job}' if self.job else ''}\nsnapshot: {self.snapshot}"
 
 
 @dataclass(frozen=True)
@@ -142,7 +120,7 @@ def build_pipeline(
     embed = EmbedImages(
         options.model, model.digest, plan.info.model.preprocessing_digest, options.settings
     )
-    embedded = images | embed
+    embedded = images | embed.with_resource_hints(**options.hints)
     failures = (listed["failures"], embedded["failures"]) | "AllFailures" >> beam.Flatten()
     (
         {
@@ -164,31 +142,67 @@ def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
             nothing is published then.
     """
     started = time.time()
+    plan, result = _start(options, beam_options)
+    return _summarize(plan, result, started)
+
+
+def submit(options: EmbedOptions, beam_options: PipelineOptions) -> Submission:
+    """Start a run and leave it to its runner; publishing is a step of the run.
+
+    Raises:
+        UsageError: the runner ends with this process.
+        FeatureIdError: the inputs, the output or the model cannot be used.
+    """
+    if is_local(beam_options):
+        raise UsageError(
+            "--no-wait needs a runner that goes on by itself, such as --runner=DataflowRunner; a "
+            "local run ends with its command"
+        )
+    plan, result = _start(options, beam_options, wait=False)
+    # Dataflow's result has a job, but in a template's launcher, where the service starts it later.
+    job = result.job_id() if getattr(result, "has_job", False) else None
+    return Submission(plan.folder, job)
+
+
+def _start(
+    options: EmbedOptions, beam_options: PipelineOptions, *, wait: bool = True
+) -> tuple[WritePlan, PipelineResult]:
+    """Start a run and, if asked to, wait for its end; returns what it writes, and the run."""
+    local = is_local(beam_options)
     for source in options.sources:
         check_source(source)
     options, model, info = describe_run(options)
-    if not is_local(beam_options):
+    if not local:
         options = _for_workers_elsewhere(options, model)
     previous = find_previous(options.refresh, options.output, info.model)
-    report = new_report(info, options, beam_options, previous)
     plan = WritePlan(
         options.output,
         info,
-        report,
+        new_report(info, options, beam_options, previous),
         previous,
         fixed_shards=options.num_shards is not None,
         max_deleted=options.refresh.policy.max_deleted,
     )
-    with marked_run(plan, local=is_local(beam_options)):
+    with marked_run(plan, local=local):
         pipeline = beam.Pipeline(options=beam_options)
         build_pipeline(pipeline, options, model, plan)
         PROGRESS.reset()
-        result = pipeline.run()
-        if is_local(beam_options):
+        result = pipeline.run() if local else _submit(pipeline)
+        if local:
             result.wait_until_finish()
-        else:
+        elif wait:
             wait_for_end(result)
-    return _summarize(plan, result, started)
+    return plan, result
+
+
+def _submit(pipeline: beam.Pipeline) -> PipelineResult:
+    try:
+        return pipeline.run()
+    except Exception as error:  # Each runner has errors of its own.
+        raise FeatureIdError(
+            f"the run could not be submitted: {type(error).__name__}: {error}; check the runner's "
+            "options, that it can be reached, and what you are allowed to do there"
+        ) from error
 
 
 def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOptions:
@@ -271,72 +285,6 @@ def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> Embed
     )
 
 
-def make_parser(prog: str, description: str = _DESCRIPTION) -> argparse.ArgumentParser:
-    """The parser of this pipeline's own options."""
-    parser = console.Parser(
-        prog=prog,
-        description=description,
-        epilog="Beam's own options (--runner, --direct_num_workers, ...) may be added.",
-    )
-    add = parser.add_argument
-    add("inputs", nargs="*", metavar="INPUT", help="folder (recursive), glob, or image; or a URI")
-    add("--input", action="append", default=[], metavar="INPUT", help="the same, as an option")
-    add("--manifest", metavar="FILE", help="text, .csv, .tsv or .parquet file that lists images")
-    add("--column", default="path", help="of the manifest, where it has any; default: %(default)s")
-    add("--strip-prefix", default="", metavar="PREFIX", help="taken off paths to make image keys")
-    add("--output", default="", metavar="DIR", help="where snapshots are kept")
-    add("--model", default="image", metavar="NAME|FILE", help="default: %(default)s")
-    add("--num-shards", type=int, metavar="N", help="files to write; default: about 50 MB each")
-    add("--dtype", choices=DTYPES, default="float32", help="as stored; default: %(default)s")
-    add(
-        "--max-failure-rate",
-        type=float,
-        default=1.0,
-        metavar="R",
-        help="exit with 3 if a larger share of the images fails; default: %(default)s",
-    )
-    add_refresh_arguments(parser)
-    add("--backend", choices=get_args(BackendKind), default="litert", help="default: %(default)s")
-    add("--threads", type=int, default=0, metavar="N", help="a process; default: all cores")
-    add("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, metavar="N", help="images a batch")
-    add("--max-bytes", type=int, default=_LIMITS.max_bytes, metavar="N", help="of an image file")
-    add("--max-pixels", type=int, default=_LIMITS.max_pixels, metavar="N", help="of an image")
-    face_options.add_arguments(parser)
-    console.add_common_arguments(parser)
-    return parser
-
-
-def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
-    """The options of a run from its parsed command line.
-
-    Raises:
-        UsageError: a value is out of range, or there is no input.
-    """
-    common = {"strip_prefix": arguments.strip_prefix, "exclude": arguments.output}
-    sources = [InputSource(path, **common) for path in (*arguments.inputs, *arguments.input)]
-    if arguments.manifest is not None:
-        sources.append(
-            InputSource(arguments.manifest, manifest=True, column=arguments.column, **common)
-        )
-    if not 0 <= arguments.max_failure_rate <= 1:
-        raise UsageError(f"--max-failure-rate is {arguments.max_failure_rate}; give 0 to 1")
-    return EmbedOptions(
-        sources=tuple(sources),
-        output=arguments.output,
-        model=arguments.model,
-        num_shards=arguments.num_shards,
-        dtype=arguments.dtype,
-        settings=EmbedSettings(
-            backend=arguments.backend,
-            threads=arguments.threads,
-            batch_size=arguments.batch_size,
-            limits=DecodeLimits(arguments.max_pixels, arguments.max_bytes),
-            faces=face_options.settings(arguments),
-        ),
-        refresh=refresh_options(arguments),
-    )
-
-
 def run_command_line(argv: Sequence[str], prog: str) -> int:
     """Run the command; returns its exit status."""
     parser = make_parser(prog)
@@ -346,6 +294,10 @@ def run_command_line(argv: Sequence[str], prog: str) -> int:
     if not arguments.output:
         parser.error("the following arguments are required: --output")
     options = embed_options(arguments)
+    if arguments.no_wait:
+        submission = submit(options, beam_options)
+        console.print_result(asdict(submission), arguments.json, submission.text())
+        return console.DONE
     with console.progress_line(PROGRESS.line):
         summary = run(options, beam_options)
     console.print_result(asdict(summary), arguments.json, summary.text())

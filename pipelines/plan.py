@@ -11,7 +11,8 @@ from featureid.prediction import Prediction, embed_sample, plan_sources, predict
 from featureid.refresh import check_deleted
 from pipelines import console
 from pipelines.beam_options import split_beam_options
-from pipelines.embed import describe_run, embed_options, make_parser
+from pipelines.embed import describe_run
+from pipelines.embed_options import embed_options, make_parser
 from pipelines.previous import find_previous
 
 _SAMPLE = 300

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from featureid.errors import CorruptFileError, StorageError
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.verify import verify_snapshot
 from pipelines import console
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def run_inspect(argv: Sequence[str], prog: str) -> int:
@@ -17,6 +23,12 @@ def run_inspect(argv: Sequence[str], prog: str) -> int:
     parser.add_argument("snapshot", metavar="DIR", help="output folder, or one snapshot's folder")
     parser.add_argument("--failures", action="store_true", help="list every failure, too")
     parser.add_argument("--keys", action="store_true", help="list every image key, too")
+    parser.add_argument(
+        "--max-age",
+        type=parse_duration,
+        metavar="AGE",
+        help="exit with 1 if the snapshot is older, such as 26h; units: s, m, h, d",
+    )
     console.add_common_arguments(parser)
     arguments = parser.parse_args(argv)
     console.set_up_log(arguments.log_level)
@@ -27,7 +39,54 @@ def run_inspect(argv: Sequence[str], prog: str) -> int:
     if arguments.keys:
         described["keys"] = snapshot.keys()
     console.print_result(described, arguments.json, _inspect_text(described))
+    if arguments.max_age is not None:
+        check_age(snapshot, arguments.max_age, datetime.now(timezone.utc))
     return console.DONE
+
+
+def parse_duration(text: str) -> timedelta:
+    """A duration from its text: a number and a unit, ``90m``, ``26h`` or ``7d``.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    found = re.fullmatch(r"(\d{1,6})([smhd])", text, re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no duration; give a number and a unit, such as 90m, 26h or 7d"
+        )
+    number, unit = found.groups()
+    return timedelta(**{_UNITS[unit]: int(number)})
+
+
+def check_age(snapshot: Snapshot, max_age: timedelta, now: datetime) -> None:
+    """Refuse a snapshot that was made longer ago than ``max_age``.
+
+    Args:
+        snapshot: the snapshot; the time that counts is when its run started.
+        max_age: the oldest that it may be.
+        now: the time, aware of its zone.
+
+    Raises:
+        CorruptFileError: the snapshot states no time.
+        StorageError: it is older.
+    """
+    text = snapshot.manifest.info.created
+    try:
+        created = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    except ValueError as error:
+        raise CorruptFileError(f"{snapshot.folder} was created at {text!r}, no time") from error
+    age = now - created
+    if age > max_age:
+        raise StorageError(
+            f"{snapshot.folder} is {_duration_text(age)} old, more than the allowed "
+            f"{_duration_text(max_age)}; see why no later run has published"
+        )
+
+
+def _duration_text(duration: timedelta) -> str:
+    hours, seconds = divmod(int(duration.total_seconds()), 3600)
+    return f"{hours} h {seconds // 60} min"
 
 
 def describe(snapshot: Snapshot) -> dict[str, Any]:

@@ -138,6 +138,15 @@ def test_the_same_rows_in_the_same_shards_however_it_runs(
         assert contents(tmp_path / name) == expected, name
 
 
+def test_hints_for_workers_change_nothing_locally(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hints = ("--embed-hint", "min_ram=4GB", "--embed-hint", "accelerator=type:nvidia-l4;count:1")
+    embed(capsys, photos, "--output", tmp_path / "plain")
+    embed(capsys, photos, "--output", tmp_path / "hinted", *hints)
+    assert contents(tmp_path / "hinted") == contents(tmp_path / "plain")
+
+
 def test_inputs_may_be_mixed_and_overlap(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,135 @@
+"""What is wrong with the Airflow DAGs, as Airflow itself reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from google.cloud.dataflow_v1beta3 import LaunchFlexTemplateParameter
+
+from featureid import __version__
+from tests import command_lines
+from tests.deploy.cron_check import schedule_problems
+from tests.deploy.dataflow_check import EXAMPLES
+from tests.deploy.kubernetes_check import flink_option_problems
+
+PYTHON = "_PythonDecoratedOperator"
+KINDS = {
+    "featureid_flink.embed": PYTHON,
+    "featureid_flink.prune": PYTHON,
+    "featureid_flink.fresh": PYTHON,
+    "featureid_dataflow.embed": "DataflowStartFlexTemplateOperator",
+    "featureid_dataflow.prune": "BashOperator",
+    "featureid_dataflow.fresh": "BashOperator",
+}
+# How a task of Python ends where featureid does with status 0, 1, 2 and 3.
+ENDS = [
+    "None",
+    "AirflowException: featureid verify ended with status 1",
+    "AirflowFailException: featureid verify ended with status 2",
+    "AirflowFailException: featureid verify ended with status 3",
+]
+COMMON = {
+    "retries": 3,
+    "retry_delay": "0:10:00",
+    "limit": "8:00:00",
+    "alert": ["operations@example.com"],
+    "schedule": "30 1 * * *",
+    "catchup": False,
+    "max_active_runs": 1,
+    "tags": ["featureid"],
+}
+WORKER_IMAGE = (
+    f"europe-west1-docker.pkg.dev/example-project/images/featureid-dataflow:{__version__}"
+)
+
+
+def read_dags(files: Sequence[Path], home: Path) -> dict[Path, dict[str, Any]]:
+    """What Airflow makes of each file, by the file."""
+    python = os.environ["AIRFLOW_PYTHON"]
+    dump = Path(__file__).with_name("airflow_dump.py")
+    output = home / "dags.json"
+    home.mkdir()
+    stand_in = home / "featureid"
+    stand_in.write_text('#!/bin/sh\nexit "$2"\n', encoding="utf-8")
+    stand_in.chmod(0o755)
+    done = subprocess.run(
+        [python, str(dump), str(output), *map(str, files)],
+        env={**os.environ, "AIRFLOW_HOME": str(home), "PATH": f"{home}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-4000:])
+    return {Path(path): dag for path, dag in json.loads(output.read_bytes()).items()}
+
+
+def dag_problems(dag_id: str, dag: dict[str, Any], root: Path) -> Iterator[str]:
+    """Yield what is wrong with a DAG, by what Airflow made of its file."""
+    yield from dag["errors"]
+    tasks = dag["tasks"]
+    wanted = {name for name in KINDS if name.startswith(f"{dag_id}.")}
+    if set(tasks) != wanted:
+        yield f"the tasks are {sorted(tasks)}"
+        return
+    for name, task in tasks.items():
+        last = name.rpartition(".")[2]
+        expected = {
+            **COMMON,
+            "kind": KINDS[name],
+            "trigger": "all_done" if last == "fresh" else "all_success",
+            "next": ["fresh", "prune"] if last == "embed" else [],
+        }
+        yield from (
+            f"{name}: {key} is {task[key]}" for key in expected if task[key] != expected[key]
+        )
+        yield from schedule_problems(task["schedule"])
+        if last != "embed" or dag_id == "featureid_flink":
+            words = task["arguments"] or task["command"].split()[1:]
+            if task["command"] and not task["command"].startswith("featureid "):
+                yield f"{name}: {task['command']}"
+            if words[0] != {"fresh": "inspect"}.get(last, last):
+                yield f"{name} runs {words}"
+            wrong = command_lines.is_wrong(words)
+            if wrong:
+                yield f"{name}: {wrong}"
+        if task["kind"] == PYTHON and task["ends"] != ENDS:
+            yield f"{name} ends with {task['ends']}"
+    embed = tasks[f"{dag_id}.embed"]
+    if dag_id == "featureid_flink":
+        yield from flink_option_problems(embed["arguments"], root)
+    else:
+        yield from template_problems(embed)
+
+
+def template_problems(task: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with how the Flex Template is started."""
+    if set(task["body"]) != {"launchParameter"}:
+        yield f"the body has {sorted(task['body'])}"
+        return
+    text = json.dumps(task["body"]["launchParameter"])
+    launch = LaunchFlexTemplateParameter.from_json(text, ignore_unknown_fields=False)
+    unknown = set(launch.parameters) - set(EXAMPLES)
+    if unknown or not {"input", "output"} <= set(launch.parameters):
+        yield f"parameters: {sorted(launch.parameters)}"
+    wrong = command_lines.is_wrong(
+        ["embed", *(f"--{name}={value}" for name, value in launch.parameters.items())]
+    )
+    if wrong:
+        yield wrong
+    if launch.environment.sdk_container_image != WORKER_IMAGE:
+        yield f"the image is {launch.environment.sdk_container_image}"
+    if not task["waits"] or task["place"] != ["example-project", "europe-west1"]:
+        yield f"{task['waits']}, {task['place']}"
+    places = [launch.environment.staging_location, launch.environment.temp_location]
+    for place in (*places, launch.container_spec_gcs_path, *launch.parameters.values()):
+        if place != "auto" and not place.startswith("gs://example-photos/"):
+            yield f"{place} is not in the bucket of the others"
+    if launch.job_name != "featureid-{{ ds_nodash }}-{{ ti.try_number }}":
+        yield f"a second try cannot be told by its name: {launch.job_name}"

@@ -1,0 +1,156 @@
+"""What is wrong with crontabs, their script, and systemd's units."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests import command_lines
+from tests.deploy.programs import BIN, complaints
+
+RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+INSTALLED = "/opt/featureid/bin/featureid"
+SETTINGS = {f"FEATUREID_{name}" for name in ("PHOTOS", "OUTPUT", "TRIES", "PAUSE_S")}
+ALERT = 'systemctl status --full --lines=50 "%i" | mail -s "%i failed on %H" '
+FOLDERS = {"/opt/featureid/bin", "/usr/local/bin", "/usr/bin", "/bin"}
+TARGETS = {"network-online.target", "timers.target"}
+
+
+def schedule_problems(schedule: str) -> Iterator[str]:
+    """Yield what is wrong with a schedule of plain numbers and stars."""
+    fields = schedule.split()
+    if len(fields) != len(RANGES):
+        yield f"{schedule!r} has {len(fields)} fields, not {len(RANGES)}"
+    for field, (low, high) in zip(fields, RANGES, strict=False):
+        if field != "*" and not (field.isdigit() and low <= int(field) <= high):
+            yield f"{field!r} in {schedule!r} is not {low} to {high}"
+
+
+def crontab_problems(root: Path) -> Iterator[str]:
+    """Yield what is wrong with the crontab."""
+    script = (root / "deploy/cron/featureid-nightly").read_text(encoding="utf-8")
+    jobs = 0
+    for line in (root / "deploy/cron/featureid").read_text(encoding="utf-8").splitlines():
+        setting = re.match(r"(\w+)=(\S+)$", line)
+        if setting:
+            name, value = setting.groups()
+            if name not in ("MAILTO", "PATH") and f"${{{name}:" not in script:
+                yield f"the script knows no {name}"
+            if name == "PATH" and set(value.split(":")) != FOLDERS:
+                yield f"nothing is found in {value}"
+        elif line and not line.startswith("#"):
+            jobs += 1
+            *schedule, user, program = line.split(maxsplit=6)
+            yield from schedule_problems(" ".join(schedule))
+            if user != "embedder" or not program.endswith(" >/dev/null"):
+                yield f"not the user of the units, or it prints what is no problem: {line}"
+            yield from _job_problems(program.removesuffix(" >/dev/null"))
+    if jobs != 2:
+        yield f"{jobs} jobs, not 2"
+
+
+def _job_problems(program: str) -> Iterator[str]:
+    words = program.split()
+    lock = ["flock", "--nonblock", "/srv/ids/.nightly.lock", "featureid-nightly"]
+    if words[0] == "featureid":
+        wrong = command_lines.is_wrong(words[1:])
+        if wrong:
+            yield wrong
+    elif words != lock:
+        yield f"not {lock}: {program}"
+
+
+def script_problems(root: Path) -> Iterator[str]:
+    """Yield what shellcheck says of the script, and the command lines that are refused."""
+    path = root / "deploy/cron/featureid-nightly"
+    yield from complaints(BIN / "shellcheck", "--enable=check-unassigned-uppercase", path)
+    settings = set(re.findall(r"\$\{(\w+):", path.read_text(encoding="utf-8")))
+    if settings != SETTINGS:
+        yield f"it is set up by {sorted(settings)}"
+    yield from _behaviour_problems(path)
+    for argv in command_lines.find(path.read_text(encoding="utf-8")):
+        wrong = command_lines.is_wrong(argv)
+        if wrong:
+            yield wrong
+
+
+def _behaviour_problems(script: Path) -> Iterator[str]:
+    """Run the script with a stand-in that only tells how it is called and ends as it is told."""
+    for statuses, status, commands in (
+        ([1, 0, 0], 0, ["embed", "embed", "prune"]),
+        ([1, 1, 0], 1, ["embed", "embed"]),
+        ([3, 0], 3, ["embed"]),
+        ([2, 0], 2, ["embed"]),
+        ([0, 1], 1, ["embed", "prune"]),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            told, calls = Path(folder, "statuses"), Path(folder, "calls")
+            told.write_text("".join(f"{number}\n" for number in statuses))
+            stand_in = Path(folder, "featureid")
+            stand_in.write_text(
+                f'#!/bin/sh\necho "$1" >>{calls}\nstatus=$(head -n1 {told})\n'
+                f'sed -i 1d {told}\nexit "$status"\n'
+            )
+            stand_in.chmod(0o755)
+            said = complaints(
+                script,
+                limit_s=5,  # A typo can make it loop for ever.
+                PATH=f"{folder}:/usr/bin:/bin",
+                FEATUREID_PHOTOS="photos",
+                FEATUREID_OUTPUT="ids",
+                FEATUREID_TRIES="2",
+                FEATUREID_PAUSE_S="0",
+            )
+            ended = [f"exit status {status}"] if status else []
+            if commands[-1] == "embed":
+                tries = f"in attempt {len(commands)} of 2"
+                ended = [f"featureid embed ended with status {status} {tries}", *ended]
+            if (said, calls.read_text().split()) != (ended, commands):
+                yield f"with {statuses} it called {calls.read_text().split()} and said {said}"
+
+
+def unit_problems(root: Path) -> Iterator[str]:
+    """Yield what ``systemd-analyze`` says of the units, and what they name that is not there."""
+    folder = root / "deploy" / "systemd"
+    units = sorted(folder.iterdir())
+    with tempfile.TemporaryDirectory() as temporary:
+        for unit in units:
+            text = unit.read_text(encoding="utf-8")
+            # The program has to be there; this environment has it at another place.
+            (Path(temporary) / unit.name).write_text(
+                text.replace(f"={INSTALLED} ", f"={BIN / 'featureid'} "), encoding="utf-8"
+            )
+            yield from _unit_problems(text, {path.name for path in units} | TARGETS)
+        yield from complaints("systemd-analyze", "verify", *sorted(Path(temporary).iterdir()))
+        calendars = re.findall(
+            r"^OnCalendar=(.*)", "\n".join(p.read_text("utf-8") for p in units), re.MULTILINE
+        )
+        for calendar in calendars:
+            said = complaints("systemd-analyze", "calendar", calendar)
+            if "Next elapse" not in "".join(said):
+                yield f"{calendar} never comes"
+        if len(calendars) != 2:
+            yield f"{len(calendars)} calendars, not 2"
+
+
+def _unit_problems(text: str, units: set[str]) -> Iterator[str]:
+    for name in re.findall(r"^(?:OnFailure|Wants|After|WantedBy)=(.*)", text, re.MULTILINE):
+        if name.replace("%n", "") not in units:
+            yield f"no unit {name}"
+    for user in re.findall(r"^User=(.*)", text, re.MULTILINE):
+        if user != "embedder":
+            yield f"user {user} is not the one of the others"
+    for command in re.findall(rf"^Exec\w+={INSTALLED} (.*)", text, re.MULTILINE):
+        wrong = command_lines.is_wrong(command.split())
+        if wrong:
+            yield wrong
+    cache = re.search(r"^CacheDirectory=(\w+)$", text, re.MULTILINE)
+    if cache and f"\nEnvironment=FEATUREID_CACHE=/var/cache/{cache[1]}\n" not in text:
+        yield f"featureid does not know that its cache is {cache[1]}"
+    if "%i" in text and ALERT not in text:
+        yield "nobody is told"
+    for place in re.findall(r"(?:^ReadWritePaths=|--output |prune |inspect )(\S+)", text):
+        if place != "/srv/ids":
+            yield f"{place} is not the folder of the others"

@@ -1,0 +1,101 @@
+"""What is wrong with the Dockerfile: no test can build it, but every name in it is checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from tests.deploy.programs import BIN, complaints
+
+# Images, packages and paths of others, which nothing here can check: any change is to be wanted.
+OF_OTHERS = {
+    "apache/beam_python${PYTHON}_sdk:${BEAM}",
+    "gcr.io/dataflow-templates-base/python311-template-launcher-base",
+    "${LAUNCHER_BASE}:${LAUNCHER_TAG}",
+    "python:${PYTHON}-slim",
+    "maven:3-eclipse-temurin-17",
+    "eclipse-temurin:17-jre",
+    "/opt/apache/beam",
+    "/opt/apache/beam/boot",
+    "/opt/google/dataflow/python_template_launcher",
+    "/opt/java/openjdk",
+    "/opt/java/openjdk/bin:$PATH",
+    "/usr/local/nvidia/lib64",
+}
+VALUES = {"3.11", "2.77.0", "1.20", "latest"}
+ENVIRONMENT = {"FEATUREID_CACHE", "FLEX_TEMPLATE_PYTHON_PY_FILE", "LD_LIBRARY_PATH", "PATH"}
+RUNS = {
+    "pip install --no-cache-dir . && featureid models image",
+    "pip install --no-cache-dir --no-deps . && python worker_requirements.py gcp aws > "
+    'requirements.txt && echo "apache-beam==${BEAM}" > constraints.txt && pip install '
+    "--no-cache-dir -r requirements.txt -c constraints.txt",
+    "pip install --no-cache-dir 'tensorflow[and-cuda]>=2.20,<3'",
+    "mvn --quiet --batch-mode dependency:copy -DoutputDirectory=/opt/beam -Dmdep.stripVersion=true "
+    '-Dartifact="org.apache.beam:beam-runners-flink-${FLINK}-job-server:${BEAM}" && mv '
+    '"/opt/beam/beam-runners-flink-${FLINK}-job-server.jar" /opt/beam/flink-job-server.jar',
+    "useradd --create-home --uid 1000 featureid",
+}
+
+
+def dockerfile_problems(root: Path) -> Iterator[str]:
+    """Yield what hadolint says, and every name that leads nowhere."""
+    path = root / "deploy" / "Dockerfile"
+    yield from complaints(BIN / "hadolint", "--no-color", path)
+    text = path.read_text(encoding="utf-8")
+    stages, places, given = set[str](), set[str](), set[str]()
+    for_images: set[str] = set()  # Arguments before the first stage; only FROM knows them.
+    for line in re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines():
+        instruction, _, rest = line.partition(" ")
+        words = rest.split()
+        for name in re.findall(r"\$\{?(\w+)", line):
+            if name not in (for_images if instruction == "FROM" else given):
+                yield f"{name} is given nowhere: {line}"
+        if instruction == "ARG":
+            name, _, value = rest.partition("=")
+            if value not in VALUES | OF_OTHERS if value else name not in for_images:
+                yield f"unknown value: {line}"
+            (given if stages else for_images).add(name)
+        elif instruction == "FROM":
+            if words[0] not in stages | OF_OTHERS:
+                yield f"no such stage: {line}"
+            stages.add(words[2])
+            given = {"PATH"}
+        elif instruction == "WORKDIR":
+            if rest not in ("/src", "/work"):
+                yield f"unknown place: {line}"
+        elif instruction == "COPY":
+            yield from _copy_problems(root, words, stages)
+            places.add(words[-1])
+        elif instruction == "ENV":
+            name, _, value = rest.partition("=")
+            if name not in ENVIRONMENT or value not in places | OF_OTHERS | {"/opt/featureid"}:
+                yield f"unknown name or place: {line}"
+        elif instruction == "RUN":
+            if " ".join(words) not in RUNS:
+                yield f"not the command that was tried: {line}"
+        elif instruction in ("CMD", "ENTRYPOINT"):
+            yield from _program_problems(json.loads(rest))
+    for target in re.findall(r"--target +(\S+)", text):
+        if target not in stages:
+            yield f"no such stage: {target}"
+
+
+def _copy_problems(root: Path, words: list[str], stages: set[str]) -> Iterator[str]:
+    option, equals, source = words[0].partition("=")
+    if not equals:
+        yield from (f"no such file: {word}" for word in words[:-1] if not (root / word).exists())
+        if words[-1] not in ("./", words[0]) and not words[-1].startswith("/"):
+            yield f"copied to a strange place: {words}"
+    elif option != "--from" or source not in stages | OF_OTHERS or words[1] != words[2]:
+        yield f"nothing to copy, or not to its own place: {words}"
+
+
+def _program_problems(words: list[str]) -> Iterator[str]:
+    if words[0] == "python":
+        if words[1] != "-m" or not find_spec(words[2]):
+            yield f"no such module: {words}"
+    elif words[0] not in OF_OTHERS:
+        yield f"no such program: {words}"

@@ -1,0 +1,182 @@
+"""What is wrong with the Kubernetes files: their schemas, strictly, and how they fit together."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+from zoneinfo import available_timezones
+
+import kubernetes_validate
+import yaml
+
+from featureid import __version__
+from pipelines import worker_pool
+from tests import command_lines
+from tests.deploy.cron_check import schedule_problems
+
+IMAGE = f"registry.example.com/featureid-flink:{__version__}"
+SECRET = [{"secretRef": {"name": "featureid-storage"}}]
+POOL = ["python", "-m", worker_pool.__name__]
+FLINK = "featureid-rest:8081"
+POLICIES = (
+    ("Forbid", "Never", [("FailJob", {"operator": "In", "values": [2, 3]})]),
+    ("Replace", "Never", []),
+)
+AMOUNT = re.compile(r"\d+(m|[KMG]i)?")
+_MAVEN = Path.home() / ".m2" / "repository" / "org" / "apache" / "flink"
+
+
+def jar(name: str) -> ZipFile:
+    """An archive that ``make deploy-test`` has fetched with Maven."""
+    (path,) = sorted((_MAVEN / name).glob(f"*/{name}-*.jar"))[-1:]
+    return ZipFile(path)
+
+
+@functools.cache
+def flink_words() -> set[bytes]:
+    """Every string of Flink's own options: names of keys, and of some values."""
+    with jar("flink-core") as archive:
+        classes = [name for name in archive.namelist() if name.endswith("Options.class")]
+        data = b"".join(archive.read(name) for name in classes)
+    return set(re.findall(rb"[a-z][a-z0-9-]*(?:\.[a-zA-Z0-9-]+)*", data))
+
+
+@functools.cache
+def operator_schema() -> dict[str, Any]:
+    """The schema of a FlinkDeployment, from the operator's own archive."""
+    with jar("flink-kubernetes-operator-api") as archive:
+        file = "META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"
+        definition = yaml.safe_load(archive.read(file))
+    return definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+def strict_problems(value: Any, schema: dict[str, Any], place: str = "") -> Iterator[str]:
+    """Yield where ``value`` does not fit an OpenAPI schema, or has what the schema has not."""
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
+    kind = (int, float) if schema.get("type") == "number" else kinds.get(schema.get("type", ""))
+    if kind and not isinstance(value, kind):
+        yield f"{place} is {value!r}, no {schema['type']}"
+    elif "enum" in schema and value not in schema["enum"]:
+        yield f"{place} is {value!r}, none of {schema['enum']}"
+    elif isinstance(value, dict) and "properties" in schema:
+        for name, part in value.items():
+            if name in schema["properties"]:
+                yield from strict_problems(part, schema["properties"][name], f"{place}.{name}")
+            else:
+                yield f"{place}.{name} is unknown"
+    elif isinstance(value, list):
+        for part in value:
+            yield from strict_problems(part, schema.get("items", {}), place)
+
+
+def cluster_problems(root: Path) -> Iterator[str]:
+    """Yield what is wrong with the FlinkDeployment."""
+    document = yaml.safe_load((root / "deploy/kubernetes/flink.yaml").read_text(encoding="utf-8"))
+    schema = operator_schema()
+    yield from strict_problems(document.get("spec"), schema["properties"]["spec"])
+    if set(document) != {"apiVersion", "kind", "metadata", "spec"}:
+        yield f"the fields are {sorted(document)}"
+    version = document["apiVersion"], document["kind"], document["metadata"]
+    if version != ("flink.apache.org/v1beta1", "FlinkDeployment", {"name": "featureid"}):
+        yield f"{version} is not what the operator and nightly.yaml look for"
+    try:
+        spec = document["spec"]
+        workers = spec["taskManager"]["podTemplate"]["spec"]["containers"]
+        keys = spec["flinkConfiguration"]
+        memory = [spec[part]["resource"]["memory"] for part in ("jobManager", "taskManager")]
+        if workers[0] != {"name": "flink-main-container"} or len(workers) != 2:
+            yield "the operator knows Flink's own container by its name, flink-main-container"
+        yield from container_problems(workers[1])
+        if workers[1]["command"] != POOL:
+            yield f"the pool is started with {workers[1]['command']}"
+    except (KeyError, IndexError) as error:
+        yield f"missing: {error}"
+        return
+    known = flink_words()
+    for word in (*keys, keys.get("restart-strategy.type", "")):
+        if word.encode() not in known:
+            yield f"Flink has no option {word!r}"
+    if keys.get("restart-strategy.fixed-delay.delay") != "10 s":
+        yield "no duration"
+    if (spec["image"], spec["flinkVersion"]) != ("flink:1.20", "v1_20"):
+        yield "the image is not of this version of Flink"
+    if spec["mode"] != "standalone" or spec["serviceAccount"] != "flink":
+        yield "not the mode with a fixed number of TaskManagers, or not the operator's account"
+    yield from (f"no memory: {amount}" for amount in memory if not re.fullmatch(r"\d+m", amount))
+
+
+def nightly_problems(root: Path) -> Iterator[str]:
+    """Yield what is wrong with the CronJobs."""
+    text = (root / "deploy/kubernetes/nightly.yaml").read_text(encoding="utf-8")
+    documents = list(yaml.safe_load_all(text))
+    for document in documents:
+        try:
+            kubernetes_validate.validate(document, "1.33", strict=True)
+        except kubernetes_validate.ValidationError as error:
+            yield str(error)
+            return
+    names = [document["metadata"]["name"] for document in documents]
+    if names != ["featureid-nightly", "featureid-fresh"]:
+        yield f"the names are {names}, not those that operations.md tells of"
+    commands = {}
+    for document in documents:
+        spec = document["spec"]
+        yield from schedule_problems(spec["schedule"])
+        if spec["timeZone"] not in available_timezones():
+            yield f"no time zone: {spec['timeZone']}"
+        job = spec["jobTemplate"]["spec"]
+        pod = job["template"]["spec"]
+        # What the schema takes for any text.
+        rules = [(rule["action"], rule["onExitCodes"]) for rule in _rules(job)]
+        policies = spec["concurrencyPolicy"], pod["restartPolicy"], rules
+        if policies not in POLICIES:
+            yield f"the policies are {policies}"
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            yield from container_problems(container)
+            commands[container["name"]] = container.get("command", ["nothing"])
+    if list(commands) != ["embed", "prune", "inspect"]:
+        yield f"the containers are {list(commands)}"
+    for command in commands.values():
+        wrong = command_lines.is_wrong(command[1:]) if command[0] == "featureid" else command[0]
+        if wrong:
+            yield f"{command}: {wrong}"
+    yield from flink_option_problems(commands["embed"], root)
+
+
+def _rules(job: dict[str, Any]) -> list[dict[str, Any]]:
+    return job.get("podFailurePolicy", {"rules": []})["rules"]
+
+
+def container_problems(container: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a container of featureid."""
+    if (container.get("image"), container.get("envFrom")) != (IMAGE, SECRET):
+        yield f"{container['name']}: not the image {IMAGE} with the secret"
+    for amounts in container.get("resources", {"": {"": "none"}}).values():
+        if not {"memory"} <= set(amounts) <= {"cpu", "memory"}:
+            yield f"{container['name']}: {amounts}"
+        for amount in amounts.values():
+            if not AMOUNT.fullmatch(str(amount)):
+                yield f"{container['name']}: no amount: {amount}"
+
+
+def flink_option_problems(command: list[str], root: Path) -> Iterator[str]:
+    """Yield which options do not lead to the cluster of flink.yaml, or to the image's files."""
+    wanted = {
+        "--runner": "FlinkRunner",
+        "--flink_master": FLINK,
+        "--flink_version": "1.20",
+        "--environment_type": "EXTERNAL",
+        "--environment_config": "localhost:50000",
+        "--parallelism": "2",
+    }
+    options = dict(word.split("=", 1) for word in command if word.startswith("--"))
+    for name, value in wanted.items():
+        if options.get(name) != value:
+            yield f"{name} is {options.get(name)}, not {value}"
+    server = options.get("--flink_job_server_jar", "nothing")
+    if f" {server}\n" not in (root / "deploy/Dockerfile").read_text(encoding="utf-8"):
+        yield f"the image has no {server}"

@@ -1,0 +1,218 @@
+"""The Dataflow job as far as it goes without the service: what is submitted, and that it works."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from featureid.storage import open_snapshot
+from pipelines import cli
+from tests.deploy.dataflow_check import EXAMPLES
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "europe-west1-docker.pkg.dev/example-project/images/featureid-dataflow-gpu:0.1.0"
+HINTS = {
+    "beam:resources:min_ram_bytes:v1": b"16000000000",
+    "beam:resources:accelerator:v1": b"type:nvidia-l4;count:1;install-nvidia-driver",
+}
+EMBED = "EmbedImages/Embed/ParDo(_Embed)"
+LIMIT_S = 120
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options of any run on Dataflow; local folders stand for buckets."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("temp", "staging"):
+        (folder / name).mkdir()
+    return [
+        "--runner=DataflowRunner",
+        "--project=example-project",
+        "--region=europe-west1",
+        f"--temp_location={folder / 'temp'}",
+        f"--staging_location={folder / 'staging'}",
+        "--no_auth",
+    ]
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What the launcher of the Flex Template leaves: its words, the job and the graph."""
+
+    printed: dict[str, Any]
+    output: Path
+    job: dict[str, Any]
+    graph: beam_runner_api_pb2.Pipeline
+
+
+@pytest.fixture(scope="module")
+def launched(
+    photos: Path, project: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Launched:
+    folder = tmp_path_factory.mktemp("launched")
+    done = run(
+        *("deploy/dataflow/launch.py", f"--input={photos}", f"--output={folder / 'ids'}"),
+        *(*project, "--json", f"--template_location={folder / 'job.json'}"),
+        *("--dataflow_endpoint=http://localhost:9", f"--sdk_container_image={IMAGE}"),
+        *("--machine_type=g2-standard-8", "--max_num_workers=7", "--disk_size_gb=50"),
+        *("--number_of_worker_harness_threads=4", "--num-shards=2"),
+        *("--embed-hint=min_ram=16GB", f"--embed-hint={EXAMPLES['embed-hint'][0]}"),
+    )
+    assert done.returncode == 0, done.stderr
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    graph = beam_runner_api_pb2.Pipeline()
+    proto = job["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]
+    graph.ParseFromString(Path(proto).read_bytes())
+    return Launched(json.loads(done.stdout), folder / "ids", job, graph)
+
+
+def test_the_launcher_neither_waits_nor_starts_the_job(launched: Launched) -> None:
+    assert launched.printed["job"] is None
+    assert launched.printed["snapshot"].startswith(f"{launched.output}/snapshots/")
+    assert not (launched.output / "current").exists()
+
+
+def test_the_job_has_the_workers_that_were_asked_for(launched: Launched) -> None:
+    environment = launched.job["environment"]
+    (pool,) = environment["workerPools"]
+    images = pool["sdkHarnessContainerImages"]
+    assert {image["containerImage"] for image in images} == {IMAGE}
+    assert len(images) == 2  # With the hints and without.
+    assert pool["machineType"] == "g2-standard-8"
+    assert pool["diskSizeGb"] == 50
+    assert pool["numThreadsPerWorker"] == 4
+    assert pool["autoscalingSettings"]["maxNumWorkers"] == 7
+    assert "no_use_multiple_sdk_containers" in environment["experiments"]
+    assert "use_multiple_sdk_containers" not in environment["experiments"]
+    # Nothing to be installed when a worker starts: all is in the image.
+    assert [package["name"] for package in pool["packages"]] == [
+        "submission_environment_dependencies.txt"
+    ]
+
+
+def test_only_the_step_that_embeds_has_hints(launched: Launched) -> None:
+    components = launched.graph.components
+    for transform in components.transforms.values():
+        if transform.environment_id and not transform.subtransforms:
+            hints = dict(components.environments[transform.environment_id].resource_hints)
+            assert hints == (HINTS if transform.unique_name == EMBED else {}), transform
+
+
+def test_the_job_has_the_stages_of_the_pipeline(launched: Launched) -> None:
+    names = {transform.unique_name for transform in launched.graph.components.transforms.values()}
+    assert {
+        "ListImages/List/ParDo(_List)",
+        "ListImages/GroupByImageKey",
+        EMBED,
+        "WriteSnapshot/GroupByShard",
+        "WriteSnapshot/WriteShards",
+        "WriteSnapshot/WriteFailures",
+        "WriteSnapshot/Publish",
+    } <= names
+
+
+def test_the_graph_that_is_submitted_gives_the_snapshot_of_a_local_run(
+    launched: Launched, photos: Path, tmp_path: Path
+) -> None:
+    graph = beam_runner_api_pb2.Pipeline()
+    graph.CopyFrom(launched.graph)
+    for environment in graph.components.environments.values():
+        environment.urn, environment.payload = "beam:env:embedded_python:v1", b""
+    FnApiRunner().run_via_runner_api(graph, PipelineOptions()).wait_until_finish()
+    published = open_snapshot(str(launched.output))
+    assert published.folder == launched.printed["snapshot"]
+
+    assert cli.main(["embed", str(photos), "--output", str(tmp_path), "--num-shards", "2"]) == 0
+    local = open_snapshot(str(tmp_path))
+    assert published.keys() == local.keys()
+    np.testing.assert_array_equal(published.vectors(), local.vectors())
+
+
+@contextmanager
+def service(status: int, answer: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A stand-in of Dataflow's REST interface; yields its address and the jobs that it is sent."""
+    jobs: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.path.startswith(
+                "/v1b3/projects/example-project/locations/europe-west1/jobs"
+            )
+            jobs.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://localhost:{server.server_port}", jobs
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def submit(address: str, photos: Path, project: list[str], output: Path) -> Any:
+    return run(
+        *("-m", "pipelines.embed", f"--input={photos}", f"--output={output}", "--no-wait"),
+        *(*project, "--json", f"--dataflow_endpoint={address}", f"--sdk_container_image={IMAGE}"),
+    )
+
+
+def test_a_job_is_submitted_and_named(photos: Path, project: list[str], tmp_path: Path) -> None:
+    job_id = "2026-11-23_05_42_31-1234567890"
+    with service(200, {"id": job_id, "projectId": "example-project"}) as (address, jobs):
+        done = submit(address, photos, project, tmp_path / "ids")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["job"] == job_id
+    (job,) = jobs
+    (pool,) = job["environment"]["workerPools"]
+    assert pool["sdkHarnessContainerImages"][0]["containerImage"] == IMAGE
+    # The model went to where workers find it.
+    assert len(list((tmp_path / "ids" / "models").glob("image-*.fidmodel"))) == 1
+
+
+def test_a_job_that_is_refused_is_one_line(
+    photos: Path, project: list[str], tmp_path: Path
+) -> None:
+    error = {"code": 403, "message": "no permission to start jobs", "status": "PERMISSION_DENIED"}
+    with service(403, {"error": error}) as (address, jobs):
+        done = submit(address, photos, project, tmp_path / "ids")
+    assert len(jobs) == 1
+    # Before our line Beam logs what the server said.
+    *logged, line = done.stderr.splitlines()
+    assert done.returncode == 1 and len(logged) <= 1, done.stderr
+    assert "could not be submitted" in line and "no permission to start" in line

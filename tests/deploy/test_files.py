@@ -1,0 +1,147 @@
+"""Every file under deploy/ is right, and a typo in any word of it would be found."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.deploy import cron_check, dataflow_check, docker_check, kubernetes_check
+from tests.deploy.airflow_check import dag_problems, read_dags
+
+ROOT = Path(__file__).parents[2]
+CHECKS: dict[str, Callable[[Path], Iterable[str]]] = {
+    "Dockerfile": docker_check.dockerfile_problems,
+    "worker_requirements.py": dataflow_check.requirements_problems,
+    "cron/featureid": cron_check.crontab_problems,
+    "cron/featureid-nightly": cron_check.script_problems,
+    "dataflow/launch.py": dataflow_check.launcher_problems,
+    "dataflow/metadata.json": dataflow_check.metadata_problems,
+    "kubernetes/flink.yaml": kubernetes_check.cluster_problems,
+    "kubernetes/nightly.yaml": kubernetes_check.nightly_problems,
+    **{
+        f"systemd/{name}": cron_check.unit_problems
+        for name in (
+            "featureid.service",
+            "featureid.timer",
+            "featureid-fresh.service",
+            "featureid-fresh.timer",
+            "featureid-alert@.service",
+        )
+    },
+}
+DAGS = ("airflow/featureid_dataflow.py", "airflow/featureid_flink.py")
+
+# Where a user's own places, addresses and names stand for an example; each the same everywhere.
+EXAMPLES = {
+    *("/srv/photos", "/srv/photos/", "/srv/ids", "/srv/ids/.nightly.lock"),
+    *("s3://example-photos/originals", "s3://example-photos/originals/", "s3://example-photos/ids"),
+    *("gs://example-photos/originals", "gs://example-photos/originals/", "gs://example-photos/ids"),
+    "gs://example-photos/templates/featureid.json",
+    *("gs://example-photos/dataflow/staging", "gs://example-photos/dataflow/temp"),
+    *("operations@example.com", "https://example.com/featureid/docs/operations.md"),
+}
+_EXAMPLE = re.compile(r"(?:s3|gs|https)://\w[\w./-]*|/srv/[\w./-]+|[\w.]+@[\w.]+\.\w+")
+# Words that may be any: names used nowhere else, and messages.
+FREE = {
+    "airflow/featureid_dataflow.py": {"n2-standard"},
+    "cron/featureid-nightly": {"folder", "images", "snapshots"},
+    "dataflow/launch.py": {"launch.py"},
+    "kubernetes/flink.yaml": {"featureid-workers"},
+}
+_WORD = re.compile(r"[A-Za-z][\w.-]{2,}[A-Za-z]")
+_PROSE = re.compile(
+    r'^\s*#.*|  # .*|"""(?s:.*?)"""|(?<=Description=).*|(?<="label": ").*(?=")'
+    r'|(?<="helpText": ").*(?=")|(?<="description": ").*(?=")',
+    re.MULTILINE,
+)
+
+
+def problems(name: str, root: Path) -> list[str]:
+    """What is wrong with a file; that a checker cannot even read it is a problem, too."""
+    try:
+        text = (root / "deploy" / name).read_text(encoding="utf-8")
+        return [*example_problems(text), *CHECKS[name](root)]
+    except Exception as error:
+        return [f"{type(error).__name__}: {error}"]
+
+
+def example_problems(text: str) -> Iterator[str]:
+    """Yield the places that are not those of the other files."""
+    for place in _EXAMPLE.findall(_PROSE.sub("", text)):
+        if place not in EXAMPLES and f"{place}/" not in text:
+            yield f"{place} is a place of its own"
+    for previous in re.findall(r"previous[\"=:\s]+(\w+)[\s\"]*(?:$|[-,])", text, re.MULTILINE):
+        if previous != "auto":
+            yield f"the previous snapshot is {previous}"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The project's files, to be damaged."""
+    for folder in ("deploy", "featureid", "pipelines"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__py*"))
+    for file in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / file, tmp_path)
+    return tmp_path
+
+
+def typos(text: str) -> Iterator[tuple[str, str]]:
+    """Yield every word outside prose, once a place, and the text with a letter of it missing."""
+    prose = [found.span() for found in _PROSE.finditer(text)]
+    for word in _WORD.finditer(text):
+        if not any(start <= word.start() < end for start, end in prose):
+            middle = (word.start() + word.end()) // 2
+            yield word.group(), text[:middle] + text[middle + 1 :]
+
+
+def test_every_file_has_a_check() -> None:
+    files = {
+        path.relative_to(ROOT / "deploy").as_posix()
+        for path in (ROOT / "deploy").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert files - {name for name in files if name.startswith("flink/")} == {*CHECKS, *DAGS}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_file_is_right(name: str) -> None:
+    assert problems(name, ROOT) == []
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_typo_is_found(name: str, copy: Path) -> None:
+    path = copy / "deploy" / name
+    unnoticed = set()
+    for word, damaged in typos(path.read_text(encoding="utf-8")):
+        path.write_text(damaged, encoding="utf-8")
+        if not problems(name, copy):
+            unnoticed.add(word)
+    assert unnoticed == FREE.get(name, set())
+
+
+@pytest.mark.parametrize("name", DAGS)
+def test_a_dag_is_right_and_a_typo_is_found(name: str, tmp_path: Path) -> None:
+    path = ROOT / "deploy" / name
+    damaged = {}
+    for number, (word, text) in enumerate(typos(path.read_text(encoding="utf-8"))):
+        (tmp_path / f"{number}").mkdir()
+        file = tmp_path / f"{number}" / path.name
+        file.write_text(text, encoding="utf-8")
+        damaged[file] = word
+    found = read_dags([path, *damaged], tmp_path / "home")
+    check = partial(dag_problems, path.stem, root=ROOT)
+    assert list(check(found[path])) == []
+    unnoticed = {word for file, word in damaged.items() if not _noticed(check, file, found[file])}
+    assert unnoticed == FREE.get(name, set())
+
+
+def _noticed(check: Callable[..., Iterable[str]], file: Path, dag: dict[str, object]) -> bool:
+    try:
+        return bool([*example_problems(file.read_text(encoding="utf-8")), *check(dag)])
+    except Exception:
+        return True

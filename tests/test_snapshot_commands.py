@@ -1,0 +1,65 @@
+"""How old a snapshot may be: durations, and the check that a schedule relies on."""
+
+import argparse
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from featureid.errors import StorageError
+from featureid.storage import open_snapshot
+from pipelines import cli
+from pipelines.snapshots import check_age, parse_duration
+from tests.storage_samples import write_snapshot
+
+CREATED = datetime(2026, 11, 23, 5, 42, 31, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("90m", timedelta(minutes=90)),
+        ("26h", timedelta(hours=26)),
+        ("7d", timedelta(days=7)),
+        ("0h", timedelta(0)),
+    ],
+)
+def test_durations(text: str, duration: timedelta) -> None:
+    assert parse_duration(text) == duration
+
+
+@pytest.mark.parametrize("text", ["", "26", "h", "26 h", "1.5h", "-1h", "26H", "2w", "٣h", "1h30m"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="no duration"):
+        parse_duration(text)
+
+
+def test_only_an_older_snapshot_is_refused(tmp_path: Path) -> None:
+    write_snapshot(tmp_path, ["a.jpg"])
+    snapshot = open_snapshot(str(tmp_path))
+    limit = timedelta(hours=26)
+    check_age(snapshot, limit, CREATED)
+    check_age(snapshot, limit, CREATED + limit)
+    with pytest.raises(StorageError, match="is 26 h 1 min old, more than the allowed 26 h 0 min"):
+        check_age(snapshot, limit, CREATED + limit + timedelta(minutes=1))
+
+
+def test_inspect_tells_a_stale_snapshot_by_its_exit_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_snapshot(tmp_path, ["a.jpg"])
+    assert cli.main(["inspect", str(tmp_path), "--max-age", "999999d"]) == 0
+    assert capsys.readouterr().err == ""
+    assert cli.main(["inspect", str(tmp_path), "--max-age", "0s"]) == 1
+    captured = capsys.readouterr()
+    assert "rows          1 in 3 shards" in captured.out
+    assert captured.err.startswith("featureid: ") and captured.err.count("\n") == 1
+    assert "see why no later run has published" in captured.err
+
+
+def test_a_missing_snapshot_is_stale_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["inspect", str(tmp_path), "--max-age", "26h"]) == 1
+    assert "holds no complete snapshot" in capsys.readouterr().err
