@@ -8,6 +8,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.transforms.resources import parse_resource_hints
 
 from featureid.errors import UsageError
 
@@ -48,6 +49,25 @@ def is_local(options: PipelineOptions) -> bool:
     """Whether the run takes place on this machine, in Beam's direct runner."""
     runner = options.view_as(StandardOptions).runner
     return runner is None or runner in _LOCAL_RUNNERS
+
+
+def parse_hints(texts: Sequence[str]) -> dict[str, str]:
+    """Beam's resource hints from ``NAME=VALUE``, name to value.
+
+    Raises:
+        UsageError: that is none, or Beam does not know it.
+    """
+    hints = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--embed-hint is {text!r}; give NAME=VALUE, such as min_ram=8GB")
+        hints[name] = value
+    try:
+        parse_resource_hints(hints)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--embed-hint: {error}; see Beam's resource hints") from error
+    return hints
 
 
 class FlinkJobServerOptions(PipelineOptions):

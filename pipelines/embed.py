@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from featureid import __version__
-from featureid.errors import FeatureIdError, UsageError
+from featureid.errors import UsageError
 from featureid.faces import digest_of_run, finder_for
 from featureid.images import FaceFinder
 from featureid.inputs import check_source
@@ -38,7 +38,7 @@ from pipelines.beam_options import is_local, split_beam_options
 from pipelines.embed_options import EmbedOptions, embed_options, make_parser
 from pipelines.previous import find_previous
 from pipelines.report import complete_report, marked_run, new_report, run_metrics
-from pipelines.waiting import wait_for_end
+from pipelines.waiting import start_elsewhere, wait_for_end
 
 
 @dataclass(frozen=True)
@@ -187,22 +187,12 @@ def _start(
         pipeline = beam.Pipeline(options=beam_options)
         build_pipeline(pipeline, options, model, plan)
         PROGRESS.reset()
-        result = pipeline.run() if local else _submit(pipeline)
+        result = pipeline.run() if local else start_elsewhere(pipeline)
         if local:
             result.wait_until_finish()
         elif wait:
             wait_for_end(result)
     return plan, result
-
-
-def _submit(pipeline: beam.Pipeline) -> PipelineResult:
-    try:
-        return pipeline.run()
-    except Exception as error:  # Each runner has errors of its own.
-        raise FeatureIdError(
-            f"the run could not be submitted: {type(error).__name__}: {error}; check the runner's "
-            "options, that it can be reached, and what you are allowed to do there"
-        ) from error
 
 
 def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOptions:

@@ -6,8 +6,6 @@ import argparse
 from dataclasses import dataclass, field
 from typing import get_args
 
-from apache_beam.transforms.resources import parse_resource_hints
-
 from featureid.embedding import DEFAULT_BATCH_SIZE, EmbedSettings
 from featureid.errors import UsageError
 from featureid.images import DecodeLimits
@@ -15,6 +13,7 @@ from featureid.inputs import InputSource
 from featureid.models import BackendKind
 from featureid.storage.records import DTYPES
 from pipelines import console, face_options
+from pipelines.beam_options import parse_hints
 from pipelines.previous import RefreshOptions, add_refresh_arguments, refresh_options
 
 _LIMITS = DecodeLimits()
@@ -50,10 +49,6 @@ class EmbedOptions:
             raise UsageError("no input: name folders, globs or images, or a --manifest")
         if self.num_shards is not None and self.num_shards < 1:
             raise UsageError(f"--num-shards is {self.num_shards}; it must be 1 or more")
-        try:
-            parse_resource_hints(self.hints)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"--embed-hint: {error}; see Beam's resource hints") from error
 
 
 def make_parser(prog: str, description: str = _DESCRIPTION) -> argparse.ArgumentParser:
@@ -127,12 +122,5 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
             faces=face_options.settings(arguments),
         ),
         refresh=refresh_options(arguments),
-        hints=dict(_hint(text) for text in arguments.embed_hint),
+        hints=parse_hints(arguments.embed_hint),
     )
-
-
-def _hint(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"--embed-hint is {text!r}; give NAME=VALUE, such as min_ram=8GB")
-    return name, value

@@ -1,4 +1,4 @@
-"""Wait for a run that takes place elsewhere, and say in one line how it failed if it did."""
+"""Start a run that takes place elsewhere, wait for it, say in one line how it failed if it did."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 
+import apache_beam as beam
 import grpc
 from apache_beam.runners.runner import PipelineResult
 
@@ -13,6 +14,23 @@ from featureid.errors import FeatureIdError
 from pipelines import console
 
 _CAUSE_CHARACTERS = 300
+
+
+def start_elsewhere(pipeline: beam.Pipeline) -> PipelineResult:
+    """Hand a run to its runner.
+
+    Raises:
+        FeatureIdError: the runner cannot be reached, or refuses.
+    """
+    try:
+        return pipeline.run()
+    except Exception as error:  # Each runner has errors of its own.
+        if console.as_known_error(error) is not None:
+            raise
+        raise FeatureIdError(
+            f"the run could not be submitted: {type(error).__name__}: {error}; check the runner's "
+            "options, that it can be reached, and what you are allowed to do there"
+        ) from error
 
 
 def wait_for_end(result: PipelineResult) -> None:
