@@ -32,12 +32,14 @@ from featureid.storage.shard import (
     shard_of,
 )
 
-# Of `python benchmarks/nightly.py` on 2 cores: what Beam's local engine takes to start and to end,
-# what listing and carrying rows cost, and what an image that is embedded or carried adds to memory.
+# Of `python benchmarks/nightly.py` and `plan.py` on 2 cores: what Beam's local engine takes to start
+# and to end, how fast listing and carrying go, what the engine holds, and what an image that is
+# embedded or carried adds to that.
 _START_S = 2.0
-_CARRIED_PER_S = 15_000
-_EMBEDDED_BYTES = 4_000
-_CARRIED_BYTES = 600
+_CARRIED_PER_S = 35_000
+_ENGINE_BYTES = 40_000_000
+_EMBEDDED_BYTES = 3_500
+_CARRIED_BYTES = 100
 # Batches of each thread that are embedded before the clock starts: caches and allocators warm up.
 _WARM_BATCHES = 1
 
@@ -197,7 +199,7 @@ def predict(
     carried = previous.manifest.rows / max(1, changes.previous) if previous else 0.0
     rows = round(len(sample.rows) * share + carried * changes.unchanged)
     worker = peak_memory()
-    engine = to_embed * _EMBEDDED_BYTES + changes.images * _CARRIED_BYTES
+    engine = _ENGINE_BYTES + to_embed * _EMBEDDED_BYTES + changes.images * _CARRIED_BYTES
     num_shards = info.num_shards
     if not fixed_shards:
         num_shards = choose_num_shards(changes.images, info.model)
