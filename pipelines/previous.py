@@ -8,6 +8,7 @@ from typing import get_args
 
 from featureid.errors import UsageError
 from featureid.refresh import Check, RefreshPolicy, check_same_model
+from featureid.storage import files
 from featureid.storage.carry import PreviousSnapshot
 from featureid.storage.records import ModelInfo
 from featureid.storage.snapshot import current_snapshot, find_snapshot, read_manifest
@@ -84,7 +85,7 @@ def find_previous(
         if newest is None:
             return None
         place = output
-    folder = find_snapshot(place)
+    folder = files.absolute(find_snapshot(place))  # workers know no current folder
     previous = PreviousSnapshot(folder, read_manifest(folder))
     if not options.policy.re_embed:
         check_same_model(previous.manifest.info.model, model, folder)

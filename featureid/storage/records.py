@@ -222,7 +222,7 @@ class Failure:
 
         What could not be read at all may be readable tomorrow, though the file stays the same.
         """
-        return self.stage in ("decode", "embed") or self.reason == "too-large"
+        return self.stage not in ("list", "read") or self.reason == "too-large"
 
     def to_json(self) -> bytes:
         """Return the failure as one line of JSON in UTF-8, with its line end."""
