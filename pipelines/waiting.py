@@ -51,7 +51,7 @@ def wait_for_end(result: PipelineResult) -> None:
         with contextlib.suppress(grpc.RpcError):  # The job server may be gone already.
             result.cancel()
         raise
-    except (RuntimeError, grpc.RpcError) as error:  # The job failed, or its server is gone.
+    except Exception as error:  # Each runner says with errors of its own that a job failed.
         if console.as_known_error(error) is not None:
             raise
         cause = _cause(str(error))
