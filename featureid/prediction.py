@@ -32,7 +32,7 @@ from featureid.storage.shard import (
     shard_of,
 )
 
-# Of `python benchmarks/nightly.py` and `plan.py` on 2 cores: what Beam's local engine takes to start
+# Of `python benchmarks/nightly.py` and `plan.py` on 2 cores: what the local engine takes to start
 # and to end, how fast listing and carrying go, what the engine holds, and what an image that is
 # embedded or carried adds to that.
 _START_S = 2.0
