@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -184,7 +185,10 @@ def measure(images: int, data: Path | None) -> dict[str, Any]:
         folder, large = Path(scratch, "pictures"), Path(scratch, "large")
         for target, count in ((folder, images), (large, MEMORY_FACTOR * images)):
             target.mkdir()
-            make_pictures(target, count, data)
+            # In a process of its own: a child's peak memory starts at what its parent holds.
+            make = multiprocessing.Process(target=make_pictures, args=(target, count, data))
+            make.start()
+            make.join()
         pipeline, bare = [], []
         # In turn, so that both see the same ups and downs of the machine.
         for _ in range(ROUNDS):
