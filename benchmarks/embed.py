@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -67,26 +67,27 @@ def make_pictures(folder: Path, count: int, data: Path | None) -> None:
             os.link(folder / f"{i % DISTINCT:06d}.jpg", target)
 
 
-def run_pipeline(folder: Path, output: Path) -> dict[str, float]:
-    """Run the command; returns its rate, the seconds to its first image, its peak memory in MB."""
-    command = [sys.executable, "-m", "pipelines.cli", "embed", str(folder)]
-    started = time.time()
-    process = subprocess.Popen(
-        [*command, "--output", str(output), "--json"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+def run_command(command: Sequence[str]) -> tuple[dict[str, Any], float]:
+    """Run an ``embed --json`` in its own process; returns its summary and peak memory in MB."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     summary = json.loads(process.stdout.read())
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode or summary["failed"]:
         raise RuntimeError(f"the pipeline failed: {summary}")
+    return summary, usage.ru_maxrss / 1e3
+
+
+def run_pipeline(folder: Path, output: Path) -> dict[str, float]:
+    """Run the command; returns its rate, the seconds to its first image, its peak memory in MB."""
+    command = [sys.executable, "-m", "pipelines.cli", "embed", str(folder)]
+    started = time.time()
+    summary, peak_mb = run_command([*command, "--output", str(output), "--json"])
     return {
         "rate": summary["images_per_s"],
         "first_image_s": summary["started"] - started + summary["first_image_s"],
-        "peak_mb": usage.ru_maxrss / 1e3,
+        "peak_mb": peak_mb,
         "seconds": time.time() - started,
     }
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embed import make_pictures  # benchmarks/embed.py
+from embed import make_pictures, run_command  # benchmarks/embed.py
 
 from featureid.embedding import EmbedSettings
 from featureid.inputs import ImageRef, InputSource, list_source
@@ -85,21 +85,11 @@ def embed(folder: Path, output: Path, *options: str, free: bool = False) -> dict
     command = [sys.executable, __file__, "--free"] if free else []
     command = command or [sys.executable, "-m", "pipelines.cli"]
     started = time.monotonic()
-    process = subprocess.Popen(
-        [*command, "embed", str(folder), "--output", str(output), "--json", *options],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+    summary, peak_mb = run_command(
+        [*command, "embed", str(folder), "--output", str(output), "--json", *options]
     )
-    assert process.stdout is not None
-    summary = json.loads(process.stdout.read())
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode or summary["failed"]:
-        raise RuntimeError(f"the pipeline failed: {summary}")
     seconds = time.monotonic() - started
-    changes = summary["changes"]
-    return {"seconds": seconds, "peak_mb": usage.ru_maxrss / 1e3, **changes}
+    return {"seconds": seconds, "peak_mb": peak_mb, **summary["changes"]}
 
 
 def change(folder: Path, percent: int) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 
 from embed import make_pictures
 
-from featureid.embedding import available_cpus
+from featureid.parallel import available_cpus
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3
