@@ -18,7 +18,7 @@ from featureid.refresh import Changes, PreviousPart, RefreshPolicy, plan_part
 from featureid.storage.carry import PreviousSnapshot
 from featureid.storage.records import Failure
 from featureid.storage.shard import shard_of
-from featureid.transforms.packs import pack, unpack
+from featureid.transforms.packs import Packer, pack, unpack
 from featureid.transforms.progress import PROGRESS, Stage
 
 # Into how many parts the keys fall where there is no previous snapshot to say so.
@@ -110,8 +110,7 @@ class _List(beam.DoFn):
         self._stage = Stage("list")
 
     def start_bundle(self) -> None:
-        self._waiting: defaultdict[int, list[ImageRef]] = defaultdict(list)
-        self._count = 0
+        self._packer = Packer(_WAITING)
 
     def process(self, source: InputSource) -> Iterator[tuple[int, bytes] | TaggedOutput]:
         with self._stage:
@@ -119,9 +118,7 @@ class _List(beam.DoFn):
                 if isinstance(item, Failure):
                     yield TaggedOutput("failures", item)
                     continue
-                self._waiting[part_of(item.key, self._parts)].append(item)
-                self._count += 1
-                if self._count == _WAITING:
+                if self._packer.add(part_of(item.key, self._parts), item):
                     yield from self._pack()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -129,11 +126,10 @@ class _List(beam.DoFn):
             yield GlobalWindows.windowed_value(packed)
 
     def _pack(self) -> Iterator[tuple[int, bytes]]:
-        self._listed.inc(self._count)
-        PROGRESS.add(listed=self._count)
-        for part, refs in self._waiting.items():
-            yield part, zlib.compress(pack(refs), _LEVEL)
-        self.start_bundle()
+        self._listed.inc(self._packer.count)
+        PROGRESS.add(listed=self._packer.count)
+        for part, packed in self._packer.take():
+            yield part, zlib.compress(packed, _LEVEL)
 
 
 class _Plan(beam.DoFn):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +29,7 @@ from featureid.storage.records import EmbeddingRow, Failure, SnapshotInfo
 from featureid.storage.runs import RunReport, write_run
 from featureid.storage.shard import ShardSummary, choose_num_shards, shard_of, write_shard
 from featureid.storage.snapshot import publish, snapshot_folder, write_failures
-from featureid.transforms.packs import pack, unpack
+from featureid.transforms.packs import Packer, pack, unpack
 from featureid.transforms.progress import Stage
 
 # Rows that wait to be packed, of all shards together: enough that a pack holds many, and some MB.
@@ -199,25 +199,17 @@ class _PackByShard(beam.DoFn):
     """Packs rows, or images with the same content, by the shard that they go to."""
 
     def start_bundle(self) -> None:
-        self._waiting: defaultdict[int, list[EmbeddingRow | ImageRef]] = defaultdict(list)
-        self._count = 0
+        self._packer = Packer(_WAITING_ROWS)
 
     def process(
         self, row: EmbeddingRow | ImageRef, info: SnapshotInfo
     ) -> Iterator[tuple[int, bytes]]:
-        self._waiting[shard_of(row.key, info.num_shards)].append(row)
-        self._count += 1
-        if self._count == _WAITING_ROWS:
-            yield from self._pack()
+        if self._packer.add(shard_of(row.key, info.num_shards), row):
+            yield from self._packer.take()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for packed in self._pack():
+        for packed in self._packer.take():
             yield GlobalWindows.windowed_value(packed)
-
-    def _pack(self) -> Iterator[tuple[int, bytes]]:
-        for shard, rows in self._waiting.items():
-            yield shard, pack(rows)
-        self.start_bundle()
 
 
 def _carry_to_shards(
