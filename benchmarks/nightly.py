@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embed import make_pictures, run_command  # benchmarks/embed.py
+from embed import embed_all, make_pictures  # benchmarks/embed.py
 
 from featureid.embedding import EmbedSettings
 from featureid.inputs import ImageRef, InputSource, list_source
@@ -85,7 +85,7 @@ def embed(folder: Path, output: Path, *options: str, free: bool = False) -> dict
     command = [sys.executable, __file__, "--free"] if free else []
     command = command or [sys.executable, "-m", "pipelines.cli"]
     started = time.monotonic()
-    summary, peak_mb = run_command(
+    summary, peak_mb = embed_all(
         [*command, "embed", str(folder), "--output", str(output), "--json", *options]
     )
     seconds = time.monotonic() - started

@@ -8,32 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from embed import make_pictures  # benchmarks/embed.py
+from embed import make_pictures, run_command  # benchmarks/embed.py
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
 DISTINCT = 40
 
 
 def command(*arguments: object) -> tuple[dict[str, Any], float]:
     """Run a command in a process of its own; returns what it prints, and its peak memory in MB."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *map(str, arguments), "--json"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    printed: dict[str, Any] = json.loads(process.stdout.read())
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return printed, usage.ru_maxrss / 1e3
+    return run_command([sys.executable, "-m", "pipelines.cli", *map(str, arguments), "--json"])
 
 
 def make_inputs(scratch: Path, images: int, data: Path | None) -> dict[str, Path]:
