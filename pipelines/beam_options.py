@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.transforms.resources import parse_resource_hints
 
 from featureid.errors import UsageError
 
 _LOCAL_RUNNERS = ("DirectRunner", "direct", "DirectPipelineRunner")
 _RUNNERS_WITH_FLINK_OPTIONS = ("FlinkRunner", "PortableRunner")
+# Workers import it before they begin. Else their threads, each unpickling a step, import parts of
+# the package at once, and Python ends one of them with a deadlock error (seen on Flink).
+_WORKER_IMPORTS = "featureid.transforms"
 
 
 def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]:
@@ -42,6 +45,8 @@ def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]
         options = PipelineOptions.from_dictionary(
             {**chosen, "runner": "DirectRunner", "update_compatibility_version": beam.__version__}
         )
+    setup = options.view_as(SetupOptions)
+    setup.beam_plugins = [*(setup.beam_plugins or []), _WORKER_IMPORTS]
     return options, rest
 
 

@@ -121,7 +121,12 @@ def build_pipeline(
         options.model, model.digest, plan.info.model.preprocessing_digest, options.settings
     )
     embedded = images | embed.with_resource_hints(**options.hints)
-    failures = (listed["failures"], embedded["failures"]) | "AllFailures" >> beam.Flatten()
+    # All at once: ``unlisted`` is a side input, too, and Beam's fuser, which Flink uses, loses what
+    # goes into a Flatten behind another one of which that is true.
+    failures = (
+        (listed["unlisted"], listed["failures"], embedded["failures"])
+        | "AllFailures" >> beam.Flatten()
+    )  # fmt: skip
     (
         {
             "rows": embedded["rows"],

@@ -17,6 +17,7 @@ from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 import featureid
 from featureid.storage.verify import verify_snapshot
 from pipelines import cli
+from pipelines.beam_options import split_beam_options
 from tests.processes import ROOT, Pool, children, running, running_pool, wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -95,6 +96,24 @@ def test_user_code_may_print_and_file_systems_have_their_options(
     )
     pipeline.run().wait_until_finish(LIMIT_S * 1000)
     assert found.read_text() == "here"
+
+
+def test_workers_have_imported_the_steps_before_their_threads_begin(
+    tmp_path: Path, runner_options: list[str]
+) -> None:
+    """Threads that import parts of a package at once deadlock; Flink runs several from the start."""
+    found = tmp_path / "found"
+    options, rest = split_beam_options(runner_options)
+    assert not rest
+    pipeline = beam.Pipeline(options=options)
+    _ = (
+        pipeline
+        | beam.Create(["featureid.transforms"])
+        | beam.Map(lambda name: name in sys.modules)
+        | beam.Map(lambda known: found.write_text(str(known)))
+    )
+    pipeline.run().wait_until_finish(LIMIT_S * 1000)
+    assert found.read_text() == "True"
 
 
 @pytest.fixture

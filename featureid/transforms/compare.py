@@ -40,7 +40,7 @@ class CompareContent(beam.PTransform):
 
     def expand(self, refs: beam.PCollection) -> dict[str, beam.PCollection]:
         """Wire the comparison."""
-        # As images to be embedded are spread: a part was planned in one place.
+        # A part of the listing was planned in one place; reading shall use all workers.
         spread = refs | "SpreadCompare" >> beam.Reshuffle()
         compared = spread | "Compare" >> beam.ParDo(self._dofn).with_outputs("same", main="images")
         return {"images": compared.images, "same": compared.same}

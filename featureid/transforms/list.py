@@ -35,12 +35,10 @@ class ListImages(beam.PTransform):
     Input: ``PCollection[InputSource]``.
     Output: a mapping with
 
-    - ``images``, a ``PCollection[ImageRef]`` of unique keys, to be embedded, spread over the
-      workers;
-    - ``compare``, a ``PCollection[Comparison]``, to be embedded if their content has changed, as
-      yet where they were planned;
-    - ``failures``, a ``PCollection[Failure]``: folders that could not be listed, and known
-      failures that are carried over;
+    - ``images``, a ``PCollection[ImageRef]`` of unique keys, to be embedded;
+    - ``compare``, a ``PCollection[Comparison]``, to be embedded if their content has changed;
+    - ``unlisted``, a ``PCollection[Failure]``: folders that could not be listed;
+    - ``failures``, a ``PCollection[Failure]``: known failures that are carried over;
     - ``carried``, a ``PCollection[tuple[int, numpy.ndarray]]``: number of a previous shard, and
       (rows,) bool, the rows that are carried over;
     - ``changes``, a ``PCollection[Changes]`` of one element.
@@ -73,11 +71,11 @@ class ListImages(beam.PTransform):
             ).with_outputs("compare", "carried", "failures", "changes", main="images")
         )
         return {
-            # Shuffled, since a part is planned in one place and embedding shall use all of them.
-            "images": planned.images | "SpreadImages" >> beam.Reshuffle(),
+            "images": planned.images,
             "compare": planned.compare,
             "carried": planned.carried,
-            "failures": (listed.failures, planned.failures) | "ListedFailures" >> beam.Flatten(),
+            "unlisted": listed.failures,
+            "failures": planned.failures,
             "changes": planned.changes | "SumChanges" >> beam.CombineGlobally(_sum),
         }
 
