@@ -148,15 +148,15 @@ class ShardMap:
             DamageError: a member is damaged.
             StorageError: the file cannot be read.
         """
-        planes = [
-            self._open_pieces(*found) for found in self._fetched(source, block, layout.VECTOR)
-        ]
+        *low, lower, upper = self._fetched(source, block, layout.VECTOR)
+        planes = [self._open_pieces(*found) for found in low]
+        halves = self._open(*lower), self._open(*upper)
         _, spec = self.spec(layout.VECTOR)
         if out.dtype == spec.dtype:
-            columns.merge_planes(planes, out)
+            columns.merge_planes(planes, *halves, out)
             return
         narrow: npt.NDArray[Any] = np.empty(out.shape, spec.dtype)
-        columns.merge_planes(planes, narrow)
+        columns.merge_planes(planes, *halves, narrow)
         out[:] = narrow
 
     def find_block(self, key: str) -> int | None:
