@@ -49,7 +49,7 @@ class Engine(Protocol):
         """Return the CRC-32 of the data, going on from that of what came ``before``."""
 
     def deflate(self, payload: Buffer, *, huffman: bool) -> bytes:
-        """Return a raw deflate stream; with ``huffman``, look for runs of a byte at most."""
+        """Return a raw deflate stream; with ``huffman``, hardly look for repeated strings."""
 
     def inflate(self, data: Buffer, length: int) -> bytes | None:
         """Return the payload, or None unless the stream is whole and holds ``length`` bytes."""
@@ -70,8 +70,7 @@ class ZlibEngine:
 
     def deflate(self, payload: Buffer, *, huffman: bool) -> bytes:
         """Return a raw deflate stream."""
-        # Not Z_HUFFMAN_ONLY, which spends a bit on every byte of a long run.
-        strategy = zlib.Z_RLE if huffman else zlib.Z_DEFAULT_STRATEGY
+        strategy = zlib.Z_HUFFMAN_ONLY if huffman else zlib.Z_DEFAULT_STRATEGY
         packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW_DEFLATE, 8, strategy)
         return packer.compress(payload) + packer.flush()
 
