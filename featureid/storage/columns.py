@@ -17,6 +17,7 @@ from featureid.storage.gzip_members import Buffer
 
 #: A block of one column: texts, or an array whose first axis is the row.
 Values = Sequence[str] | npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
 #: A member, and the length of its payload.
 Packed = tuple[Buffer, int]
 
@@ -31,9 +32,9 @@ NUMBER_TYPES: dict[str, np.dtype[Any]] = {
 #: Members at the end of a column of planes that are not byte planes: the halves of the last one.
 HALVES = 2
 _TEXT = "utf8"
-#: The bits of a float's last byte that vary, sign and lowest of the exponent, and those that hardly
-#: do; with a byte's halves swapped, each is where the other was.
-_LOWER, _UPPER = np.uint8(0x87), np.uint8(0x78)
+#: The bits of a float's last byte that hardly vary, the upper of the exponent. With the byte's
+#: halves swapped, the others are where these were.
+_UPPER = np.uint8(0x78)
 _MAX_AXES = 8
 _MAX_VALUE = (1 << 31) - 1
 _LENGTH = np.dtype("<u4")
@@ -183,7 +184,7 @@ def merge_planes(
 
 def _pieces(
     array: npt.NDArray[Any], planes: Sequence[Sequence[Buffer]]
-) -> Iterator[tuple[npt.NDArray[np.uint8], list[npt.NDArray[np.uint8]]]]:
+) -> Iterator[tuple[Bytes, list[Bytes]]]:
     """Yield an array piece by piece as OpenCV sees it, and the pieces of its planes beside it.
 
     That is an image of one column: a value is a pixel, a byte of it a channel.
@@ -196,28 +197,31 @@ def _pieces(
         start += len(found[0])
 
 
-def _cut(top: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def _cut(top: Bytes) -> tuple[Bytes, Bytes]:
     """Return the lower and the upper halves of bytes, two a byte, see ``docs/format.md``."""
     half = -(-len(top) // 2)
     second = np.zeros(half, np.uint8)
     second[: len(top) - half] = top[half:]
-    first, second = top[:half], _swapped(second)
-    return first & _LOWER | second & _UPPER, first & _UPPER | second & _LOWER
+    return _exchanged(top[:half], _swapped(second))
 
 
-def _unite(lower: Buffer, upper: Buffer, count: int) -> npt.NDArray[np.uint8]:
+def _unite(lower: Buffer, upper: Buffer, count: int) -> Bytes:
     """Return the ``count`` bytes of which :func:`_cut` has made halves."""
-    low, high = np.frombuffer(lower, np.uint8), np.frombuffer(upper, np.uint8)
-    top = np.empty((2, len(low)), np.uint8)
-    np.bitwise_or(low & _LOWER, high & _UPPER, out=top[0])
-    top[1] = _swapped(low & _UPPER | high & _LOWER)
-    return top.reshape(-1)[:count]
+    first, second = _exchanged(np.frombuffer(lower, np.uint8), np.frombuffer(upper, np.uint8))
+    return np.concatenate([first, _swapped(second)])[:count]
 
 
-def _swapped(numbers: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _exchanged(one: Bytes, other: Bytes) -> tuple[Bytes, Bytes]:
+    """Return two arrays of bytes after they have given each other their bits of _UPPER."""
+    differing = one ^ other
+    differing &= _UPPER
+    return one ^ differing, other ^ differing
+
+
+def _swapped(numbers: Bytes) -> Bytes:
     """Return bytes with the four bits on the left and on the right swapped."""
-    # Not a shift to the left, which takes NumPy ten times as long.
-    swapped: npt.NDArray[np.uint8] = numbers * np.uint8(16) | numbers >> np.uint8(4)
+    swapped: Bytes = numbers * np.uint8(16)  # a shift to the left takes NumPy ten times as long
+    swapped |= numbers >> np.uint8(4)
     return swapped
 
 
