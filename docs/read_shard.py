@@ -36,17 +36,20 @@ def unpack(data, start, group):
 def values(spec, rows, payloads):
     """Return one block of a column: texts, an array, or None for each value of an unknown kind."""
     if spec["type"] == "utf8":
-        lengths = np.frombuffer(payloads[0], "<u4", rows).astype("u8")
-        ends = (4 * rows + np.cumsum(lengths)).tolist()
+        ends = (4 * rows + np.cumsum(np.frombuffer(payloads[0], "<u4", rows), dtype="u8")).tolist()
         if ends[-1] != len(payloads[0]):
             raise ValueError("the lengths of the texts do not add up")
         return [payloads[0][a:b].decode() for a, b in zip([4 * rows, *ends[:-1]], ends)]  # noqa: B905
-    encoding = spec.get("encoding", "plain")
+    shape, encoding = spec.get("shape", []), spec.get("encoding", "plain")
     if spec["type"] not in TYPES or encoding not in ("plain", "planes"):
         return [None] * rows
-    # Byte k of every value together: put the bytes of each value side by side again.
-    planes = np.stack([np.frombuffer(payload, "u1") for payload in payloads], axis=-1)
-    return planes.reshape(-1).view(TYPES[spec["type"]]).reshape(rows, *spec.get("shape", []))
+    planes = [np.frombuffer(payload, "u1") for payload in payloads]
+    if encoding == "planes":  # the last byte of every value is in two halves
+        *planes, lower, upper = planes
+        second = lower & 0x78 | upper & 0x87
+        last = np.append(lower & 0x87 | upper & 0x78, second << 4 | second >> 4)
+        planes.append(last[: rows * int(np.prod(shape, dtype=int))])
+    return np.stack(planes, axis=-1).reshape(-1).view(TYPES[spec["type"]]).reshape(rows, *shape)
 
 
 def read_shard(data):
@@ -56,10 +59,8 @@ def read_shard(data):
     if footer[:15] != START + bytes.fromhex("012800d7ff") or footer[55:] != checked:
         raise ValueError("this is no shard, or it was cut short")
     mark, version, crc, start, length, raw = struct.unpack("<8sIIQQQ", payload)
-    if mark != b"FIDSHARD" or version != 1:
-        raise ValueError(f"{mark!r}, format version {version}: no shard, or a newer one")
-    if start + length != len(data) - 63:
-        raise ValueError("the file is longer or shorter than it was written")
+    if (mark, version, start + length) != (b"FIDSHARD", 1, len(data) - 63):
+        raise ValueError(f"{mark!r}, version {version}: no shard, a newer one, or not all of it")
     index = json.loads(unpack(data, start, [(length, raw, crc)])[0][0])
     (payload,), position = unpack(data, 0, [index["header"]])
     header = json.loads(payload.split(b"\n", 1)[1])

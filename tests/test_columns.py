@@ -14,14 +14,16 @@ from featureid.storage import gzip_members as gm
 from featureid.storage.columns import NUMBER_TYPES, ColumnSpec
 
 
+def payloads_of(spec, values, smaller=True):
+    packed = columns.to_members(spec, values, smaller=smaller)
+    return [gm.unpack(member, length) for member, length in packed]
+
+
 def there_and_back(spec, values):
-    payloads = columns.to_payloads(spec, values)
+    payloads = payloads_of(spec, values)
     wanted = spec.raw_lengths(len(values))
     assert wanted is None or [len(payload) for payload in payloads] == wanted
-    for smaller in (True, False):
-        members = columns.pack(spec, payloads, smaller=smaller)
-        opened = [gm.unpack(m, len(p)) for m, p in zip(members, payloads, strict=True)]
-        assert opened == payloads
+    assert payloads_of(spec, values, smaller=False) == payloads
     return columns.from_payloads(spec, len(values), payloads)
 
 
@@ -42,20 +44,41 @@ def test_numbers_of_every_type_shape_and_encoding(data, kind, encoding):
     assert back.shape == values.shape
 
 
-def test_planes_are_least_significant_byte_first():
-    values = np.array([[0x01020304, 0x05060708]], "<i4")
-    spec = ColumnSpec("x", "int32", (2,), "planes")
-    assert columns.to_payloads(spec, values) == [b"\x04\x08", b"\x03\x07", b"\x02\x06", b"\x01\x05"]
+def test_planes_are_least_significant_byte_first_and_the_last_in_halves():
+    values = np.array([[0x41020304, 0x15060708, 0x290A0B0C]], "<u4").view("<f4")
+    spec = ColumnSpec("x", "float32", (3,), "planes")
+    low = [b"\x04\x08\x0c", b"\x03\x07\x0b", b"\x02\x06\x0a"]
+    # 0x41 with 0x29, and 0x15 with nothing: 0x92 and 0x00 after their four bits are swapped.
+    lower = bytes([0x41 & 0x87 | 0x92 & 0x78, 0x15 & 0x87])
+    upper = bytes([0x41 & 0x78 | 0x92 & 0x87, 0x15 & 0x78])
+    assert payloads_of(spec, values) == [*low, lower, upper]
 
 
-def test_of_planes_only_the_last_is_deflated():
+def test_planes_of_more_than_one_stored_block():
+    values = np.random.default_rng(0).standard_normal((7, 9_999)).astype("<f4")
+    spec = ColumnSpec("x", "float32", (9_999,), "planes")
+    assert there_and_back(spec, values).tobytes() == values.tobytes()
+
+
+def test_of_planes_only_the_halves_are_deflated():
     spec = ColumnSpec("x", "float32", (), "planes")
-    members = columns.pack(spec, columns.to_payloads(spec, np.ones(1000, "<f4")))
-    assert [len(m) == gm.stored_size(1000) for m in members] == [True, True, True, False]
+    packed = columns.to_members(spec, np.ones(1000, "<f4"))
+    assert [len(m) == gm.stored_size(n) for m, n in packed] == [True, True, True, False, False]
+    packed = columns.to_members(spec, np.ones(1000, "<f4"), smaller=False)
+    assert all(len(m) == gm.stored_size(n) for m, n in packed)
+
+
+def test_the_lower_halves_of_unit_vectors_take_most_of_what_the_last_plane_takes():
+    vectors = np.random.default_rng(0).standard_normal((1024, 128)).astype("<f4")
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    packed = columns.to_members(ColumnSpec("x", "float32", (128,), "planes"), vectors)
+    *_, lower, upper = (len(member) for member, _ in packed)
+    assert lower < 0.35 * vectors.size
+    assert upper < 0.005 * vectors.size
 
 
 def test_text_payload_bytes():
-    payload = columns.to_payloads(ColumnSpec("key", "utf8"), ["é", "", "ab"])[0]
+    (payload,) = payloads_of(ColumnSpec("key", "utf8"), ["é", "", "ab"])
     assert payload == bytes.fromhex("02000000 00000000 02000000 c3a9 6162")
 
 
@@ -78,7 +101,7 @@ def test_a_text_payload_that_lies_is_refused(payload):
 )
 def test_values_that_do_not_fit_are_refused(spec, values, said):
     with pytest.raises(StorageError, match=said):
-        columns.to_payloads(spec, values)
+        columns.to_members(spec, values)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_damage_in_two_places_of_one_file_is_all_named(folder):
     with RangeReader(str(path)) as source:
         shard = ShardMap(source)
         key = shard.index.blocks[0].columns[0][0]
-        plane = shard.index.blocks[2].columns[1][3]
+        plane = shard.index.blocks[2].columns[1][4]
     data = bytearray(path.read_bytes())
     for member in (key, plane):
         data[member.end - 3] ^= 0x20
@@ -64,7 +64,7 @@ def test_damage_in_two_places_of_one_file_is_all_named(folder):
     assert [message.split(": ", 1)[1].split(" is damaged")[0] for message in problems(folder)] == [
         "its SHA-256 is not that of the manifest",
         f"block 0, column key (bytes {key.offset} to {key.end - 1})",
-        f"block 2, column vector, plane 3 (bytes {plane.offset} to {plane.end - 1})",
+        f"block 2, column vector, plane 4 (bytes {plane.offset} to {plane.end - 1})",
     ]
 
 
@@ -174,13 +174,13 @@ def test_unsorted_keys_of_a_bad_writer(tmp_path, monkeypatch):
 
 
 def test_a_wrong_gzip_trailer_behind_a_right_index(tmp_path, monkeypatch):
-    real = columns.pack
+    real = columns.to_members
 
-    def wrong(spec, payloads, smaller=True):
-        members = real(spec, payloads, smaller=smaller)
-        return [m[:-8] + bytes(8) for m in members] if spec.name == "width" else members
+    def wrong(spec, values, smaller=True):
+        packed = real(spec, values, smaller=smaller)
+        return [(m[:-8] + bytes(8), n) for m, n in packed] if spec.name == "width" else packed
 
-    monkeypatch.setattr(columns, "pack", wrong)
+    monkeypatch.setattr(columns, "to_members", wrong)
     write_snapshot(tmp_path, KEYS, num_shards=1)
     monkeypatch.undo()
     (found,) = problems(tmp_path)

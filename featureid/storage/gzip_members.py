@@ -150,25 +150,55 @@ def stored_size(raw_length: int) -> int:
     return _OVERHEAD + _STORED_HEADER.size * blocks + raw_length
 
 
+class StoredFrame:
+    """A stored member laid out before its payload is there, which then is never copied.
+
+    Attributes:
+        places: where the payload belongs, STORED_BLOCK bytes each, the last fewer.
+    """
+
+    def __init__(self, raw_length: int) -> None:
+        """Lay out the member of a payload of ``raw_length`` bytes."""
+        self._member = bytearray(stored_size(raw_length))
+        self._member[: len(MEMBER_HEADER)] = MEMBER_HEADER
+        view, position = memoryview(self._member), len(MEMBER_HEADER)
+        self.places: list[memoryview] = []
+        for start in range(0, max(1, raw_length), STORED_BLOCK):
+            size = min(raw_length - start, STORED_BLOCK)
+            header = _stored_header(size, last=start + STORED_BLOCK >= raw_length)
+            self._member[position : position + len(header)] = header
+            position += len(header)
+            self.places.append(view[position : position + size])
+            position += size
+
+    def seal(self) -> bytearray:
+        """Return the member, now that its payload is in place."""
+        crc, length = 0, 0
+        for place in self.places:
+            crc, length = engine.crc32(place, crc), length + len(place)
+        self._member[-_TRAILER.size :] = _TRAILER.pack(crc, length & 0xFFFF_FFFF)
+        return self._member
+
+
 def store(payload: Buffer) -> bytes:
     """Return a member of stored deflate blocks: no compression, so no time either."""
-    view = memoryview(payload)
-    parts: list[Buffer] = [MEMBER_HEADER]
-    for start in range(0, max(1, len(view)), STORED_BLOCK):
-        piece = view[start : start + STORED_BLOCK]
-        parts += [_stored_header(len(piece), last=start + STORED_BLOCK >= len(view)), piece]
-    return b"".join([*parts, _trailer(view)])
+    frame = StoredFrame(memoryview(payload).nbytes)
+    for place, piece in zip(frame.places, pieces(payload), strict=True):
+        place[:] = piece
+    return bytes(frame.seal())
 
 
 def deflate(payload: Buffer, *, huffman: bool = False) -> bytes:
-    """Return a deflated member, or the stored one where deflating does not make it smaller.
+    """Return a deflated member, or the stored one where deflating does not save a sixteenth.
+
+    To inflate costs more than so little is worth.
 
     Args:
         payload: the bytes to pack.
         huffman: code single bytes only; right for numbers, where repeats are chance.
     """
     stream = engine.deflate(payload, huffman=huffman)
-    if _OVERHEAD + len(stream) >= stored_size(memoryview(payload).nbytes):
+    if _OVERHEAD + len(stream) > stored_size(memoryview(payload).nbytes) * 15 // 16:
         return store(payload)
     return b"".join([MEMBER_HEADER, stream, _trailer(payload)])
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from featureid.errors import CorruptFileError, StorageError
 from featureid.storage import gzip_members
-from featureid.storage.columns import ColumnSpec
+from featureid.storage.columns import HALVES, ColumnSpec
 from featureid.storage.gzip_members import Buffer
 
 VERSION = 1
@@ -291,8 +291,8 @@ def _plausible(spec: ColumnSpec, rows: int, members: tuple[Member, ...]) -> bool
     if spec.is_text:
         return len(raw) == 1 and raw[0] >= 4 * rows
     if spec.encoding == "planes":
-        stored = [member.length for member in members[:-1]]
-        if stored != [gzip_members.stored_size(length) for length in raw[:-1]]:
+        stored = [member.length for member in members[:-HALVES]]
+        if stored != [gzip_members.stored_size(length) for length in raw[:-HALVES]]:
             return False
     return raw == spec.raw_lengths(rows)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from featureid.storage.layout import DamageError, Member
 
 #: Fetched at once from the end of a shard: the footer and, mostly, the index.
 TAIL = 65_536
+
+_Payload = TypeVar("_Payload", bytes, list[memoryview])
 
 
 class ShardMap:
@@ -73,14 +75,19 @@ class ShardMap:
 
     def _open(self, member: Member, place: str, data: Buffer) -> bytes:
         """Return the payload of a member after checking its bytes."""
-        return b"".join(self._open_pieces(member, place, data))
+        return self._checked(gzip_members.unpack, member, place, data)
 
     def _open_pieces(self, member: Member, place: str, data: Buffer) -> list[memoryview]:
         """Return the payload of a member in pieces after checking its bytes."""
+        return self._checked(gzip_members.unpack_pieces, member, place, data)
+
+    def _checked(
+        self, unpack: Callable[[Buffer, int], _Payload], member: Member, place: str, data: Buffer
+    ) -> _Payload:
         if gzip_members.member_crc(data) != member.crc:
             raise self.damage(member, place, ValueError("its checksum does not match"))
         try:
-            return gzip_members.unpack_pieces(data, member.raw_length)
+            return unpack(data, member.raw_length)
         except ValueError as error:
             raise self.damage(member, place, error) from error
 
@@ -148,15 +155,15 @@ class ShardMap:
             DamageError: a member is damaged.
             StorageError: the file cannot be read.
         """
-        planes = [
-            self._open_pieces(*found) for found in self._fetched(source, block, layout.VECTOR)
-        ]
+        *low, lower, upper = self._fetched(source, block, layout.VECTOR)
+        planes = [self._open_pieces(*found) for found in low]
+        halves = self._open(*lower), self._open(*upper)
         _, spec = self.spec(layout.VECTOR)
         if out.dtype == spec.dtype:
-            columns.merge_planes(planes, out)
+            columns.merge_planes(planes, *halves, out)
             return
         narrow: npt.NDArray[Any] = np.empty(out.shape, spec.dtype)
-        columns.merge_planes(planes, narrow)
+        columns.merge_planes(planes, *halves, narrow)
         out[:] = narrow
 
     def find_block(self, key: str) -> int | None:
