@@ -24,9 +24,9 @@ store-test: $(VENV)/.stores  ## S3 and GCS, against real servers on this machine
 soak: $(INSTALLED)  ## the tests that take long: runs killed at every point
 	$(VENV)/bin/python -m pytest -m soak
 
-flink-test: $(INSTALLED) $(FLINK_VENV)/.installed  ## a real Flink cluster
+flink-test: $(VENV)/.stores $(FLINK_VENV)/.installed  ## a real Flink cluster
 	FLINK_HOME="$(FLINK_VENV)/flink" FLINK_JOB_SERVER_JAR="$(FLINK_VENV)/job-server.jar" \
-	$(VENV)/bin/python -m pytest -s tests/flink/test_flink.py
+	$(VENV)/bin/python -m pytest -s tests/flink/test_flink*.py
 
 flink: $(FLINK_VENV)/.installed  ## install Flink, and Beam's job server for it, for flink-test
 

@@ -18,14 +18,14 @@ SHARDS = 3
 WORKER = "sdk_worker_main"
 
 
-def command(pictures: Path, output: Path, options: list[str]) -> list[str]:
+def command(pictures: Path | str, output: Path | str, options: list[str]) -> list[str]:
     return [
         *(sys.executable, "-m", "pipelines.embed", f"--input={pictures}"),
         *(f"--output={output}", f"--num-shards={SHARDS}", "--threads=1", *options),
     ]
 
 
-def embed(pictures: Path, output: Path, options: list[str]) -> featureid.Snapshot:
+def embed(pictures: Path | str, output: Path | str, options: list[str]) -> featureid.Snapshot:
     """Run to the end and open what was published."""
     done = subprocess.run(
         command(pictures, output, options),
