@@ -6,6 +6,8 @@ that they write their shards to, and the model of a snapshot so stays beside it.
 
 from __future__ import annotations
 
+from weakref import WeakValueDictionary
+
 from featureid.errors import BundleError
 from featureid.models import (
     BUNDLE_SUFFIX,
@@ -18,6 +20,9 @@ from featureid.models import (
 from featureid.storage import files
 
 MODELS = "models"
+
+# What this process holds already, by digest: a local run needs no second copy of its model.
+_HELD: WeakValueDictionary[str, ModelBundle] = WeakValueDictionary()
 
 
 def keep_model(output: str, bundle: ModelBundle) -> str:
@@ -40,6 +45,11 @@ def keep_model(output: str, bundle: ModelBundle) -> str:
     return place
 
 
+def hold_model(bundle: ModelBundle) -> None:
+    """Have :func:`open_model` return this very bundle, as long as someone holds it."""
+    _HELD[bundle.digest] = bundle
+
+
 def open_model(name_or_place: str, digest: str) -> ModelBundle:
     """Return the model that a run was started with.
 
@@ -52,6 +62,9 @@ def open_model(name_or_place: str, digest: str) -> ModelBundle:
         StorageError: the file cannot be read.
         ModelError: the bundle is damaged, or has another digest, or cannot be built here.
     """
+    held = _HELD.get(digest)
+    if held is not None:
+        return held
     if name_or_place.endswith(BUNDLE_SUFFIX):
         bundle = read_bundle(files.read_bytes(name_or_place), name_or_place)
     else:

@@ -122,6 +122,13 @@ def test_current_never_goes_back(tmp_path):
     assert open_snapshot(str(tmp_path / "snapshots" / OLDER)).keys() == ["b"]
 
 
+def test_of_one_second_the_run_that_ended_last_is_current(tmp_path):
+    time, _, _ = ID.partition("-")
+    for number, end in enumerate(("ffffff", "000000")):
+        write_snapshot(tmp_path, [str(number)], snapshot=f"{time}-{end}")
+        assert open_snapshot(str(tmp_path)).keys() == [str(number)]
+
+
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(StorageError, match="nowhere does not exist; check the spelling"):
         find_snapshot(str(tmp_path / "nowhere"))

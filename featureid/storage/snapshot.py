@@ -19,6 +19,8 @@ SNAPSHOTS = "snapshots"
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}", re.ASCII)
 _MAX_CURRENT_BYTES = 256
+# Of an id: when the run started, to the second; the rest is chance.
+_TIME = slice(0, 16)
 
 
 def new_snapshot_id(now: datetime) -> str:
@@ -86,8 +88,8 @@ def publish(output: str, manifest: Manifest) -> str:
     """Make a snapshot visible, and return its folder.
 
     The manifest, written last, is the commit. Then ``current`` names the snapshot, unless it names
-    a newer one already; of two runs that publish at the very same moment the later writer wins.
-    Doing it again changes nothing.
+    one of a run that started in a later second; of two runs that publish at the very same moment
+    the later writer wins. Doing it again changes nothing.
 
     Raises:
         StorageError: a listed file is missing or has another size, or a file cannot be written.
@@ -102,7 +104,7 @@ def publish(output: str, manifest: Manifest) -> str:
             )
     files.write_atomic(files.join(folder, MANIFEST), [manifest.to_json()])
     newest = current_snapshot(output)
-    if newest is None or newest < manifest.info.snapshot:
+    if newest is None or newest[_TIME] <= manifest.info.snapshot[_TIME]:
         files.write_atomic(files.join(output, CURRENT), [manifest.info.snapshot.encode() + b"\n"])
     return folder
 
