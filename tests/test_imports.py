@@ -18,7 +18,7 @@ ALLOWED = {
     "featureid.images": BASE,
     "featureid.models": BASE | {"featureid"},  # "featureid" alone: its place, for a subprocess
     "featureid.storage": BASE | {"featureid.parallel"},
-    "featureid.inputs": BASE | {"featureid.storage"},
+    "featureid.inputs": BASE | {"featureid.parallel", "featureid.storage"},
     "featureid.faces": BASE | {"featureid.images", "featureid.models", "featureid.storage"},
     "featureid.model_store": BASE | {"featureid.models", "featureid.storage"},
     "featureid.refresh": BASE | {"featureid.storage", "featureid.inputs"},

@@ -28,7 +28,7 @@ from featureid.storage.manifest import build_manifest, count_outcomes
 from featureid.storage.records import EmbeddingRow, Failure, SnapshotInfo
 from featureid.storage.runs import RunReport, write_run
 from featureid.storage.shard import ShardSummary, choose_num_shards, shard_of, write_shard
-from featureid.storage.snapshot import publish, snapshot_folder, write_failures
+from featureid.storage.snapshot import publish, snapshot_folder, write_checked, write_failures
 from featureid.transforms.packs import Packer, pack, unpack
 from featureid.transforms.progress import Stage
 
@@ -277,9 +277,10 @@ def _publish(
     anything_new: bool,
     shards: Iterable[ShardSummary],
 ) -> str:
-    """Write the failures, the report and the manifest; or take everything back."""
-    if not anything_new:
+    """Write the failures, the report and the manifest; or take it back, and note there is no need."""
+    if plan.previous and not anything_new:
         files.remove_folder(plan.folder)
+        write_checked(plan.output, plan.previous.manifest.info.snapshot, info.created)
         return plan.folder
     with Stage("publish"):
         summaries, known = list(shards), list(failures)
