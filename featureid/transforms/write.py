@@ -277,7 +277,7 @@ def _publish(
     anything_new: bool,
     shards: Iterable[ShardSummary],
 ) -> str:
-    """Write the failures, the report and the manifest; or take it back, and note there is no need."""
+    """Write the failures, the report and the manifest; or take it back, as there is no need."""
     if plan.previous and not anything_new:
         files.remove_folder(plan.folder)
         write_checked(plan.output, plan.previous.manifest.info.snapshot, info.created)
