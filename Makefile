@@ -6,14 +6,11 @@ IMAGES ?=
 INSTALLED = $(VENV)/.installed
 # Flink has an environment of its own, since it wants an old Beam; it is kept between runs.
 FLINK_VENV ?= .venv-flink
-FLINK_VERSION = 1.20.5
 BEAM_VERSION = 2.77.0
-FLINK_JOB_SERVER = beam-runners-flink-1.20-job-server
-FLINK_JOB_SERVER_JAR ?= $(FLINK_VENV)/$(FLINK_JOB_SERVER)-$(BEAM_VERSION).jar
 PRISM ?= $(CURDIR)/$(FLINK_VENV)/bin/prism
 
-.PHONY: demo test store-test deploy-test soak flink-test flink-job-server prism-test check format \
-	bench fuzz clean
+.PHONY: demo test store-test deploy-test soak flink flink-test prism-test check format bench fuzz \
+	clean
 
 demo: $(INSTALLED)  ## embed real pictures and show the result; IMAGES=FOLDER takes your own
 	$(VENV)/bin/python demo.py $(if $(IMAGES),--images "$(IMAGES)")
@@ -27,12 +24,11 @@ store-test: $(VENV)/.stores  ## S3 and GCS, against real servers on this machine
 soak: $(INSTALLED)  ## the tests that take long: runs killed at every point
 	$(VENV)/bin/python -m pytest -m soak
 
-flink-test: $(INSTALLED) $(FLINK_VENV)/.installed $(FLINK_JOB_SERVER_JAR)  ## a real Flink cluster
-	FLINK_HOME="$$(echo $(FLINK_VENV)/lib/python*/site-packages/pyflink)" \
-	FLINK_JOB_SERVER_JAR="$(FLINK_JOB_SERVER_JAR)" \
+flink-test: $(INSTALLED) $(FLINK_VENV)/.installed  ## a real Flink cluster
+	FLINK_HOME="$(FLINK_VENV)/flink" FLINK_JOB_SERVER_JAR="$(FLINK_VENV)/job-server.jar" \
 	$(VENV)/bin/python -m pytest -s tests/flink/test_flink.py
 
-flink-job-server: $(FLINK_JOB_SERVER_JAR)  ## what Beam brings for Flink, from Maven
+flink: $(FLINK_VENV)/.installed  ## install Flink, and Beam's job server for it, for flink-test
 
 prism-test: $(INSTALLED) $(PRISM)  ## the same on Prism, Beam's portable engine, built with Go
 	PRISM="$(PRISM)" $(VENV)/bin/python -m pytest -s tests/flink/test_prism.py
@@ -91,15 +87,10 @@ $(VENV)/.stores: $(INSTALLED)
 		gcp-storage-emulator
 	touch $@
 
-$(FLINK_VENV)/.installed:
+$(FLINK_VENV)/.installed: tests/flink/install tests/flink/job-server.xml
 	$(PYTHON) -m venv $(FLINK_VENV)
-	$(FLINK_VENV)/bin/python -m pip install --quiet --no-deps \
-		apache-flink==$(FLINK_VERSION) apache-flink-libraries==$(FLINK_VERSION)
+	tests/flink/install $(FLINK_VENV) $(BEAM_VERSION)
 	touch $@
-
-$(FLINK_VENV)/$(FLINK_JOB_SERVER)-$(BEAM_VERSION).jar:
-	mvn --quiet --batch-mode --update-snapshots org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
-		-Dartifact=org.apache.beam:$(FLINK_JOB_SERVER):$(BEAM_VERSION) -DoutputDirectory=$(@D)
 
 $(CURDIR)/$(FLINK_VENV)/bin/prism:
 	GOBIN=$(@D) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM_VERSION)

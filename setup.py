@@ -59,7 +59,6 @@ setup(
     entry_points={"console_scripts": ["featureid = pipelines.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
-        "License :: OSI Approved :: Apache Software License",
         "Operating System :: MacOS",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.10",

@@ -7,6 +7,7 @@ each TaskManager, in the Python environment that has featureid. Unlike Beam's ow
   waits for ever (https://github.com/apache/beam/issues/21589);
 - hands the options of the run to the worker, which Beam's only does with a script of one's own:
   its file systems, log levels and pickler are set up from them;
+- tells the workers of several runners apart, so that TaskManagers of one machine may share it;
 - listens on this machine alone, unless told otherwise: whoever reaches it can run code.
 """
 
@@ -18,6 +19,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
@@ -38,6 +41,7 @@ from pipelines import console
 _WORKER = "apache_beam.runners.worker.sdk_worker_main"
 _PROVISION_LIMIT_S = 60
 _STOP_LIMIT_S = 10
+_POLL_S = 0.05
 
 
 class WorkerPool:
@@ -45,7 +49,9 @@ class WorkerPool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        # Several of one name: runners that share this pool, such as two TaskManagers, number their
+        # workers alike.
+        self._workers: defaultdict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
 
     def StartWorker(
         self, request: beam_fn_api_pb2.StartWorkerRequest, _context: object
@@ -60,23 +66,38 @@ class WorkerPool:
         except (OSError, grpc.RpcError) as error:
             return beam_fn_api_pb2.StartWorkerResponse(error=f"cannot start a worker: {error}")
         with self._lock:
-            self._workers[request.worker_id] = worker
+            self._workers[request.worker_id].append(worker)
         return beam_fn_api_pb2.StartWorkerResponse()
 
     def StopWorker(
         self, request: beam_fn_api_pb2.StopWorkerRequest, _context: object
     ) -> beam_fn_api_pb2.StopWorkerResponse:
-        """Stop a worker process; one that is not known is no error, as it may have ended."""
-        with self._lock:
-            worker = self._workers.pop(request.worker_id, None)
-        if worker is not None:
-            _stop([worker])
+        """Stop a worker process; one that is not known is no error, as it may have ended.
+
+        Of several with that name the one is meant that ends by itself, since a runner first closes
+        the connection of its worker. If none does, all are left alone.
+        """
+        deadline = time.monotonic() + _STOP_LIMIT_S
+        while (found := self._take(request.worker_id)) is None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        _stop(found or [])
         return beam_fn_api_pb2.StopWorkerResponse()
+
+    def _take(self, worker_id: str) -> list[subprocess.Popen[bytes]] | None:
+        """Forget and return the worker of that name, if there is one; None: not clear which."""
+        with self._lock:
+            workers = self._workers[worker_id]
+            ended = [worker for worker in workers if worker.poll() is not None]
+            if not ended and len(workers) > 1:
+                return None
+            meant = (ended or workers)[:1]
+            self._workers[worker_id] = [worker for worker in workers if worker not in meant]
+            return meant
 
     def close(self) -> None:
         """Stop all workers."""
         with self._lock:
-            workers = list(self._workers.values())
+            workers = [worker for alike in self._workers.values() for worker in alike]
             self._workers.clear()
         _stop(workers)
 

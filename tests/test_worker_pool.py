@@ -1,5 +1,6 @@
 """Our worker pool, serving Beam's own job service: a run whose workers are elsewhere."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+from apache_beam.runners.runner import PipelineState
 
 import featureid
 from featureid.storage.verify import verify_snapshot
@@ -40,12 +42,11 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     assert not cache.exists(), "a worker has built a model"
 
 
-@pytest.fixture(scope="module")
-def runner_options(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+@contextlib.contextmanager
+def job_service(pool: Pool, log: Path) -> Iterator[list[str]]:
     """Options for a run by Beam's own job service, its workers started by the pool."""
-    folder = tmp_path_factory.mktemp("job_service")
     module = "apache_beam.runners.portability.local_job_service_main"
-    with running([sys.executable, "-m", module], "on port ", folder / "log") as (_, line):
+    with running([sys.executable, "-m", module], "on port ", log) as (_, line):
         port = line.rsplit(" ", 1)[1].rstrip(".")
         yield [
             "--runner=PortableRunner",
@@ -53,6 +54,12 @@ def runner_options(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Iter
             "--environment_type=EXTERNAL",
             f"--environment_config={pool.address}",
         ]
+
+
+@pytest.fixture(scope="module")
+def runner_options(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    with job_service(pool, tmp_path_factory.mktemp("job_service") / "log") as options:
+        yield options
 
 
 def test_workers_elsewhere_give_the_same_rows_with_the_model_from_the_output_folder(
@@ -101,7 +108,7 @@ def test_user_code_may_print_and_file_systems_have_their_options(
 def test_workers_have_imported_the_steps_before_their_threads_begin(
     tmp_path: Path, runner_options: list[str]
 ) -> None:
-    """Threads that import parts of a package at once deadlock; Flink runs several from the start."""
+    """Threads that import parts of one package at once deadlock: several begin on Flink."""
     found = tmp_path / "found"
     options, rest = split_beam_options(runner_options)
     assert not rest
@@ -114,6 +121,44 @@ def test_workers_have_imported_the_steps_before_their_threads_begin(
     )
     pipeline.run().wait_until_finish(LIMIT_S * 1000)
     assert found.read_text() == "True"
+
+
+def test_the_end_of_a_worker_is_not_that_of_another_runners_worker_with_the_same_number(
+    tmp_path: Path, pool: Pool
+) -> None:
+    """Two TaskManagers with one pool: their workers have the same names."""
+    may_end = [tmp_path / "first", tmp_path / "second"]
+    with contextlib.ExitStack() as stack:
+        runs = []
+        for number, mark in enumerate(may_end):
+            options = stack.enter_context(job_service(pool, tmp_path / f"{number}.log"))
+            pipeline = beam.Pipeline(options=PipelineOptions(options))
+            _ = (
+                pipeline
+                | beam.Create([mark])
+                | beam.Map(lambda mark: wait_until(mark.exists, LIMIT_S))
+            )
+            runs.append(pipeline.run())
+            workers = wait_until_running(pool, number + 1)
+        (name,) = {name_of(worker) for worker in workers}
+        may_end[0].touch()
+        runs[0].wait_until_finish(LIMIT_S * 1000)
+        with grpc.insecure_channel(pool.address) as channel:
+            request = beam_fn_api_pb2.StopWorkerRequest(worker_id=name)
+            beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel).StopWorker(request)
+        may_end[1].touch()
+        assert runs[1].wait_until_finish(LIMIT_S * 1000) == PipelineState.DONE
+
+
+def wait_until_running(pool: Pool, count: int) -> list[int]:
+    """The pool's workers, once there are so many."""
+    wait_until(lambda: len(children(pool.process.pid, WORKER)) == count)
+    return children(pool.process.pid, WORKER)
+
+
+def name_of(worker: int) -> str:
+    variables = Path(f"/proc/{worker}/environ").read_text(encoding="utf-8").split("\0")
+    return dict(variable.split("=", 1) for variable in variables if variable)["WORKER_ID"]
 
 
 @pytest.fixture

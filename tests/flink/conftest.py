@@ -24,6 +24,8 @@ SETTINGS = {
     "restart-strategy.fixed-delay.attempts": "2",
     "restart-strategy.fixed-delay.delay": "1s",
     "taskmanager.numberOfTaskSlots": "1",
+    # Flink wants 16 MB of network memory for each exchange by default, and a run has some twenty.
+    "taskmanager.network.sort-shuffle.min-buffers": "64",
 }
 
 
@@ -59,6 +61,12 @@ class Cluster:
     @property
     def address(self) -> str:
         return f"localhost:{self._rest_port}"
+
+    @property
+    def version(self) -> str:
+        """Such as ``1.20``, as Beam wants to know it."""
+        major, minor, _ = self.ask("/v1/overview")["flink-version"].split(".")
+        return f"{major}.{minor}"
 
     def kill_a_task_manager(self) -> None:
         self.task_managers[0].kill()
@@ -120,7 +128,7 @@ def job_server_jar() -> Path:
 def flink_options(job_server_jar: Path, cluster: Cluster) -> list[str]:
     return [
         "--runner=FlinkRunner",
-        "--flink_version=1.20",
+        f"--flink_version={cluster.version}",
         f"--flink_master={cluster.address}",
         f"--flink_job_server_jar={job_server_jar}",
         f"--parallelism={TASK_MANAGERS}",
