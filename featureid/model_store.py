@@ -6,7 +6,8 @@ that they write their shards to, and the model of a snapshot so stays beside it.
 
 from __future__ import annotations
 
-from weakref import WeakValueDictionary
+import contextlib
+from collections.abc import Iterator
 
 from featureid.errors import BundleError
 from featureid.models import (
@@ -21,8 +22,8 @@ from featureid.storage import files
 
 MODELS = "models"
 
-# What this process holds already, by digest: a local run needs no second copy of its model.
-_HELD: WeakValueDictionary[str, ModelBundle] = WeakValueDictionary()
+# What the runs in this process hold, by digest: a local run needs no second copy of its model.
+_HELD: dict[str, ModelBundle] = {}
 
 
 def keep_model(output: str, bundle: ModelBundle) -> str:
@@ -45,9 +46,14 @@ def keep_model(output: str, bundle: ModelBundle) -> str:
     return place
 
 
-def hold_model(bundle: ModelBundle) -> None:
-    """Have :func:`open_model` return this very bundle, as long as someone holds it."""
+@contextlib.contextmanager
+def held_model(bundle: ModelBundle) -> Iterator[None]:
+    """Have :func:`open_model` in this process return this very bundle until the block ends."""
     _HELD[bundle.digest] = bundle
+    try:
+        yield
+    finally:
+        _HELD.pop(bundle.digest, None)
 
 
 def open_model(name_or_place: str, digest: str) -> ModelBundle:

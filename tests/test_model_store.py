@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from featureid.errors import BundleError, StorageError, UsageError
-from featureid.model_store import hold_model, keep_model, open_model
+from featureid.model_store import held_model, keep_model, open_model
 from featureid.models import ModelBundle, resolve_model
 
 
@@ -62,9 +62,7 @@ def test_any_name_makes_a_file_name(bundle: ModelBundle, tmp_path: Path) -> None
 
 def test_a_model_that_is_held_is_not_read_again(bundle: ModelBundle) -> None:
     held = replace(bundle, digest="sha256:" + "1" * 64)
-    hold_model(held)
-    assert open_model("none.fidmodel", held.digest) is held
-    digest = held.digest
-    del held
+    with held_model(held):
+        assert open_model("none.fidmodel", held.digest) is held
     with pytest.raises(StorageError, match=r"none\.fidmodel"):
-        open_model("none.fidmodel", digest)
+        open_model("none.fidmodel", held.digest)

@@ -20,17 +20,20 @@ SNAPSHOTS = "snapshots"
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}", re.ASCII)
 _MAX_CURRENT_BYTES = 256
-# Of an id: when the run started, to the second; the rest is chance.
-_TIME = slice(0, 16)
 
 
 def new_snapshot_id(now: datetime) -> str:
     """Return an id such as ``20261123T054231Z-3f9a1c``; ids sort by time.
 
+    Of the last six digits three are the fraction of the second, so that of two runs after each
+    other, which may take less than one, the later has the later id; three are random.
+
     Args:
         now: the time, aware of its zone.
     """
-    return f"{_utc(now):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    utc = _utc(now)
+    fraction = utc.microsecond * 4096 // 1_000_000
+    return f"{utc:%Y%m%dT%H%M%SZ}-{fraction:03x}{secrets.randbelow(4096):03x}"
 
 
 def created_text(now: datetime) -> str:
@@ -89,8 +92,8 @@ def publish(output: str, manifest: Manifest) -> str:
     """Make a snapshot visible, and return its folder.
 
     The manifest, written last, is the commit. Then ``current`` names the snapshot, unless it names
-    one of a run that started in a later second; of two runs that publish at the very same moment
-    the later writer wins. Doing it again changes nothing.
+    a newer one already; of two runs that publish at the very same moment the later writer wins.
+    Doing it again changes nothing.
 
     Raises:
         StorageError: a listed file is missing or has another size, or a file cannot be written.
@@ -105,7 +108,7 @@ def publish(output: str, manifest: Manifest) -> str:
             )
     files.write_atomic(files.join(folder, MANIFEST), [manifest.to_json()])
     newest = current_snapshot(output)
-    if newest is None or newest[_TIME] <= manifest.info.snapshot[_TIME]:
+    if newest is None or newest < manifest.info.snapshot:
         files.write_atomic(files.join(output, CURRENT), [manifest.info.snapshot.encode() + b"\n"])
     return folder
 
