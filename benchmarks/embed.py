@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,16 @@ def make_pictures(folder: Path, count: int, data: Path | None) -> None:
             os.link(folder / f"{i % DISTINCT:06d}.jpg", target)
 
 
-def run_command(command: Sequence[str]) -> tuple[dict[str, Any], float]:
-    """Run a command that ends with ``--json``; returns what it prints, and peak memory in MB."""
+@dataclass(frozen=True)
+class Usage:
+    """What a process has used: seconds of all cores together, and peak memory in MB."""
+
+    cpu_s: float
+    peak_mb: float
+
+
+def run_command(command: Sequence[str]) -> tuple[dict[str, Any], Usage]:
+    """Run a command that ends with ``--json``; returns what it prints, and what it used."""
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     printed = process.stdout.read()
@@ -76,26 +85,26 @@ def run_command(command: Sequence[str]) -> tuple[dict[str, Any], float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{command} failed with status {process.returncode}")
-    return json.loads(printed), usage.ru_maxrss / 1e3
+    return json.loads(printed), Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3)
 
 
-def embed_all(command: Sequence[str]) -> tuple[dict[str, Any], float]:
+def embed_all(command: Sequence[str]) -> tuple[dict[str, Any], Usage]:
     """The same for an ``embed``, of which no picture may fail."""
-    summary, peak_mb = run_command(command)
+    summary, usage = run_command(command)
     if summary["failed"]:
         raise RuntimeError(f"pictures failed: {summary}")
-    return summary, peak_mb
+    return summary, usage
 
 
 def run_pipeline(folder: Path, output: Path) -> dict[str, float]:
     """Run the command; returns its rate, the seconds to its first image, its peak memory in MB."""
     command = [sys.executable, "-m", "pipelines.cli", "embed", str(folder)]
     started = time.time()
-    summary, peak_mb = embed_all([*command, "--output", str(output), "--json"])
+    summary, usage = embed_all([*command, "--output", str(output), "--json"])
     return {
         "rate": summary["images_per_s"],
         "first_image_s": summary["started"] - started + summary["first_image_s"],
-        "peak_mb": peak_mb,
+        "peak_mb": usage.peak_mb,
         "seconds": time.time() - started,
     }
 

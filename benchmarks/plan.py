@@ -8,19 +8,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
-from embed import make_pictures, run_command  # benchmarks/embed.py
+from embed import Usage, make_pictures, run_command  # benchmarks/embed.py
 from PIL import Image
 
 DISTINCT = 40
+ROUNDS = 3
 
 
-def command(*arguments: object) -> tuple[dict[str, Any], float]:
-    """Run a command in a process of its own; returns what it prints, and its peak memory in MB."""
+def command(*arguments: object) -> tuple[dict[str, Any], Usage]:
+    """Run a command in a process of its own; returns what it prints, and what it used."""
     return run_command([sys.executable, "-m", "pipelines.cli", *map(str, arguments), "--json"])
 
 
@@ -45,25 +48,38 @@ def make_inputs(scratch: Path, images: int, data: Path | None) -> dict[str, Path
 
 
 def measure(images: int, data: Path | None) -> dict[str, dict[str, float]]:
-    """Foretold and measured figures of every input, and what the one is of the other."""
-    result = {}
+    """Foretold and measured figures of every input, and what the one is of the other; medians."""
     with tempfile.TemporaryDirectory() as scratch:
-        for name, folder in make_inputs(Path(scratch), images, data).items():
-            foretold, _ = command("plan", folder)
-            done, peak_mb = command("embed", folder, "--output", Path(scratch, f"out_{name}"))
-            pairs = {
-                "images_per_s": (foretold["images_per_s"], done["images_per_s"]),
-                "wall_s": (foretold["wall_s"], done["seconds"]),
-                "peak_mb": (foretold["peak_mb"], peak_mb),
-                "failures": (sum(foretold["failures_by_reason"].values()), done["failed"]),
-            }
-            result[name] = {
-                f"{what}_{kind}": value
-                for what, pair in pairs.items()
-                for kind, value in zip(("foretold", "measured"), pair, strict=True)
-            }
-            result[name]["rate_ratio"] = round(foretold["images_per_s"] / done["images_per_s"], 3)
+        folders = make_inputs(Path(scratch), images, data)
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in folders}
+        for _ in range(ROUNDS):
+            for name, folder in folders.items():
+                found[name].append(measure_once(folder, Path(scratch, f"out_{name}")))
+    result = {}
+    for name, rounds in found.items():
+        result[name] = {what: statistics.median(one[what] for one in rounds) for what in rounds[0]}
+        ratios = [one["rate_ratio"] for one in rounds]
+        result[name] |= {"least_rate_ratio": min(ratios), "most_rate_ratio": max(ratios)}
     return result
+
+
+def measure_once(folder: Path, output: Path) -> dict[str, float]:
+    """The same of one input, once: first the plan, then the run."""
+    foretold, _ = command("plan", folder)
+    started = time.monotonic()
+    done, usage = command("embed", folder, "--output", output)
+    pairs = {
+        "images_per_s": (foretold["images_per_s"], done["images_per_s"]),
+        "wall_s": (foretold["wall_s"], round(time.monotonic() - started, 3)),
+        "peak_mb": (foretold["peak_mb"], usage.peak_mb),
+        "failures": (sum(foretold["failures_by_reason"].values()), done["failed"]),
+    }
+    figures = {
+        f"{what}_{kind}": value
+        for what, pair in pairs.items()
+        for kind, value in zip(("foretold", "measured"), pair, strict=True)
+    }
+    return {**figures, "rate_ratio": round(foretold["images_per_s"] / done["images_per_s"], 3)}
 
 
 def main() -> None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 import glob
+import itertools
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
 
 from featureid.errors import ImageError, UsageError
+from featureid.parallel import map_in_order
 from featureid.storage import files
 from featureid.storage.records import Failure
 
 _GLOB_MAGIC = frozenset("*?[")
 _PARQUET_BATCH_ROWS = 65_536
+# Objects that a store is asked about at the same time.
+_REQUESTS = 16
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ def list_source(source: InputSource) -> Iterator[ImageRef | Failure]:
         UsageError: as for :func:`check_source`.
     """
     if source.manifest:
-        yield from (_manifest_ref(path, source) for path in read_manifest(source))
+        for path, version in _manifest_versions(read_manifest(source)):
+            yield _ref(path, version, source)
     elif files.is_remote(source.path):
         yield from _list_remote(source)
     else:
@@ -226,8 +231,22 @@ def _list_remote(source: InputSource) -> Iterator[ImageRef]:
             yield _ref(uri, remote_version(info), source)
 
 
-def _manifest_ref(path: str, source: InputSource) -> ImageRef:
-    return _ref(path, "" if files.is_remote(path) else local_version(path), source)
+def _manifest_versions(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Every path with its version; object stores are asked for many at a time."""
+    for remote, some in itertools.groupby(paths, files.is_remote):
+        if remote:
+            yield from map_in_order(_asked_version, some, _REQUESTS)
+        else:
+            yield from ((path, local_version(path)) for path in some)
+
+
+def _asked_version(uri: str) -> str:
+    """The version of an object, asked of its store; empty if it cannot be looked at."""
+    filesystem, path = files.filesystem(uri)
+    try:
+        return remote_version(filesystem.info(path))
+    except Exception:  # The stores' clients have trees of their own.
+        return ""  # Reading the object tells why, as a failure row.
 
 
 def read_manifest(source: InputSource) -> Iterator[str]:

@@ -6,6 +6,9 @@ that they write their shards to, and the model of a snapshot so stays beside it.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from featureid.errors import BundleError
 from featureid.models import (
     BUNDLE_SUFFIX,
@@ -18,6 +21,9 @@ from featureid.models import (
 from featureid.storage import files
 
 MODELS = "models"
+
+# What the runs in this process hold, by digest: a local run needs no second copy of its model.
+_HELD: dict[str, ModelBundle] = {}
 
 
 def keep_model(output: str, bundle: ModelBundle) -> str:
@@ -40,6 +46,16 @@ def keep_model(output: str, bundle: ModelBundle) -> str:
     return place
 
 
+@contextlib.contextmanager
+def held_model(bundle: ModelBundle) -> Iterator[None]:
+    """Have :func:`open_model` in this process return this very bundle until the block ends."""
+    _HELD[bundle.digest] = bundle
+    try:
+        yield
+    finally:
+        _HELD.pop(bundle.digest, None)
+
+
 def open_model(name_or_place: str, digest: str) -> ModelBundle:
     """Return the model that a run was started with.
 
@@ -52,6 +68,9 @@ def open_model(name_or_place: str, digest: str) -> ModelBundle:
         StorageError: the file cannot be read.
         ModelError: the bundle is damaged, or has another digest, or cannot be built here.
     """
+    held = _HELD.get(digest)
+    if held is not None:
+        return held
     if name_or_place.endswith(BUNDLE_SUFFIX):
         bundle = read_bundle(files.read_bytes(name_or_place), name_or_place)
     else:

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from featureid.embedding import BatchedStream, Embedder, EmbedSettings
@@ -32,9 +32,9 @@ from featureid.storage.shard import (
     shard_of,
 )
 
-# Of `python benchmarks/nightly.py` and `plan.py` on 2 cores: what the local engine takes to start
-# and to end, how fast listing and carrying go, what the engine holds, and what an image that is
-# embedded or carried adds to that.
+# Of `python benchmarks/nightly.py` and `plan.py` on 2 cores: what the command takes to start and to
+# end without the model, how fast listing and carrying go, what the engine holds, and what an image
+# that is embedded or carried adds to that.
 _START_S = 2.0
 _CARRIED_PER_S = 35_000
 _ENGINE_BYTES = 40_000_000
@@ -42,6 +42,10 @@ _EMBEDDED_BYTES = 3_500
 _CARRIED_BYTES = 100
 # Batches of each thread that are embedded before the clock starts: caches and allocators warm up.
 _WARM_BATCHES = 1
+# A rate of a second or two is that of the moment: whatever else the machine does comes and goes. So
+# images that are quick are tried for as long as this, up to so many times what was asked for.
+_LEAST_S = 6.0
+_MOST_TIMES = 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Sample:
     """What embedding a sample of the images has shown.
 
     Attributes:
-        images: pictures in it.
+        images: pictures in it; more than asked for where they are quick.
         seconds: for all of them, after warming up.
         rows: what they became.
         failures_by_reason: how many failed for which reason.
@@ -142,36 +146,55 @@ def plan_sources(
 def embed_sample(
     images: Sequence[ImageRef], bundle: ModelBundle, settings: EmbedSettings, size: int
 ) -> Sample:
-    """Embed up to ``size`` of the images, drawn at random but always the same, and take the time.
+    """Embed images that are drawn at random, always in the same order, and take the time.
+
+    Args:
+        images: what to draw from.
+        bundle: the model.
+        settings: of the run that is to be foretold.
+        size: how many; more, if there are more, until some seconds have passed.
 
     Raises:
         UsageError: ``size`` is less than 1.
     """
     if size < 1:
         raise UsageError(f"--sample is {size}; give 1 or more")
-    chosen = random.Random(0).sample(images, min(size, len(images)))
+    chosen = random.Random(0).sample(images, min(_MOST_TIMES * size, len(images)))
     started = time.monotonic()
     embedder = Embedder(bundle, settings)
     load_s = time.monotonic() - started
     try:
-        warm = chosen[: _WARM_BATCHES * embedder.threads * settings.batch_size]
-        _embed(embedder, warm, settings.batch_size)
+        warm = _WARM_BATCHES * embedder.threads * settings.batch_size
+        _embed(embedder, chosen[:warm], settings.batch_size)
         started = time.monotonic()
-        results = _embed(embedder, chosen, settings.batch_size)
+        sampled = _for_some_time(chosen, size, started + _LEAST_S)
+        number, results = _embed(embedder, sampled, settings.batch_size)
         seconds = time.monotonic() - started
     finally:
         embedder.close()
     rows = [result for result in results if isinstance(result, EmbeddingRow)]
     reasons = Counter(result.reason for result in results if isinstance(result, Failure))
-    return Sample(len(chosen), seconds, rows, dict(sorted(reasons.items())), load_s)
+    return Sample(number, seconds, rows, dict(sorted(reasons.items())), load_s)
+
+
+def _for_some_time(refs: Sequence[ImageRef], least: int, until: float) -> Iterator[ImageRef]:
+    """So many of them, and then more until it is so late."""
+    for number, ref in enumerate(refs):
+        if number >= least and time.monotonic() >= until:
+            return
+        yield ref
 
 
 def _embed(
-    embedder: Embedder, refs: Sequence[ImageRef], batch_size: int
-) -> list[EmbeddingRow | Failure]:
-    stream = BatchedStream(embedder, batch_size)
-    results = [result for ref in refs for result in stream.add(ref)]
-    return [*results, *stream.finish()]
+    embedder: Embedder, refs: Iterable[ImageRef], batch_size: int
+) -> tuple[int, list[EmbeddingRow | Failure]]:
+    """How many there were, and what became of them."""
+    stream, number = BatchedStream(embedder, batch_size), 0
+    results: list[EmbeddingRow | Failure] = []
+    for ref in refs:
+        results += stream.add(ref)
+        number += 1
+    return number, [*results, *stream.finish()]
 
 
 def predict(

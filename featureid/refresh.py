@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from featureid.errors import FeatureIdError, MixedModelsError, StorageError, UsageError
 from featureid.inputs import ImageRef
-from featureid.storage.records import Failure, ModelInfo
+from featureid.storage.records import Failure, ModelInfo, first_difference
 
 Mask = npt.NDArray[np.bool_]
 Check = Literal["version", "content"]
@@ -255,18 +255,16 @@ def check_same_model(previous: ModelInfo, model: ModelInfo, place: str) -> None:
         MixedModelsError: model, preprocessing or the choice of faces differ.
         StorageError: the same vectors would be stored in another type.
     """
-    for name, what in (
-        ("digest", "model digest"),
-        ("preprocessing_digest", "preprocessing digest"),
-        ("faces", "choice of faces"),
-    ):
-        before, now = getattr(previous, name), getattr(model, name)
-        if before != now:
-            raise MixedModelsError(
-                f"{place} was made with the {what} {before!r} (model {previous.name!r}), this run "
-                f"has {now!r} (model {model.name!r}); vectors of both must not be mixed. Add "
-                "--re-embed to embed every image anew, or give the old model with --model"
-            )
+    found = first_difference(previous, model)
+    if not found and previous.faces != model.faces:
+        found = "choice of faces", previous.faces, model.faces
+    if found:
+        what, before, now = found
+        raise MixedModelsError(
+            f"{place} was made with the {what} {before!r} (model {previous.name!r}), this run "
+            f"has {now!r} (model {model.name!r}); vectors of both must not be mixed. Add "
+            "--re-embed to embed every image anew, or give the old model with --model"
+        )
     if previous.dtype != model.dtype:
         raise StorageError(
             f"{place} stores {previous.dtype}, this run {model.dtype}; rows are carried over bit "

@@ -22,7 +22,7 @@ from featureid.errors import UsageError
 from featureid.faces import digest_of_run, finder_for
 from featureid.images import FaceFinder
 from featureid.inputs import check_source
-from featureid.model_store import keep_model
+from featureid.model_store import held_model, keep_model
 from featureid.models import ModelBundle, resolve_model
 from featureid.storage import files
 from featureid.storage.records import ModelInfo, SnapshotInfo
@@ -188,7 +188,7 @@ def _start(
         fixed_shards=options.num_shards is not None,
         max_deleted=options.refresh.policy.max_deleted,
     )
-    with marked_run(plan, local=local):
+    with held_model(model), marked_run(plan, local=local):
         pipeline = beam.Pipeline(options=beam_options)
         build_pipeline(pipeline, options, model, plan)
         PROGRESS.reset()

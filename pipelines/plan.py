@@ -23,9 +23,8 @@ from the listing and a sample of the images. Nothing is written."""
 def run_command_line(argv: Sequence[str], prog: str) -> int:
     """Run the command; returns its exit status."""
     parser = make_parser(prog, _DESCRIPTION)
-    parser.add_argument(
-        "--sample", type=int, default=_SAMPLE, metavar="N", help="images; default: %(default)s"
-    )
+    least = "images to try, at least; default: %(default)s"
+    parser.add_argument("--sample", type=int, default=_SAMPLE, metavar="N", help=least)
     _, own = split_beam_options(argv)
     arguments = parser.parse_args(own)
     console.set_up_log(arguments.log_level)

@@ -11,6 +11,7 @@ from typing import Any
 
 from featureid.errors import CorruptFileError, StorageError
 from featureid.storage.reader import Snapshot, open_snapshot
+from featureid.storage.snapshot import checked_at
 from featureid.storage.verify import verify_snapshot
 from pipelines import console
 
@@ -27,20 +28,23 @@ def run_inspect(argv: Sequence[str], prog: str) -> int:
         "--max-age",
         type=parse_duration,
         metavar="AGE",
-        help="exit with 1 if the snapshot is older, such as 26h; units: s, m, h, d",
+        help="exit with 1 if no run has made it or found nothing new since then, such as 26h; "
+        "units: s, m, h, d",
     )
     console.add_common_arguments(parser)
     arguments = parser.parse_args(argv)
     console.set_up_log(arguments.log_level)
     snapshot = open_snapshot(arguments.snapshot)
     described = describe(snapshot)
+    described["checked"] = checked_at(arguments.snapshot, described["snapshot"])
     if arguments.failures:
         described["failures"] = [asdict(failure) for failure in snapshot.failures()]
     if arguments.keys:
         described["keys"] = snapshot.keys()
     console.print_result(described, arguments.json, _inspect_text(described))
     if arguments.max_age is not None:
-        check_age(snapshot, arguments.max_age, datetime.now(timezone.utc))
+        last = described["checked"] or described["created"]
+        check_age(described["folder"], last, arguments.max_age, datetime.now(timezone.utc))
     return console.DONE
 
 
@@ -59,28 +63,28 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(**{_UNITS[unit]: int(number)})
 
 
-def check_age(snapshot: Snapshot, max_age: timedelta, now: datetime) -> None:
-    """Refuse a snapshot that was made longer ago than ``max_age``.
+def check_age(folder: str, last: str, max_age: timedelta, now: datetime) -> None:
+    """Refuse a snapshot that was up to date longer ago than ``max_age``.
 
     Args:
-        snapshot: the snapshot; the time that counts is when its run started.
-        max_age: the oldest that it may be.
+        folder: the snapshot's.
+        last: when the run started that made it, or the last one that found nothing new.
+        max_age: how long ago that may be.
         now: the time, aware of its zone.
 
     Raises:
-        CorruptFileError: the snapshot states no time.
-        StorageError: it is older.
+        CorruptFileError: ``last`` is no time.
+        StorageError: it is longer ago.
     """
-    text = snapshot.manifest.info.created
     try:
-        created = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        then = datetime.strptime(last, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
     except ValueError as error:
-        raise CorruptFileError(f"{snapshot.folder} was created at {text!r}, no time") from error
-    age = now - created
+        raise CorruptFileError(f"{folder} was up to date at {last!r}, no time") from error
+    age = now - then
     if age > max_age:
         raise StorageError(
-            f"{snapshot.folder} is {_duration_text(age)} old, more than the allowed "
-            f"{_duration_text(max_age)}; see why no later run has published"
+            f"{folder} is {_duration_text(age)} old, more than the allowed "
+            f"{_duration_text(max_age)}; see why no later run has published or found nothing new"
         )
 
 
@@ -110,6 +114,7 @@ def _inspect_text(described: dict[str, Any]) -> str:
     lines = [
         f"snapshot      {described['folder']}",
         f"created       {described['created']} by {described['writer']}",
+        *([f"checked       {described['checked']}: nothing new"] if described["checked"] else []),
         f"model         {model['name']}, {model['dimension']} x {model['dtype']}",
         f"model digest  {model['digest']}",
         f"preprocessing {model['preprocessing_digest']}",

@@ -15,10 +15,12 @@ ALLOWED = {
     "featureid._version": set(),
     "featureid.errors": set(),
     "featureid.parallel": set(),
+    "featureid.atomic": set(),
     "featureid.images": BASE,
-    "featureid.models": BASE | {"featureid"},  # "featureid" alone: its place, for a subprocess
-    "featureid.storage": BASE | {"featureid.parallel"},
-    "featureid.inputs": BASE | {"featureid.storage"},
+    # "featureid" alone: its place, for a subprocess.
+    "featureid.models": BASE | {"featureid.atomic", "featureid"},
+    "featureid.storage": BASE | {"featureid.atomic", "featureid.parallel"},
+    "featureid.inputs": BASE | {"featureid.parallel", "featureid.storage"},
     "featureid.faces": BASE | {"featureid.images", "featureid.models", "featureid.storage"},
     "featureid.model_store": BASE | {"featureid.models", "featureid.storage"},
     "featureid.refresh": BASE | {"featureid.storage", "featureid.inputs"},

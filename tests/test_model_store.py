@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from featureid.errors import BundleError, StorageError, UsageError
-from featureid.model_store import keep_model, open_model
+from featureid.model_store import held_model, keep_model, open_model
 from featureid.models import ModelBundle, resolve_model
 
 
@@ -58,3 +58,11 @@ def test_any_name_makes_a_file_name(bundle: ModelBundle, tmp_path: Path) -> None
     place = Path(keep_model(str(tmp_path), replace(bundle, name="../my model")))
     assert place.parent == tmp_path / "models"
     assert place.name == f".._my_model-{bundle.digest[7:19]}.fidmodel"
+
+
+def test_a_model_that_is_held_is_not_read_again(bundle: ModelBundle) -> None:
+    held = replace(bundle, digest="sha256:" + "1" * 64)
+    with held_model(held):
+        assert open_model("none.fidmodel", held.digest) is held
+    with pytest.raises(StorageError, match=r"none\.fidmodel"):
+        open_model("none.fidmodel", held.digest)

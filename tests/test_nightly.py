@@ -44,6 +44,11 @@ def test_nothing_new_publishes_nothing(nights: Nights, capsys: pytest.CaptureFix
     assert len(list((nights.output / "snapshots").iterdir())) == 1
     assert cli.main(nights.arguments(nights.output, "--previous=auto")) == 0
     assert "nothing new: nothing is published" in capsys.readouterr().out
+    checked = (nights.output / "checked").read_text().split()
+    assert cli.main(["inspect", str(nights.output), "--json"]) == 0
+    inspected = json.loads(capsys.readouterr().out)
+    assert checked == [before, inspected["checked"]]
+    assert inspected["created"] <= inspected["checked"]
     assert not nights.refresh("--check=content")["published"]
     assert not nights.refresh("--retry-failed")["published"]
 

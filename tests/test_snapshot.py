@@ -30,8 +30,9 @@ NOON = datetime(2026, 11, 23, 13, 42, 31, tzinfo=timezone(timedelta(hours=8)))
 
 def test_ids_and_times_are_utc():
     assert re.fullmatch(r"20261123T054231Z-[0-9a-f]{6}", new_snapshot_id(NOON))
-    assert new_snapshot_id(NOON) != new_snapshot_id(NOON)
-    assert new_snapshot_id(NOON) < new_snapshot_id(NOON + timedelta(seconds=1))
+    assert len({new_snapshot_id(NOON) for _ in range(9)}) > 1
+    for later in (timedelta(milliseconds=1), timedelta(milliseconds=999), timedelta(seconds=1)):
+        assert new_snapshot_id(NOON) < new_snapshot_id(NOON + later)
     assert created_text(NOON) == "2026-11-23T05:42:31Z"
     with pytest.raises(StorageError, match="has no zone"):
         new_snapshot_id(NOON.replace(tzinfo=None))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from featureid.errors import StorageError
-from featureid.storage import open_snapshot
+from featureid.errors import CorruptFileError, StorageError
+from featureid.storage import created_text
+from featureid.storage.snapshot import write_checked
 from pipelines import cli
 from pipelines.snapshots import check_age, parse_duration
-from tests.storage_samples import write_snapshot
+from tests.storage_samples import ID, write_snapshot
 
 CREATED = datetime(2026, 11, 23, 5, 42, 31, tzinfo=timezone.utc)
 
@@ -35,14 +36,14 @@ def test_what_is_no_duration(text: str) -> None:
         parse_duration(text)
 
 
-def test_only_an_older_snapshot_is_refused(tmp_path: Path) -> None:
-    write_snapshot(tmp_path, ["a.jpg"])
-    snapshot = open_snapshot(str(tmp_path))
+def test_only_an_older_snapshot_is_refused() -> None:
     limit = timedelta(hours=26)
-    check_age(snapshot, limit, CREATED)
-    check_age(snapshot, limit, CREATED + limit)
+    check_age("out", created_text(CREATED), limit, CREATED)
+    check_age("out", created_text(CREATED), limit, CREATED + limit)
     with pytest.raises(StorageError, match="is 26 h 1 min old, more than the allowed 26 h 0 min"):
-        check_age(snapshot, limit, CREATED + limit + timedelta(minutes=1))
+        check_age("out", created_text(CREATED), limit, CREATED + limit + timedelta(minutes=1))
+    with pytest.raises(CorruptFileError, match="'yesterday', no time"):
+        check_age("out", "yesterday", limit, CREATED)
 
 
 def test_inspect_tells_a_stale_snapshot_by_its_exit_status(
@@ -56,6 +57,23 @@ def test_inspect_tells_a_stale_snapshot_by_its_exit_status(
     assert "rows          1 in 3 shards" in captured.out
     assert captured.err.startswith("featureid: ") and captured.err.count("\n") == 1
     assert "see why no later run has published" in captured.err
+
+
+def test_a_snapshot_that_was_found_up_to_date_is_not_stale(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_snapshot(tmp_path, ["a.jpg"])
+    inspect = ["inspect", str(tmp_path), "--max-age", "1h"]
+    assert cli.main(inspect) == 1
+    now = created_text(datetime.now(timezone.utc))
+    write_checked(str(tmp_path), ID, now)
+    capsys.readouterr()
+    assert cli.main(inspect) == 0
+    assert f"checked       {now}: nothing new" in capsys.readouterr().out
+    write_checked(str(tmp_path), "20261122T010203Z-ffffff", now)  # says nothing about this one
+    assert cli.main(inspect) == 1
+    (tmp_path / "checked").write_bytes(b"\xff")
+    assert cli.main(inspect) == 1
 
 
 def test_a_missing_snapshot_is_stale_too(

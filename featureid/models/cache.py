@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from featureid.atomic import replace_file
 from featureid.errors import BundleError, ModelError
 
 _T = TypeVar("_T")
@@ -53,7 +53,7 @@ def made_once(path: Path, make: Callable[[], bytes], read: Callable[[bytes], _T]
                 return found
             data = make()
             result = read(data)
-            _replace(path, data)
+            replace_file(path, [data])
             return result
     except OSError as error:
         raise ModelError(
@@ -78,19 +78,3 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Give ``path`` new content, all or nothing, even if the machine stops half-way."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o644)  # mkstemp's 0600 would keep a shared cache from other users
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

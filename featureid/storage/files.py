@@ -11,11 +11,11 @@ import contextlib
 import errno
 import mmap
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
+from featureid.atomic import replace_file
 from featureid.errors import StorageError, UsageError
 
 _EXTRAS = {"s3": "aws", "s3a": "aws", "gs": "gcp", "gcs": "gcp"}
@@ -241,8 +241,8 @@ def make_folder(uri: str) -> None:
 def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:
     """Write a file that is there whole or not at all, and return its size.
 
-    On disk: a temporary file beside it, forced to the disk, then renamed.  In an object store: one
-    put, of chunks that are collected in memory first, so that a failing producer leaves no object.
+    On disk: see :func:`featureid.atomic.replace_file`.  In an object store: one put, of chunks that
+    are collected in memory first, so that a failing producer leaves no object.
 
     Raises:
         StorageError: it cannot be written.
@@ -253,49 +253,9 @@ def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:
         with remote_errors("write", uri):
             store.pipe_file(path, data)
         return len(data)
-    return _write_local(_local(uri), chunks)
-
-
-def _write_local(path: str, chunks: Iterable[bytes]) -> int:
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
-    with _translated("write", path):
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        total = _write_and_sync(handle, path, chunks)
-        with _translated("write", path):
-            os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(folder)
-    return total
-
-
-def _write_and_sync(handle: int, path: str, chunks: Iterable[bytes]) -> int:
-    total = 0
-    # Chunks are made outside the translation: what the producer raises is not a write error.
-    with os.fdopen(handle, "wb", buffering=0) as file:
-        for chunk in chunks:
-            view = memoryview(chunk)
-            total += len(view)
-            while view:
-                with _translated("write", path):
-                    view = view[file.write(view) or 0 :]
-        with _translated("write", path):
-            os.fsync(file.fileno())
-    return total
-
-
-def _sync_folder(folder: str) -> None:
-    """Force the rename to the disk; some file systems cannot, and the file is whole either way."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    # Chunks that are made of other files get StorageErrors from there, never a plain OSError.
+    with _translated("write", _local(uri)):
+        return replace_file(_local(uri), chunks)
 
 
 def _local(uri: str) -> str:

@@ -70,29 +70,42 @@ class ModelInfo:
         return not self.digest.startswith(_UNVERIFIED)
 
 
+def first_difference(one: ModelInfo, other: ModelInfo) -> tuple[str, str, str] | None:
+    """Tell why feature IDs of two models do not compare: what differs, and both values.
+
+    Name and dtype may differ, all else decides the numbers. None means that they compare.
+    """
+    for name, what in (
+        ("digest", "model digest"),
+        ("preprocessing_digest", "preprocessing digest"),
+        ("dimension", "dimension"),
+    ):
+        values = str(getattr(one, name)), str(getattr(other, name))
+        if values[0] != values[1]:
+            return what, *values
+    return None
+
+
 def check_comparable(models: Mapping[str, ModelInfo]) -> None:
     """Refuse to mix feature IDs that do not compare.
 
     Args:
-        models: what feature IDs belong to (the folder of a snapshot, say) -> their model. Name and
-            dtype may differ, all else decides the numbers.
+        models: what feature IDs belong to (the folder of a snapshot, say) -> their model.
 
     Raises:
-        MixedModelsError: two differ in model digest, preprocessing digest or dimension; the message
-            names both.
+        MixedModelsError: of two :func:`first_difference` finds one; the message names both.
     """
     items = list(models.items())
     for place, model in items[1:]:
         first_place, first = items[0]
-        for what in ("digest", "preprocessing_digest", "dimension"):
-            one, other = getattr(first, what), getattr(model, what)
-            if one != other:
-                shown = what if what != "digest" else "model digest"
-                raise MixedModelsError(
-                    f"{first_place} and {place} do not compare: the {shown.replace('_', ' ')} of "
-                    f"{first_place} ({first.name}) is {one}, that of {place} ({model.name}) is "
-                    f"{other}. Embed one of them again with the model of the other"
-                )
+        found = first_difference(first, model)
+        if found:
+            what, one, other = found
+            raise MixedModelsError(
+                f"{first_place} and {place} do not compare: the {what} of {first_place} "
+                f"({first.name}) is {one}, that of {place} ({model.name}) is {other}. Embed one of "
+                "them again with the model of the other"
+            )
 
 
 @dataclass(frozen=True, slots=True)

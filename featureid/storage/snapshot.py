@@ -15,6 +15,7 @@ from featureid.storage.records import Failure
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
+CHECKED = "checked"
 SNAPSHOTS = "snapshots"
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}", re.ASCII)
@@ -24,10 +25,15 @@ _MAX_CURRENT_BYTES = 256
 def new_snapshot_id(now: datetime) -> str:
     """Return an id such as ``20261123T054231Z-3f9a1c``; ids sort by time.
 
+    Of the last six digits three are the fraction of the second, so that of two runs after each
+    other, which may take less than one, the later has the later id; three are random.
+
     Args:
         now: the time, aware of its zone.
     """
-    return f"{_utc(now):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    utc = _utc(now)
+    fraction = utc.microsecond * 4096 // 1_000_000
+    return f"{utc:%Y%m%dT%H%M%SZ}-{fraction:03x}{secrets.randbelow(4096):03x}"
 
 
 def created_text(now: datetime) -> str:
@@ -105,6 +111,38 @@ def publish(output: str, manifest: Manifest) -> str:
     if newest is None or newest < manifest.info.snapshot:
         files.write_atomic(files.join(output, CURRENT), [manifest.info.snapshot.encode() + b"\n"])
     return folder
+
+
+def write_checked(output: str, snapshot: str, at: str) -> None:
+    """Write down that a run found nothing that a snapshot has not.
+
+    Args:
+        output: the folder that holds snapshots.
+        snapshot: the id of the snapshot.
+        at: when the run started, as :func:`created_text` states it.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    files.write_atomic(files.join(output, CHECKED), [f"{snapshot} {at}\n".encode()])
+
+
+def checked_at(output: str, snapshot: str) -> str | None:
+    """Return when a run last found nothing new since a snapshot; None if none has.
+
+    Args:
+        output: the folder that holds snapshots.
+        snapshot: the id of the snapshot; what was found of others does not count.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    place = files.join(output, CHECKED)
+    if not files.exists(place):
+        return None
+    text = files.read_bytes(place, _MAX_CURRENT_BYTES).decode("ascii", "replace")
+    found, _, at = text.strip().partition(" ")
+    return at if found == snapshot else None
 
 
 def current_snapshot(output: str) -> str | None:

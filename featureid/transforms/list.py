@@ -14,7 +14,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from featureid.inputs import ImageRef, InputSource, list_source
-from featureid.refresh import Changes, PreviousPart, RefreshPolicy, plan_part
+from featureid.refresh import PreviousPart, RefreshPolicy, plan_part
 from featureid.storage.carry import PreviousSnapshot
 from featureid.storage.records import Failure
 from featureid.storage.shard import shard_of
@@ -41,7 +41,7 @@ class ListImages(beam.PTransform):
     - ``failures``, a ``PCollection[Failure]``: known failures that are carried over;
     - ``carried``, a ``PCollection[tuple[int, numpy.ndarray]]``: number of a previous shard, and
       (rows,) bool, the rows that are carried over;
-    - ``changes``, a ``PCollection[Changes]`` of one element.
+    - ``changes``, a ``PCollection[Changes]``, one for each part of the keys, to be added up.
 
     Args:
         previous: the snapshot to carry from, if any.
@@ -59,8 +59,8 @@ class ListImages(beam.PTransform):
         listed = sources | "List" >> beam.ParDo(_List(parts)).with_outputs("failures", main="packs")
         packs = [listed.packs]
         if self._previous:
-            known = sources.pipeline | "Previous" >> beam.Create([self._previous])
-            packs.append(known | "PreviousFailures" >> beam.FlatMap(_pack_failures))
+            once = sources.pipeline | "Previous" >> beam.Impulse()
+            packs.append(once | "PreviousFailures" >> beam.FlatMap(_pack_failures, self._previous))
         planned = (
             packs
             | "AllPacks" >> beam.Flatten()
@@ -76,15 +76,11 @@ class ListImages(beam.PTransform):
             "carried": planned.carried,
             "unlisted": listed.failures,
             "failures": planned.failures,
-            "changes": planned.changes | "SumChanges" >> beam.CombineGlobally(_sum),
+            "changes": planned.changes,
         }
 
 
-def _sum(changes: Iterable[Changes]) -> Changes:
-    return sum(changes, Changes())
-
-
-def _pack_failures(previous: PreviousSnapshot) -> Iterator[tuple[int, bytes]]:
+def _pack_failures(_: bytes, previous: PreviousSnapshot) -> Iterator[tuple[int, bytes]]:
     """The previous failures by part; one pack for every part, that none is left out."""
     by_part: defaultdict[int, list[Failure]] = defaultdict(list)
     for failure in previous.failures():

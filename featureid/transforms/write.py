@@ -9,7 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.pvalue import AsIter, AsSingleton
+from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -28,7 +28,7 @@ from featureid.storage.manifest import build_manifest, count_outcomes
 from featureid.storage.records import EmbeddingRow, Failure, SnapshotInfo
 from featureid.storage.runs import RunReport, write_run
 from featureid.storage.shard import ShardSummary, choose_num_shards, shard_of, write_shard
-from featureid.storage.snapshot import publish, snapshot_folder, write_failures
+from featureid.storage.snapshot import publish, snapshot_folder, write_checked, write_failures
 from featureid.transforms.packs import Packer, pack, unpack
 from featureid.transforms.progress import Stage
 
@@ -40,7 +40,7 @@ class WriteSnapshot(beam.PTransform):
     """Rows and failures to a published snapshot.
 
     Input: a mapping with ``rows``, a ``PCollection[EmbeddingRow]``, ``failures``, a
-    ``PCollection[Failure]``, ``changes``, a ``PCollection[Changes]`` of one element, ``carried``, a
+    ``PCollection[Failure]``, ``changes``, a ``PCollection[Changes]`` to be added up, ``carried``, a
     ``PCollection[tuple[int, numpy.ndarray]]`` as of :class:`ListImages`, and, where contents were
     compared, ``same``, a ``PCollection[Comparison]``: images whose rows are carried over with their
     source version.
@@ -61,30 +61,29 @@ class WriteSnapshot(beam.PTransform):
 
     def expand(self, inputs: dict[str, beam.PCollection]) -> beam.PCollection:
         """Wire the writing."""
-        plan = self._plan
+        # What comes in few elements is a side input as it is: to combine it first would be several
+        # steps more, and each costs a local run 10 to 30 ms.
+        plan, changes = self._plan, AsIter(inputs["changes"])
         # Also stops the run where too much is missing, before anything is embedded: the steps
         # that need the number of shards wait for it.
-        info = inputs["changes"] | "ChooseShards" >> beam.Map(plan.checked_info)
+        once = inputs["changes"].pipeline | "Once" >> beam.Impulse()
+        info = once | "ChooseShards" >> beam.Map(plan.checked_info, changes)
         # An empty pack for each shard, so that one without rows is written, too.
         empty = info | "EachShard" >> beam.FlatMap(
             lambda info: ((shard, pack([])) for shard in range(info.num_shards))
         ).with_output_types(tuple[int, bytes])
         rows = inputs["rows"] | "PackByShard" >> beam.ParDo(
             _PackByShard(), AsSingleton(info)
-        ).with_output_types(tuple[int, bytes])
-        failures = inputs["failures"] | "Together" >> beam.combiners.ToList()
-        packs, num_same, anything_new = [rows, empty], 0, True
+        ).with_outputs("any", main="packs")
+        failures = AsIter(inputs["failures"])
+        packs, num_same, anything_new = [rows.packs, empty], 0, True
         if plan.previous:
-            # Wired only where it is needed: each step costs a local run some 50 ms.
             carried, num_same, num_touched = self._carried(inputs, info)
             packs += carried
-            num_rows = rows | "CountPacks" >> beam.combiners.Count.Globally()
             anything_new = AsSingleton(
-                failures
+                info
                 | "AnythingNew"
-                >> beam.Map(
-                    plan.is_new, AsSingleton(inputs["changes"]), AsSingleton(num_rows), num_touched
-                )
+                >> beam.Map(plan.is_new, changes, failures, AsIter(rows.any), num_touched)
             )
         shards = (
             packs
@@ -92,14 +91,8 @@ class WriteSnapshot(beam.PTransform):
             | "GroupByShard" >> beam.GroupByKey()
             | "WriteShards" >> beam.ParDo(_WriteShard(plan), AsSingleton(info), anything_new)
         )
-        return failures | "Publish" >> beam.Map(
-            _publish,
-            plan,
-            AsSingleton(info),
-            AsSingleton(inputs["changes"]),
-            num_same,
-            anything_new,
-            AsIter(shards),
+        return info | "Publish" >> beam.Map(
+            _publish, plan, changes, failures, num_same, anything_new, AsIter(shards)
         )
 
     def _carried(
@@ -115,14 +108,14 @@ class WriteSnapshot(beam.PTransform):
             inputs["same"]
             | "SameImages" >> beam.Map(lambda compared: compared.ref)
             | "PackSameByShard"
-            >> beam.ParDo(_PackByShard(), AsSingleton(info)).with_output_types(tuple[int, bytes])
+            >> beam.ParDo(_PackByShard(), AsSingleton(info)).with_outputs("any", main="packs")
         )
         touched = inputs["same"] | "Touched" >> beam.Filter(lambda compared: compared.touched)
         num_same, num_touched = (
             AsSingleton(counted | f"Count{name}" >> beam.combiners.Count.Globally())
             for name, counted in (("Same", inputs["same"]), ("Touched", touched))
         )
-        return [carried, same], num_same, num_touched
+        return [carried, same.packs], num_same, num_touched
 
 
 @dataclass(frozen=True)
@@ -162,54 +155,74 @@ class WritePlan:
             raise StorageError(f"{self.folder} was published and is gone; did something prune it?")
         return self.previous.folder
 
-    def checked_info(self, changes: Changes) -> SnapshotInfo:
+    def checked_info(self, _: object, changes: Iterable[Changes]) -> SnapshotInfo:
         """The snapshot with its number of shards.
+
+        Args:
+            _: nothing, so that this can be a step of its own.
+            changes: what has changed in the inputs, to be added up.
 
         Raises:
             FeatureIdError: too many images are missing.
         """
+        total = sum(changes, Changes())
         if self.previous:
-            check_deleted(changes, self.max_deleted)
+            check_deleted(total, self.max_deleted)
         if self.fixed_shards:
             return self.info
-        number = choose_num_shards(changes.images, self.info.model)
+        number = choose_num_shards(total.images, self.info.model)
         if self.previous:
             number = refreshed_num_shards(number, self.previous.num_shards)
         return replace(self.info, num_shards=number)
 
     def is_new(
-        self, failures: list[Failure], changes: Changes, num_rows: int, num_touched: int
+        self,
+        info: SnapshotInfo,
+        changes: Iterable[Changes],
+        failures: Iterable[Failure],
+        any_rows: Iterable[bool],
+        num_touched: int,
     ) -> bool:
         """Whether the snapshot would differ from the previous one.
 
         Args:
+            info: the snapshot.
+            changes: what has changed in the inputs, to be added up.
             failures: all of its failures.
-            changes: what has changed in the inputs.
-            num_rows: how many packs of new rows there are.
+            any_rows: not empty if there is a new row.
             num_touched: how many images have only another source version.
         """
-        if self.previous is None or num_rows or num_touched or changes.deleted:
+        if self.previous is None or any(any_rows) or num_touched:
             return True
-        if self.fixed_shards and self.info.num_shards != self.previous.num_shards:
+        if any(part.deleted for part in changes):
+            return True
+        if self.fixed_shards and info.num_shards != self.previous.num_shards:
             return True
         return sorted(failures) != sorted(self.previous.failures())
 
 
 class _PackByShard(beam.DoFn):
-    """Packs rows, or images with the same content, by the shard that they go to."""
+    """Packs rows, or images with the same content, by the shard that they go to.
+
+    The output ``any`` has elements if there are any packs.
+    """
 
     def start_bundle(self) -> None:
         self._packer = Packer(_WAITING_ROWS)
+        self._any = False
 
     def process(
         self, row: EmbeddingRow | ImageRef, info: SnapshotInfo
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> Iterator[tuple[int, bytes] | TaggedOutput]:
+        self._any = True
         if self._packer.add(shard_of(row.key, info.num_shards), row):
             yield from self._packer.take()
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
+    def finish_bundle(self) -> Iterator[WindowedValue | TaggedOutput]:
         for packed in self._packer.take():
             yield GlobalWindows.windowed_value(packed)
+        if self._any:
+            yield TaggedOutput("any", GlobalWindows.windowed_value(True))
 
 
 def _carry_to_shards(
@@ -256,28 +269,30 @@ class _WriteShard(beam.DoFn):
 
 
 def _publish(
-    failures: list[Failure],
-    plan: WritePlan,
     info: SnapshotInfo,
-    changes: Changes,
+    plan: WritePlan,
+    changes: Iterable[Changes],
+    failures: Iterable[Failure],
     same: int,
     anything_new: bool,
     shards: Iterable[ShardSummary],
 ) -> str:
-    """Write the failures, the report and the manifest; or take everything back."""
-    if not anything_new:
+    """Write the failures, the report and the manifest; or take it back, as there is no need."""
+    if plan.previous and not anything_new:
         files.remove_folder(plan.folder)
+        write_checked(plan.output, plan.previous.manifest.info.snapshot, info.created)
         return plan.folder
     with Stage("publish"):
-        summaries = list(shards)
+        summaries, known = list(shards), list(failures)
         counts = count_outcomes(
             sum(shard.keys for shard in summaries),
-            dict(Counter(failure.reason for failure in failures)),
+            dict(Counter(failure.reason for failure in known)),
         )
-        manifest = build_manifest(info, summaries, [write_failures(plan.folder, failures)], counts)
+        manifest = build_manifest(info, summaries, [write_failures(plan.folder, known)], counts)
+        total = sum(changes, Changes()).compared(same)
         outcome = replace(
             plan.report,
-            changes=changes.compared(same).to_dict() if plan.previous else {},
+            changes=total.to_dict() if plan.previous else {},
             counts={
                 "images": counts.images,
                 "embedded": counts.embedded,

@@ -1,0 +1,57 @@
+"""Files on a disk that are there whole or not at all, even if the machine stops half-way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+
+
+def replace_file(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> int:
+    """Give a file new content, or make it, and return its size.
+
+    A temporary file beside it is forced to the disk, then renamed.  If anything fails, what was
+    there stays and the temporary file goes; a process that is killed leaves it behind.
+
+    Args:
+        path: the file; its folder must be there.
+        chunks: the content; what they raise as they are made comes out as it is.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        total = _write_and_sync(handle, chunks)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+    return total
+
+
+def _write_and_sync(handle: int, chunks: Iterable[bytes]) -> int:
+    total = 0
+    with os.fdopen(handle, "wb", buffering=0) as file:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            total += len(view)
+            while view:
+                view = view[file.write(view) or 0 :]
+        os.fsync(file.fileno())
+    return total
+
+
+def _sync_folder(folder: str) -> None:
+    """Force the rename to the disk; some file systems cannot, and the file is whole either way."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
