@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from featureid.errors import StorageError
 from featureid.storage import gzip_members
-from featureid.storage.gzip_members import Buffer
+from featureid.storage.gzip_members import Blocks, Buffer
 
 #: A block of one column: texts, or an array whose first axis is the row.
 Values = Sequence[str] | npt.NDArray[Any]
@@ -133,9 +133,9 @@ def _plane_members(array: npt.NDArray[Any], *, smaller: bool) -> list[Packed]:
 
     frames = [gzip_members.StoredFrame(array.size) for _ in range(array.dtype.itemsize - 1)]
     top = np.empty(array.size, np.uint8)
-    places = [*(frame.places for frame in frames), gzip_members.pieces(top.data)]
+    places = [*(frame.blocks for frame in frames), gzip_members.blocks_of(top.data)]
     # OpenCV's vector instructions are several times as fast as what NumPy has for this.
-    for pixels, planes in _pieces(array, places):
+    for pixels, planes in _images(array, places):
         cv2.split(pixels, planes)
     packed: list[Packed] = [(frame.seal(), array.size) for frame in frames]
     lower, upper = _cut(top)
@@ -160,17 +160,17 @@ def from_payloads(spec: ColumnSpec, rows: int, payloads: Sequence[Buffer]) -> Va
         return np.frombuffer(payloads[0], spec.dtype).reshape(rows, *spec.shape)
     values = np.empty((rows, *spec.shape), spec.dtype)
     *low, lower, upper = payloads
-    merge_planes([gzip_members.pieces(payload) for payload in low], lower, upper, values)
+    merge_planes([gzip_members.blocks_of(payload) for payload in low], lower, upper, values)
     return values
 
 
 def merge_planes(
-    low: Sequence[Sequence[Buffer]], lower: Buffer, upper: Buffer, out: npt.NDArray[Any]
+    low: Sequence[Blocks], lower: Buffer, upper: Buffer, out: npt.NDArray[Any]
 ) -> None:
     """Put byte planes back together in ``out``, a contiguous array of the column's own type.
 
     Args:
-        low: all planes but the last, each in pieces of gzip_members.STORED_BLOCK bytes.
+        low: all planes but the last.
         lower: the lower halves of the last plane's bytes.
         upper: the upper halves.
         out: as many values as a plane has bytes.
@@ -178,23 +178,23 @@ def merge_planes(
     import cv2
 
     top = _unite(lower, upper, out.size)
-    for pixels, planes in _pieces(out, [*low, gzip_members.pieces(top.data)]):
+    for pixels, planes in _images(out, [*low, gzip_members.blocks_of(top.data)]):
         cv2.merge(planes, pixels)
 
 
-def _pieces(
-    array: npt.NDArray[Any], planes: Sequence[Sequence[Buffer]]
+def _images(
+    array: npt.NDArray[Any], planes: Sequence[Blocks]
 ) -> Iterator[tuple[Bytes, list[Bytes]]]:
-    """Yield an array piece by piece as OpenCV sees it, and the pieces of its planes beside it.
+    """Yield an array as OpenCV sees it, and its planes beside it: the whole blocks, and the rest.
 
-    That is an image of one column: a value is a pixel, a byte of it a channel.
+    That is an image with a row for each block: a value is a pixel, a byte of it a channel.
     """
-    image = array.view(np.uint8).reshape(-1, 1, array.dtype.itemsize)
+    values = array.view(np.uint8).reshape(-1, array.dtype.itemsize)
     start = 0
-    for pieces in zip(*planes, strict=True):
-        found = [np.frombuffer(piece, np.uint8) for piece in pieces]
-        yield image[start : start + len(found[0])], found
-        start += len(found[0])
+    for blocks in zip(*planes, strict=True):
+        end = start + blocks[0].size
+        yield values[start:end].reshape(*blocks[0].shape, -1), list(blocks)
+        start = end
 
 
 def _cut(top: Bytes) -> tuple[Bytes, Bytes]:

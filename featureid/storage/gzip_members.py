@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 try:
     from isal import igzip_lib, isal_zlib
@@ -20,6 +24,9 @@ else:
     _HAS_ISAL = True
 
 Buffer = bytes | bytearray | memoryview
+#: A payload where it lies, as stored deflate blocks hold it: (n, STORED_BLOCK), the whole ones, and
+#: (1, rest), the last and shorter one; each only if there is one.
+Blocks = list[npt.NDArray[np.uint8]]
 
 #: RFC 1952 header: deflate, no name, no time, no flags, unknown system.
 MEMBER_HEADER = bytes.fromhex("1f8b08000000000000ff")
@@ -154,28 +161,22 @@ class StoredFrame:
     """A stored member laid out before its payload is there, which then is never copied.
 
     Attributes:
-        places: where the payload belongs, STORED_BLOCK bytes each, the last fewer.
+        blocks: where the payload belongs.
     """
 
     def __init__(self, raw_length: int) -> None:
         """Lay out the member of a payload of ``raw_length`` bytes."""
         self._member = bytearray(stored_size(raw_length))
         self._member[: len(MEMBER_HEADER)] = MEMBER_HEADER
-        view, position = memoryview(self._member), len(MEMBER_HEADER)
-        self.places: list[memoryview] = []
-        for start in range(0, max(1, raw_length), STORED_BLOCK):
-            size = min(raw_length - start, STORED_BLOCK)
-            header = _stored_header(size, last=start + STORED_BLOCK >= raw_length)
+        for position, header in _stored_headers(raw_length):
             self._member[position : position + len(header)] = header
-            position += len(header)
-            self.places.append(view[position : position + size])
-            position += size
+        self.blocks = _stored_blocks(self._member, raw_length)
 
     def seal(self) -> bytearray:
         """Return the member, now that its payload is in place."""
         crc, length = 0, 0
-        for place in self.places:
-            crc, length = engine.crc32(place, crc), length + len(place)
+        for block in (row for blocks in self.blocks for row in blocks):
+            crc, length = engine.crc32(block.data, crc), length + len(block)
         self._member[-_TRAILER.size :] = _TRAILER.pack(crc, length & 0xFFFF_FFFF)
         return self._member
 
@@ -183,8 +184,8 @@ class StoredFrame:
 def store(payload: Buffer) -> bytes:
     """Return a member of stored deflate blocks: no compression, so no time either."""
     frame = StoredFrame(memoryview(payload).nbytes)
-    for place, piece in zip(frame.places, pieces(payload), strict=True):
-        place[:] = piece
+    for place, block in zip(frame.blocks, blocks_of(payload), strict=True):
+        place[:] = block
     return bytes(frame.seal())
 
 
@@ -216,32 +217,33 @@ def unpack(member: Buffer, raw_length: int) -> bytes:
     Raises:
         ValueError: the bytes are not such a member; the message says why.
     """
-    stream = _stream(member)
     if memoryview(member).nbytes == stored_size(raw_length):
-        return b"".join(_stored_pieces(stream, raw_length))
-    payload = engine.inflate(stream, raw_length)
+        return b"".join(row.data for blocks in unpack_blocks(member, raw_length) for row in blocks)
+    payload = engine.inflate(_stream(member), raw_length)
     if payload is None:
         raise ValueError(f"it does not inflate to {raw_length} bytes")
     return payload
 
 
-def unpack_pieces(member: Buffer, raw_length: int) -> list[memoryview]:
-    """Return the payload of one whole member in pieces of STORED_BLOCK bytes, the last shorter.
-
-    What is stored is not copied: the pieces lie in the member.
+def unpack_blocks(member: Buffer, raw_length: int) -> Blocks:
+    """Return the payload of one whole member; what is stored is not copied, it lies in the member.
 
     Raises:
         ValueError: as in :func:`unpack`.
     """
-    if memoryview(member).nbytes == stored_size(raw_length):
-        return _stored_pieces(_stream(member), raw_length)
-    return pieces(unpack(member, raw_length))
+    view = memoryview(member)
+    if view.nbytes != stored_size(raw_length):
+        return blocks_of(unpack(member, raw_length))
+    _stream(member)
+    for position, header in _stored_headers(raw_length):
+        if view[position : position + len(header)] != header:
+            raise ValueError("the header of a stored deflate block is wrong")
+    return _stored_blocks(member, raw_length)
 
 
-def pieces(payload: Buffer) -> list[memoryview]:
-    """Return views of STORED_BLOCK bytes of a payload each, the last shorter."""
-    view = memoryview(payload)
-    return [view[at : at + STORED_BLOCK] for at in range(0, max(1, len(view)), STORED_BLOCK)]
+def blocks_of(payload: Buffer) -> Blocks:
+    """Return views of a payload of its own, as if it were that of a stored member."""
+    return _blocks(payload, memoryview(payload).nbytes, 0, STORED_BLOCK)
 
 
 def check_trailer(member: Buffer, payload: Buffer) -> None:
@@ -294,23 +296,32 @@ def _stream(member: Buffer) -> memoryview:
     return view[len(MEMBER_HEADER) : -_TRAILER.size]
 
 
-def _stored_pieces(stream: memoryview, raw_length: int) -> list[memoryview]:
-    """Find the payload in stored blocks without an inflater."""
-    parts, position, left = [], 0, raw_length
+def _stored_headers(raw_length: int) -> Iterator[tuple[int, bytes]]:
+    """Yield where the headers of a stored member's deflate blocks are, and what they must be."""
+    position, left = len(MEMBER_HEADER), raw_length
     while True:
         size = min(left, STORED_BLOCK)
         left -= size
-        header, start = _stored_header(size, last=not left), position + _STORED_HEADER.size
-        if stream[position:start] != header:
-            raise ValueError("the header of a stored deflate block is wrong")
-        parts.append(stream[start : start + size])
-        position = start + size
+        yield position, _STORED_HEADER.pack(not left, size, size ^ 0xFFFF)
+        position += _STORED_HEADER.size + size
         if not left:
-            return parts
+            return
 
 
-def _stored_header(size: int, *, last: bool) -> bytes:
-    return _STORED_HEADER.pack(last, size, size ^ 0xFFFF)
+def _stored_blocks(member: Buffer, raw_length: int) -> Blocks:
+    header = _STORED_HEADER.size
+    return _blocks(member, raw_length, len(MEMBER_HEADER) + header, STORED_BLOCK + header)
+
+
+def _blocks(data: Buffer, raw_length: int, start: int, step: int) -> Blocks:
+    """Return views of blocks of STORED_BLOCK bytes, ``step`` bytes apart, and of the rest."""
+    whole, rest = divmod(raw_length, STORED_BLOCK)
+    blocks: Blocks = []
+    if whole:
+        blocks.append(np.ndarray((whole, STORED_BLOCK), np.uint8, data, start, (step, 1)))
+    if rest:
+        blocks.append(np.ndarray((1, rest), np.uint8, data, start + whole * step))
+    return blocks
 
 
 def _trailer(payload: Buffer) -> bytes:

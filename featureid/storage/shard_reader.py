@@ -20,7 +20,7 @@ from featureid.storage.layout import DamageError, Member
 #: Fetched at once from the end of a shard: the footer and, mostly, the index.
 TAIL = 65_536
 
-_Payload = TypeVar("_Payload", bytes, list[memoryview])
+_Payload = TypeVar("_Payload", bytes, gzip_members.Blocks)
 
 
 class ShardMap:
@@ -77,9 +77,9 @@ class ShardMap:
         """Return the payload of a member after checking its bytes."""
         return self._checked(gzip_members.unpack, member, place, data)
 
-    def _open_pieces(self, member: Member, place: str, data: Buffer) -> list[memoryview]:
-        """Return the payload of a member in pieces after checking its bytes."""
-        return self._checked(gzip_members.unpack_pieces, member, place, data)
+    def _open_blocks(self, member: Member, place: str, data: Buffer) -> gzip_members.Blocks:
+        """Return the payload of a member where it lies after checking its bytes."""
+        return self._checked(gzip_members.unpack_blocks, member, place, data)
 
     def _checked(
         self, unpack: Callable[[Buffer, int], _Payload], member: Member, place: str, data: Buffer
@@ -156,7 +156,7 @@ class ShardMap:
             StorageError: the file cannot be read.
         """
         *low, lower, upper = self._fetched(source, block, layout.VECTOR)
-        planes = [self._open_pieces(*found) for found in low]
+        planes = [self._open_blocks(*found) for found in low]
         halves = self._open(*lower), self._open(*upper)
         _, spec = self.spec(layout.VECTOR)
         if out.dtype == spec.dtype:
