@@ -242,8 +242,8 @@ def _manifest_versions(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _asked_version(uri: str) -> str:
     """The version of an object, asked of its store; empty if it cannot be looked at."""
-    filesystem, path = files.filesystem(uri)
     try:
+        filesystem, path = files.filesystem(uri)
         return remote_version(filesystem.info(path))
     except Exception:  # The stores' clients have trees of their own.
         return ""  # Reading the object tells why, as a failure row.

@@ -20,7 +20,7 @@ VERSION = 1
 #: A group of members inflates to at most this many times its bytes in the file.
 MAX_RATIO = 8
 #: Rows a writer puts into a block; see ``docs/format.md`` for how it was chosen.
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 1536
 
 KEY = "key"
 VECTOR = "vector"

@@ -113,7 +113,7 @@ class Snapshot:
     ) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
         """Yield keys and vectors of ``rows`` rows at a time; the last batch may have fewer.
 
-        Memory holds one batch and, for each thread, two blocks of some 1,024 rows.
+        Memory holds one batch and, for each thread, two blocks of some 1,536 rows.
 
         Raises:
             StorageError: ``rows`` is not positive.
@@ -139,7 +139,7 @@ class Snapshot:
     def blocks(
         self, columns: Sequence[str] | None = None, threads: int = 0
     ) -> Iterator[dict[str, Values]]:
-        """Yield the rows block by block as they are stored, some 1,024 at a time.
+        """Yield the rows block by block as they are stored, some 1,536 at a time.
 
         Args:
             columns: the names of those to read; None means all that this version can read.
