@@ -120,7 +120,10 @@ def build_pipeline(
     embed = EmbedImages(
         options.model, model.digest, plan.info.model.preprocessing_digest, options.settings
     )
-    embedded = images | embed.with_resource_hints(**options.hints)
+    # A part of the listing was planned in one place; embedding shall use all workers.  All images
+    # are spread at once: Beam's fuser also loses what is put together with the output of a shuffle.
+    spread = images | "SpreadImages" >> beam.Reshuffle()
+    embedded = spread | embed.with_resource_hints(**options.hints)
     # All at once: ``unlisted`` is a side input, too, and Beam's fuser, which Flink uses, loses what
     # goes into a Flatten behind another one of which that is true.
     failures = (

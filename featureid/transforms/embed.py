@@ -43,9 +43,7 @@ class EmbedImages(beam.PTransform):
 
     def expand(self, refs: beam.PCollection) -> dict[str, beam.PCollection]:
         """Wire the embedding."""
-        # A part of the listing was planned in one place; embedding shall use all workers.
-        spread = refs | "SpreadImages" >> beam.Reshuffle()
-        embedded = spread | "Embed" >> beam.ParDo(self._dofn).with_outputs("failures", main="rows")
+        embedded = refs | "Embed" >> beam.ParDo(self._dofn).with_outputs("failures", main="rows")
         return {"rows": embedded.rows, "failures": embedded.failures}
 
 

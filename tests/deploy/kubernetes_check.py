@@ -100,7 +100,7 @@ def cluster_problems(root: Path) -> Iterator[str]:
     for word in (*keys, keys.get("restart-strategy.type", "")):
         if word.encode() not in known:
             yield f"Flink has no option {word!r}"
-    if keys.get("restart-strategy.fixed-delay.delay") != "10 s":
+    if keys.get("restart-strategy.fixed-delay.delay") != "30 s":
         yield "no duration"
     if (spec["image"], spec["flinkVersion"]) != ("flink:1.20", "v1_20"):
         yield "the image is not of this version of Flink"
