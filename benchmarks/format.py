@@ -4,12 +4,12 @@
     python benchmarks/format.py --batches 5000000
 
 All in one run and on one disk: random unit vectors of 128 float32 with keys of 40 characters, then
-real ones, of crops of photos.  Rates are MB of raw float32 a second, the median of some rounds in
-which the formats take turns.  What is read has just been read before, so that it is in the page
-cache and the memory it needs is at hand.  Writing is measured in seconds
-of CPU, that is, a core, since disks differ; the wall clock, with the forced write to the disk where
-a format does that, stands beside it.  ``--peers`` names a Python that has the package
-embedding-reader, whose pins conflict with this project's.
+real ones, of crops of photos. Rates are MB of raw float32 a second, the median of some rounds in
+which the formats take turns. What is read has just been read before, so that it is in the page
+cache and the memory it needs is at hand. Writing is measured in seconds of CPU, that is, a core,
+since disks differ; the wall clock, with the forced write to the disk where a format does that,
+stands beside it. ``--peers`` names a Python that has the package embedding-reader, whose pins
+conflict with this project's.
 """
 
 from __future__ import annotations

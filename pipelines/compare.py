@@ -20,9 +20,7 @@ def run_command_line(argv: Sequence[str], prog: str) -> int:
         "--model", default="image", metavar="NAME|FILE", help="default: %(default)s"
     )
     face_options.add_arguments(parser, ("largest", "center", "require-one"))
-    console.add_common_arguments(parser)
-    arguments = parser.parse_args(argv)
-    console.set_up_log(arguments.log_level)
+    arguments = console.parse(parser, argv)
     faces = face_options.settings(arguments)
     a, b = (generate_feature_id(image, arguments.model, faces) for image in arguments.images)
     compared = {

@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from featureid import errors
@@ -43,6 +43,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-level", choices=LOG_LEVELS, default="info", help="default: %(default)s"
     )
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line with the common options added, and set up the log as it asks.
+
+    Raises:
+        UsageError: the command line is wrong.
+    """
+    add_common_arguments(parser)
+    arguments = parser.parse_args(argv)
+    set_up_log(arguments.log_level)
+    return arguments
 
 
 def set_up_log(level: str) -> None:

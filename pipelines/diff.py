@@ -21,9 +21,7 @@ def run_command_line(argv: Sequence[str], prog: str) -> int:
     parser.add_argument(
         "--sample", type=int, default=2000, metavar="N", help="rows; default: %(default)s"
     )
-    console.add_common_arguments(parser)
-    arguments = parser.parse_args(argv)
-    console.set_up_log(arguments.log_level)
+    arguments = console.parse(parser, argv)
     first, second = open_snapshot(arguments.first), open_snapshot(arguments.second)
     found = compare_snapshots(first, second, arguments.k, arguments.sample)
     statement = _statement(found, first, second)

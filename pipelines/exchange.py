@@ -25,9 +25,7 @@ def run_export(argv: Sequence[str], prog: str) -> int:
     add("snapshot", metavar="DIR", help="output folder, or one snapshot's folder")
     add("--to", required=True, choices=tuple(export.EXPORTS), help="the format")
     add("path", metavar="PATH", help="the file to write; published: gzipped if it ends in .gz")
-    console.add_common_arguments(parser)
-    arguments = parser.parse_args(argv)
-    console.set_up_log(arguments.log_level)
+    arguments = console.parse(parser, argv)
     snapshot = open_snapshot(arguments.snapshot)
     with console.counting("rows exported", len(snapshot)) as count:
         export.EXPORTS[arguments.to](snapshot, arguments.path, count)
@@ -65,9 +63,7 @@ def run_import(argv: Sequence[str], prog: str) -> int:
     which.add_argument("--number-rows", action="store_true", help="keys are row numbers, from 0")
     add("--dtype", choices=DTYPES, default="float32", help="in .bin, and as stored")
     add("--num-shards", type=int, metavar="N", help="files to write; default: about 50 MB each")
-    console.add_common_arguments(parser)
-    arguments = parser.parse_args(argv)
-    console.set_up_log(arguments.log_level)
+    arguments = console.parse(parser, argv)
     if not arguments.file.endswith(_FOREIGN):
         raise UsageError(f"{arguments.file} does not end in {', '.join(_FOREIGN)}")
     if arguments.num_shards is not None and arguments.num_shards < 1:

@@ -52,9 +52,7 @@ def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Nam
         help="a run of whose process nothing is known counts as dead so long after its start; "
         "default: %(default)s",
     )
-    console.add_common_arguments(parser)
-    arguments = parser.parse_args(argv)
-    console.set_up_log(arguments.log_level)
+    arguments = console.parse(parser, argv)
     if not arguments.dead_after >= 0:
         raise UsageError(f"--dead-after is {arguments.dead_after}; give 0 hours or more")
     return arguments

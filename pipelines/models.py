@@ -15,9 +15,7 @@ def run_command_line(argv: Sequence[str], prog: str) -> int:
         prog=prog, description="List the models, or describe one, building it if need be."
     )
     parser.add_argument("model", nargs="?", metavar="NAME|FILE", help="a model to describe")
-    console.add_common_arguments(parser)
-    arguments = parser.parse_args(argv)
-    console.set_up_log(arguments.log_level)
+    arguments = console.parse(parser, argv)
     if arguments.model is not None:
         described = _describe(resolve_model(arguments.model))
         text = "\n".join(f"{name:<21}{value}" for name, value in described.items())

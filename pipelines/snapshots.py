@@ -31,9 +31,7 @@ def run_inspect(argv: Sequence[str], prog: str) -> int:
         help="exit with 1 if no run has made it or found nothing new since then, such as 26h; "
         "units: s, m, h, d",
     )
-    console.add_common_arguments(parser)
-    arguments = parser.parse_args(argv)
-    console.set_up_log(arguments.log_level)
+    arguments = console.parse(parser, argv)
     snapshot = open_snapshot(arguments.snapshot)
     described = describe(snapshot)
     described["checked"] = checked_at(arguments.snapshot, described["snapshot"])
@@ -138,9 +136,7 @@ def run_verify(argv: Sequence[str], prog: str) -> int:
     """Check every byte of a snapshot; returns the exit status."""
     parser = console.Parser(prog=prog, description="Check every byte of a snapshot.")
     parser.add_argument("snapshot", metavar="DIR", help="output folder, or one snapshot's folder")
-    console.add_common_arguments(parser)
-    arguments = parser.parse_args(argv)
-    console.set_up_log(arguments.log_level)
+    arguments = console.parse(parser, argv)
     with console.counting("rows checked") as count:
         report = verify_snapshot(arguments.snapshot, on_rows=count)
     lines = [problem.message for problem in report.problems]

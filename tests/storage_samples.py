@@ -93,13 +93,21 @@ def write_files(
     output: Path, info: SnapshotInfo, keys: Sequence[str], failures: Sequence[Failure] = FAILURES
 ) -> Manifest:
     """Write a snapshot's files without publishing it."""
+    return write_rows(output, info, [make_row(key, info.model.dimension) for key in keys], failures)
+
+
+def write_rows(
+    output: Path, info: SnapshotInfo, rows: Sequence[EmbeddingRow], failures: Sequence[Failure] = ()
+) -> Manifest:
+    """The same with rows of one's own."""
     folder = prepare_snapshot(str(output), info.snapshot)
-    rows = [make_row(key, info.model.dimension) for key in keys]
     total = info.num_shards
     summaries = [
         write_shard(folder, info, n, [row for row in rows if shard_of(row.key, total) == n])
         for n in range(total)
     ]
     reasons = [failure.reason for failure in failures]
-    counts = count_outcomes(len(keys), {reason: reasons.count(reason) for reason in reasons})
+    counts = count_outcomes(
+        len({row.key for row in rows}), {reason: reasons.count(reason) for reason in reasons}
+    )
     return build_manifest(info, summaries, [write_failures(folder, failures)], counts)

@@ -13,16 +13,11 @@ from featureid.difference import compare_snapshots, neighbour_overlap, row_cosin
 from featureid.errors import UsageError
 from featureid.storage import (
     Snapshot,
-    build_manifest,
-    count_outcomes,
     open_snapshot,
-    prepare_snapshot,
     publish,
-    write_failures,
-    write_shard,
 )
 from pipelines import cli
-from tests.storage_samples import make_info, make_row
+from tests.storage_samples import make_info, make_row, write_rows
 
 KEYS = [f"{n:03}" for n in range(60)]
 
@@ -40,10 +35,7 @@ def write(output: Path, digest: str, keys: list[str], *, turned: bool = False) -
             row = replace(row, vector=vector / np.linalg.norm(vector))
         other = {"sha256": bytes(32)} if key.endswith("'") else {}
         rows.append(replace(row, key=key.removesuffix("'"), **other))
-    folder = prepare_snapshot(str(output), info.snapshot)
-    shard = write_shard(folder, info, 0, rows)
-    failures = write_failures(folder, [])
-    publish(str(output), build_manifest(info, [shard], [failures], count_outcomes(len(rows), {})))
+    publish(str(output), write_rows(output, info, rows))
     return open_snapshot(str(output))
 
 

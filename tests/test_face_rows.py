@@ -18,21 +18,17 @@ from featureid.storage import (
     EmbeddingRow,
     Face,
     Snapshot,
-    build_manifest,
-    count_outcomes,
     open_snapshot,
-    prepare_snapshot,
     publish,
     shard_of,
     verify_snapshot,
-    write_failures,
     write_shard,
 )
 from featureid.storage.files import RangeReader
 from featureid.storage.layout import BLOCK_ROWS
 from featureid.storage.shard import ShardEncoder, make_header, row_blocks
 from featureid.storage.shard_reader import ShardMap
-from tests.storage_samples import make_info, make_row, write_snapshot
+from tests.storage_samples import make_info, make_row, write_rows, write_snapshot
 
 FACES = "dlib all min-face=20 no-face=whole"
 POINTS = ((12.5, 20.25), (30.0, 21.0), (20.0, 33.0))
@@ -60,16 +56,9 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def snap(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    output = str(tmp_path_factory.mktemp("out"))
-    info = make_info(2, faces=FACES)
-    folder = prepare_snapshot(output, info.snapshot)
-    shards = [
-        write_shard(folder, info, n, [row for row in ROWS if shard_of(row.key, 2) == n])
-        for n in range(2)
-    ]
-    counts = count_outcomes(3, {})
-    publish(output, build_manifest(info, shards, [write_failures(folder, [])], counts))
-    return open_snapshot(output)
+    output = tmp_path_factory.mktemp("out")
+    publish(str(output), write_rows(output, make_info(2, faces=FACES), ROWS))
+    return open_snapshot(str(output))
 
 
 def test_rows_are_ordered_by_key_and_face(snap: Snapshot) -> None:
