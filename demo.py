@@ -88,7 +88,7 @@ def png_that_claims(width: int, height: int) -> bytes:
 def run(*command: str) -> None:
     """Run a featureid command as a user would, and show it."""
     print(f"\n$ featureid {shlex.join(command)}", flush=True)
-    status = subprocess.run([sys.executable, "-m", "pipelines.cli", *command], check=False)
+    status = subprocess.run([sys.executable, "-m", "featureid", *command], check=False)
     if status.returncode:
         sys.exit(status.returncode)
 

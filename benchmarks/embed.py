@@ -98,7 +98,7 @@ def embed_all(command: Sequence[str]) -> tuple[dict[str, Any], Usage]:
 
 def run_pipeline(folder: Path, output: Path) -> dict[str, float]:
     """Run the command; returns its rate, the seconds to its first image, its peak memory in MB."""
-    command = [sys.executable, "-m", "pipelines.cli", "embed", str(folder)]
+    command = [sys.executable, "-m", "featureid", "embed", str(folder)]
     started = time.time()
     summary, usage = embed_all([*command, "--output", str(output), "--json"])
     return {

@@ -23,15 +23,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import pipelines.embed
 from featureid.embedding import EmbedSettings, available_cpus
-from featureid.faces import open_face_finder, yunet_file
+from featureid.face_crops import open_face_finder, yunet_file
 from featureid.images import DETECTORS, FaceSettings, decode_image
 from featureid.images.detectors import dlib_is_installed
 from featureid.inputs import InputSource
+from featureid.jobs.beam_options import split_beam_options
+from featureid.jobs.embed import run
+from featureid.jobs.options import EmbedOptions
 from featureid.models import BackendKind, open_backend, resolve_model
 from featureid.storage import Snapshot, open_snapshot
-from pipelines.beam_options import split_beam_options
 
 _FAR = 0.01
 _SPEED_PHOTOS = 400
@@ -43,14 +44,14 @@ def embed(photos: list[Path], folder: Path, faces: FaceSettings) -> tuple[Snapsh
     """Run the pipeline over ``photos``; returns the snapshot and its images a second."""
     manifest = folder / "photos.txt"
     manifest.write_text("".join(f"{photo}\n" for photo in photos))
-    options = pipelines.embed.EmbedOptions(
+    options = EmbedOptions(
         sources=(InputSource(str(manifest), manifest=True),),
         output=str(folder / "out"),
         model="face",
         settings=EmbedSettings(faces=faces),
     )
     beam_options, _ = split_beam_options([])
-    summary = pipelines.embed.run(options, beam_options)
+    summary = run(options, beam_options)
     return open_snapshot(summary.snapshot), summary.images_per_s
 
 

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.models import ModelBundle, resolve_model
-from featureid.models.litert import LiteRTBackend
-from featureid.models.tensorflow_backend import TensorFlowBackend
+from featureid.models.backends.litert import LiteRTBackend
+from featureid.models.backends.tensorflow import TensorFlowBackend
 
 _IMAGES = 64
 _REPEATS = 3

@@ -29,7 +29,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def free_row(ref: ImageRef, dimension: int) -> EmbeddingRow:
 def embed(folder: Path, output: Path, *options: str, free: bool = False) -> dict[str, float]:
     """Run the command in a process of its own; returns its seconds, and what it used."""
     command = [sys.executable, __file__, "--free"] if free else []
-    command = command or [sys.executable, "-m", "pipelines.cli"]
+    command = command or [sys.executable, "-m", "featureid"]
     started = time.monotonic()
     summary, usage = embed_all(
         [*command, "embed", str(folder), "--output", str(output), "--json", *options]
@@ -181,7 +181,7 @@ def write_free_snapshot(folder: Path, output: Path) -> None:
         bundle.name, bundle.digest, bundle.preprocessing.digest, bundle.dimension, "float32"
     )
     refs = [ref for ref in list_source(InputSource(str(folder))) if isinstance(ref, ImageRef)]
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     shards = choose_num_shards(len(refs), model)
     info = SnapshotInfo(new_snapshot_id(now), created_text(now), "benchmark", model, shards)
     place = prepare_snapshot(str(output), info.snapshot)
@@ -223,7 +223,7 @@ def measure_rows(rows: int, full: bool) -> dict[str, Any]:
 def run_free(argv: list[str]) -> int:
     """Run the real command with the embedder of no cost in the place of the real one."""
     import featureid.transforms.embed
-    from pipelines import cli
+    from featureid.cli import main as cli
 
     featureid.transforms.embed.Embedder = FreeEmbedder  # type: ignore[misc,assignment]
     return cli.main(argv)

@@ -61,7 +61,7 @@ def upload(count: int) -> None:
 
 def embed(threads: int, output: Path) -> float:
     """Images/s of the command with so many reading threads."""
-    command = [sys.executable, "-m", "pipelines.cli", "embed", "s3://photos/in", "--json"]
+    command = [sys.executable, "-m", "featureid", "embed", "s3://photos/in", "--json"]
     done = subprocess.run(
         [*command, f"--output={output}", f"--threads={threads}"],
         cwd=ROOT,

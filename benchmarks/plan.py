@@ -24,7 +24,7 @@ ROUNDS = 3
 
 def command(*arguments: object) -> tuple[dict[str, Any], Usage]:
     """Run a command in a process of its own; returns what it prints, and what it used."""
-    return run_command([sys.executable, "-m", "pipelines.cli", *map(str, arguments), "--json"])
+    return run_command([sys.executable, "-m", "featureid", *map(str, arguments), "--json"])
 
 
 def make_inputs(scratch: Path, images: int, data: Path | None) -> dict[str, Path]:

@@ -32,7 +32,7 @@ VARIANTS = {
 
 def embed(data: Path, output: Path, options: list[str]) -> featureid.Snapshot:
     """Run the command and open what it published."""
-    command = [sys.executable, "-m", "pipelines.cli", "embed", str(data), "--output", str(output)]
+    command = [sys.executable, "-m", "featureid", "embed", str(data), "--output", str(output)]
     subprocess.run(
         [*command, "--num-shards=4", *options], cwd=ROOT, check=True, capture_output=True
     )

@@ -67,7 +67,7 @@ print(json.dumps(steps))
 @contextmanager
 def worker_pool() -> Iterator[tuple[str, dict[int, float]]]:
     """A worker pool: its address, and the peak memory of each of its workers in MB."""
-    command = [sys.executable, "-m", "pipelines.worker_pool", "--port=0"]
+    command = [sys.executable, "-m", "featureid", "worker-pool", "--port=0"]
     pool = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

@@ -1,3 +1,3 @@
-"""The one place that states the version; ``setup.py`` reads it from here."""
+"""The one place that states the version; the packaging metadata takes it from here."""
 
 __version__ = "0.1.0"

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import ImageError, UsageError
-from featureid.faces import DECODED_AT_LEAST, cut_faces, digest_of_run, finder_for
+from featureid.face_crops import DECODED_AT_LEAST, cut_faces, digest_of_run, finder_for
 from featureid.images import DecodeLimits, FaceFinder, FaceSettings, decode_image, resize_image
-from featureid.images.faces import FaceChoice
+from featureid.images.face_finder import FaceChoice
 from featureid.inputs import ImageRef, read_image
 from featureid.models import (
     Backend,

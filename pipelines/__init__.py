@@ -1,1 +1,1 @@
-"""Runnable pipelines and the command line: options in, a run out."""
+"""Scripts to submit, one per pipeline; all their code is in featureid."""

@@ -9,8 +9,9 @@ from pathlib import Path, PurePath
 
 import pytest
 
+from featureid.cli import console, embed_options
+from featureid.cli import main as cli
 from featureid.errors import UsageError
-from pipelines import cli, console, embed_options
 
 
 class Parsed(Exception):
@@ -53,8 +54,9 @@ def find(text: str) -> Iterator[list[str]]:
     """Yield the arguments of every command line of featureid in lines of a shell."""
     for line in text.replace("\\\n", " ").splitlines():
         for words in _commands(line):
-            if "pipelines.embed" in words:
-                yield ["embed", *words[words.index("pipelines.embed") + 1 :]]
+            for script in ("pipelines.embed", "pipelines/embed.py"):
+                if script in words:
+                    yield ["embed", *words[words.index(script) + 1 :]]
             names = [
                 place for place, word in enumerate(words) if PurePath(word).name == "featureid"
             ]

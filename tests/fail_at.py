@@ -35,7 +35,7 @@ def main() -> int:
         if seen >= number and name in WRITES and not reads and "/out/" in path:
             raise OSError(getattr(errno, fate), os.strerror(getattr(errno, fate)))
 
-    from pipelines import cli
+    from featureid.cli import main as cli
 
     sys.addaudithook(hook)
     return cli.main(sys.argv[5:])

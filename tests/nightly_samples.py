@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import featureid
+from featureid.cli import main as cli
 from featureid.storage import Failure, verify_snapshot
-from pipelines import cli
 
 COLUMNS = ("vector", "sha256", "source_size", "source_version", "width", "height")
 Contents = tuple[dict[str, tuple[bytes, ...]], list[Failure]]

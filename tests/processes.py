@@ -80,7 +80,7 @@ class Pool:
 @contextlib.contextmanager
 def running_pool(log: Path, environment: dict[str, str] | None = None) -> Iterator[Pool]:
     """Start a worker pool on a free port."""
-    command = [sys.executable, "-m", "pipelines.worker_pool", "--port=0"]
+    command = [sys.executable, "-m", "featureid", "worker-pool", "--port=0"]
     with running(command, "workers are started", log, environment) as (process, line):
         yield Pool(process, line.rsplit(" ", 1)[1], log)
 

@@ -15,10 +15,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from featureid.errors import BundleError, ModelError, UsageError
 from featureid.models import ModelBundle, Preprocessing, open_backend, read_bundle, write_bundle
-from featureid.models import export as export_module
-from featureid.models.export import assign_weights, export_bundle, weights_of
-from featureid.models.litert import LiteRTBackend
-from featureid.models.tensorflow_backend import TensorFlowBackend
+from featureid.models.backends.litert import LiteRTBackend
+from featureid.models.backends.tensorflow import TensorFlowBackend
+from featureid.models.building import export as export_module
+from featureid.models.building.export import assign_weights, export_bundle, weights_of
 
 # Keras 3.15 converts its variables in a way that NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -146,7 +146,7 @@ def test_only_litert_gains_from_one_object_a_thread(
 
 
 def test_an_unknown_back_end_is_a_usage_error(bundle: ModelBundle) -> None:
-    with pytest.raises(UsageError, match="unknown back end 'torch'; known: litert, tensorflow"):
+    with pytest.raises(UsageError, match="unknown backend 'torch'; known: litert, tensorflow"):
         open_backend(bundle, "torch")  # type: ignore[arg-type]
 
 
@@ -237,7 +237,7 @@ def test_a_conversion_that_gives_other_numbers_is_refused(
 
 def test_importing_leaves_every_runtime_alone() -> None:
     program = (
-        "import sys, featureid.models, featureid.models.litert\n"
+        "import sys, featureid.models, featureid.models.backends.litert\n"
         "heavy = {'tensorflow', 'keras', 'ai_edge_litert', 'h5py'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -3,7 +3,7 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions, StreamingOptions
 
 from featureid.errors import UsageError
-from pipelines.beam_options import split_beam_options
+from featureid.jobs.beam_options import split_beam_options
 
 
 def test_values_of_beam_options_are_not_taken_for_inputs() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from featureid import __version__
+from featureid.cli import console
+from featureid.cli import main as cli
 from featureid.errors import FeatureIdError, UsageError
-from pipelines import cli, console
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,7 +60,7 @@ def test_wrong_use_is_one_clear_line(
         (["embed", "--manifest", tmp_path / "list.csv", "--column", "uri", *out], 2, "no column"),
         (["embed", "--manifest", tmp_path / "none.csv", *out], 2, "No such file"),
         (["inspect", tmp_path / "nowhere"], 1, "does not exist"),
-        (["inspect", tmp_path, "--max-age", "26"], 2, "'26' is no duration"),
+        (["inspect", tmp_path, "--max-age", "26"], 2, "invalid duration '26'"),
         (["verify", tmp_path / "nothing"], 1, "no complete snapshot"),
         (["models", "imagine"], 2, "unknown model"),
         (["emb"], 2, "invalid choice: 'emb'"),
@@ -82,7 +83,7 @@ def test_an_output_that_cannot_be_written_is_refused(
 
 def test_the_installed_command_knows_its_version() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "--version"],
+        [sys.executable, "-m", "featureid", "--version"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from featureid.cli import main as cli
 from featureid.storage import verify_snapshot
-from pipelines import cli
 from tests.nightly_samples import Nights, contents
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +77,7 @@ def test_a_run_killed_at_any_point_leaves_the_snapshot_before(point: str, nights
     nights.check()
     # Of a marked run it is known that its process has ended; what is not marked goes by its age.
     unmarked = {folder.name for folder in new if not (folder / "run.json").exists()}
-    for options, left in (([], unmarked), (["--dead-after=0"], set())):
+    for options, left in (([], unmarked), (["--dead-after=0h"], set())):
         assert cli.main(["prune", str(nights.output), "--keep=1", *options]) == 0
         assert {p.name for p in (nights.output / "snapshots").iterdir()} == {nights.current, *left}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from featureid.cli import main as cli
 from featureid.difference import compare_snapshots, neighbour_overlap, row_cosines
 from featureid.errors import UsageError
 from featureid.storage import (
@@ -16,7 +17,6 @@ from featureid.storage import (
     open_snapshot,
     publish,
 )
-from pipelines import cli
 from tests.storage_samples import make_info, make_row, write_rows
 
 KEYS = [f"{n:03}" for n in range(60)]

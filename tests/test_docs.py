@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cli, embed_options
+from featureid.cli import embed
+from featureid.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -37,7 +38,7 @@ def test_every_command_is_documented() -> None:
 
 def test_every_option_of_embed_is_documented() -> None:
     running = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
-    parser = embed_options.make_parser("featureid embed")
+    parser = embed.make_parser("featureid embed")
     options = {option for action in parser._actions for option in action.option_strings}
     assert {option for option in options if f"`{option}" not in running} == {"-h", "--help"}
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import featureid
+from featureid.cli import main as cli
 from featureid.errors import StorageError
 from featureid.storage.verify import verify_snapshot
-from pipelines import cli
 
 ROOT = Path(__file__).parents[1]
 NUM_PHOTOS = 13
@@ -200,7 +200,7 @@ def killed_run(photos: Path, tmp_path: Path) -> Path:
         os.link(photos / "small" / "coffee.jpg", many / f"{i}.jpg")
     command = ["embed", str(many), "--output", str(output), "--log-level=debug", "--threads=1"]
     run = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *command],
+        [sys.executable, "-m", "featureid", *command],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -238,7 +238,7 @@ def test_a_write_that_fails_is_one_line_and_publishes_nothing(photos: Path, tmp_
 
     output = tmp_path / "out"
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "embed", str(photos), "--output", str(output)],
+        [sys.executable, "-m", "featureid", "embed", str(photos), "--output", str(output)],
         cwd=ROOT,
         preexec_fn=no_file_over_2_kb,
         capture_output=True,

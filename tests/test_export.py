@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from featureid.cli import main as cli
 from featureid.errors import MixedModelsError, StorageError, UsageError
 from featureid.storage import ModelInfo, check_comparable, export, layout, open_snapshot
 from featureid.storage import gzip_members as gm
-from pipelines import cli
 from tests.golden import make_published
 from tests.storage_samples import make_info, write_snapshot
 
@@ -164,7 +164,7 @@ def test_wrong_use_of_the_commands(tmp_path, capsys):
         (["export", str(tmp_path), "--to", "csv", "x"], 2, "invalid choice: 'csv'"),
         (["import", x, *out], 2, "x.bin.keys.jsonl is not there"),
         (["import", x, *out, "--number-rows", "--num-shards", "0"], 2, "--num-shards is 0"),
-        (["import", str(tmp_path / "x.csv"), *out], 2, "does not end in"),
+        (["import", str(tmp_path / "x.csv"), *out], 2, "must end in"),
         (["import", str(tmp_path / "y.bin"), *out], 1, "No such file"),
         (["import", str(tmp_path / "none.bin"), *out, "--number-rows"], 2, "holds no vectors"),
         (["import", x, *out, "--keys", str(tmp_path / "k.txt")], 1, "No such file"),

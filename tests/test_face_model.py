@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from featureid.errors import ModelError
 from featureid.models import ModelBundle, known_models, open_backend, resolve_model
-from featureid.models.backend import BackendKind
-from featureid.models.dlib_network import read_dlib_network
-from featureid.models.face_resnet import keras_weights
+from featureid.models.backends.base import BackendKind
+from featureid.models.building.dlib_network import read_dlib_network
+from featureid.models.building.face_resnet import keras_weights
 from tests.face_pictures import astronaut, head
 
 # The identity of the model on every machine and for years: stored vectors depend on it.

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import featureid
+from featureid.cli import main as cli
 from featureid.embedding import Embedder, EmbedSettings
 from featureid.errors import BundleError, ImageError, ModelError, UsageError
-from featureid.faces import cut_faces, finder_for, locate_faces, open_face_finder
+from featureid.face_crops import cut_faces, finder_for, locate_faces, open_face_finder
 from featureid.images import (
     DETECTORS,
     DecodedImage,
@@ -29,12 +30,11 @@ from featureid.images import (
 )
 from featureid.images import detectors as detectors_module
 from featureid.images.detectors import DetectedFace
-from featureid.images.faces import MAX_DETECTION_SIDE, choose_faces, detect_bounded
+from featureid.images.face_finder import MAX_DETECTION_SIDE, choose_faces, detect_bounded
 from featureid.models import resolve_model
 from featureid.storage import WHOLE_IMAGE, Snapshot
 from featureid.storage.verify import verify_snapshot
 from featureid.transforms.embed import _Embed
-from pipelines import cli
 from tests.face_pictures import (
     FACE,
     astronaut,

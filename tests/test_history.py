@@ -6,15 +6,15 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from featureid.errors import UsageError
-from featureid.storage import history, prepare_snapshot, runs, verify_snapshot
+from featureid.storage import history, prepare_snapshot, run_record, verify_snapshot
 from featureid.storage.history import list_snapshots, prune
-from featureid.storage.runs import (
+from featureid.storage.run_record import (
     RunReport,
     process_has_ended,
     read_run,
@@ -24,7 +24,7 @@ from featureid.storage.runs import (
 )
 from tests.storage_samples import write_snapshot
 
-NOW = datetime(2026, 11, 30, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
 IDS = [f"2026112{n}T000000Z-00000{n}" for n in range(5)]
 RUNNING = "20261129T230000Z-aaaaaa"
@@ -52,7 +52,7 @@ def folders(output: Path) -> list[str]:
 
 
 def ended_process() -> str:
-    code = "from featureid.storage.runs import this_process; print(this_process())"
+    code = "from featureid.storage.run_record import this_process; print(this_process())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -133,7 +133,7 @@ def test_a_report_survives_and_a_damaged_one_is_none(tmp_path: Path) -> None:
     write_run(folder, written)
     assert read_run(folder) == written
     for damage in (b"", b"[]", b"{}", b'{"format": "featureid-run"}', b"\xff"):
-        Path(folder, runs.RUN).write_bytes(damage)
+        Path(folder, run_record.RUN).write_bytes(damage)
         assert read_run(folder) is None
 
 
@@ -148,4 +148,4 @@ def test_processes_are_told_apart() -> None:
 
 
 def test_an_id_tells_when_its_run_started() -> None:
-    assert started_at(RUNNING) == datetime(2026, 11, 29, 23, tzinfo=timezone.utc)
+    assert started_at(RUNNING) == datetime(2026, 11, 29, 23, tzinfo=UTC)

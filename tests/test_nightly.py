@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import featureid
+from featureid.cli import main as cli
 from featureid.storage import verify_snapshot
-from featureid.storage.runs import read_run
-from pipelines import cli
+from featureid.storage.run_record import read_run
 from tests.nightly_samples import Nights, contents
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def test_nothing_new_publishes_nothing(nights: Nights, capsys: pytest.CaptureFix
     assert summary["snapshot"].endswith(before) and nights.current == before
     assert len(list((nights.output / "snapshots").iterdir())) == 1
     assert cli.main(nights.arguments(nights.output, "--previous=auto")) == 0
-    assert "nothing new: nothing is published" in capsys.readouterr().out
+    assert "no changes; nothing published" in capsys.readouterr().out
     checked = (nights.output / "checked").read_text().split()
     assert cli.main(["inspect", str(nights.output), "--json"]) == 0
     inspected = json.loads(capsys.readouterr().out)
@@ -172,7 +172,7 @@ def test_a_reader_that_is_open_goes_on_undisturbed(nights: Nights) -> None:
 
 def test_two_runs_at_once_both_end_valid(nights: Nights) -> None:
     shutil.copy(nights.pictures / "rocket.jpg", nights.pictures / "added.jpg")
-    command = [sys.executable, "-m", "pipelines.cli"]
+    command = [sys.executable, "-m", "featureid"]
     command += nights.arguments(nights.output, "--previous=auto", "--json")
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
     summaries = [json.loads(run.communicate()[0]) for run in both]

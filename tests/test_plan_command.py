@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cli
+from featureid.cli import main as cli
 from tests.nightly_samples import Nights
 
 
@@ -50,7 +50,7 @@ def test_a_plan_tells_that_the_run_would_stop(
         (nights.pictures / f"{name}.jpg").unlink()
     assert cli.main(["plan", *nights.arguments(nights.output, "--previous=auto")[1:]]) == 0
     out = capsys.readouterr().out
-    assert "3 unchanged, 4 deleted" in out and "it would stop: 4 of the 7" in out
+    assert "3 unchanged, 4 deleted" in out and "the run would stop: 4 of the 7" in out
 
 
 def test_a_plan_of_wrong_use_is_one_line(
@@ -79,7 +79,7 @@ def test_snapshots_and_prune_keep_house(nights: Nights, capsys: pytest.CaptureFi
     assert cli.main(["snapshots", str(nights.output)]) == 0
     assert "1 new, 7 unchanged" in capsys.readouterr().out
     assert cli.main(["prune", str(nights.output), "--keep=1", "--json"]) == 0
-    removed = json.loads(capsys.readouterr().out)["removed"]
+    removed = json.loads(capsys.readouterr().out)["deleted"]
     assert removed == [entry["snapshot"] for entry in entries[:2]]
     assert cli.main(["prune", str(nights.output), "--keep=0"]) == 2
     assert "--keep is 0" in capsys.readouterr().err

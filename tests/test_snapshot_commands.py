@@ -1,19 +1,19 @@
 """How old a snapshot may be: durations, and the check that a schedule relies on."""
 
-import argparse
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from featureid.errors import CorruptFileError, StorageError
+from featureid.cli import main as cli
+from featureid.cli.inspect import check_age
+from featureid.durations import parse_duration
+from featureid.errors import CorruptFileError, StorageError, UsageError
 from featureid.storage import created_text
 from featureid.storage.snapshot import write_checked
-from pipelines import cli
-from pipelines.snapshots import check_age, parse_duration
 from tests.storage_samples import ID, write_snapshot
 
-CREATED = datetime(2026, 11, 23, 5, 42, 31, tzinfo=timezone.utc)
+CREATED = datetime(2026, 11, 23, 5, 42, 31, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_durations(text: str, duration: timedelta) -> None:
 
 @pytest.mark.parametrize("text", ["", "26", "h", "26 h", "1.5h", "-1h", "26H", "2w", "٣h", "1h30m"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="no duration"):
+    with pytest.raises(UsageError, match="invalid duration"):
         parse_duration(text)
 
 
@@ -42,7 +42,7 @@ def test_only_an_older_snapshot_is_refused() -> None:
     check_age("out", created_text(CREATED), limit, CREATED + limit)
     with pytest.raises(StorageError, match="is 26 h 1 min old, more than the allowed 26 h 0 min"):
         check_age("out", created_text(CREATED), limit, CREATED + limit + timedelta(minutes=1))
-    with pytest.raises(CorruptFileError, match="'yesterday', no time"):
+    with pytest.raises(CorruptFileError, match="'yesterday' as the time"):
         check_age("out", "yesterday", limit, CREATED)
 
 
@@ -56,7 +56,7 @@ def test_inspect_tells_a_stale_snapshot_by_its_exit_status(
     captured = capsys.readouterr()
     assert "rows          1 in 3 shards" in captured.out
     assert captured.err.startswith("featureid: ") and captured.err.count("\n") == 1
-    assert "see why no later run has published" in captured.err
+    assert "find out why no later run has published" in captured.err
 
 
 def test_a_snapshot_that_was_found_up_to_date_is_not_stale(
@@ -65,11 +65,11 @@ def test_a_snapshot_that_was_found_up_to_date_is_not_stale(
     write_snapshot(tmp_path, ["a.jpg"])
     inspect = ["inspect", str(tmp_path), "--max-age", "1h"]
     assert cli.main(inspect) == 1
-    now = created_text(datetime.now(timezone.utc))
+    now = created_text(datetime.now(UTC))
     write_checked(str(tmp_path), ID, now)
     capsys.readouterr()
     assert cli.main(inspect) == 0
-    assert f"checked       {now}: nothing new" in capsys.readouterr().out
+    assert f"checked       {now}: no changes" in capsys.readouterr().out
     write_checked(str(tmp_path), "20261122T010203Z-ffffff", now)  # says nothing about this one
     assert cli.main(inspect) == 1
     (tmp_path / "checked").write_bytes(b"\xff")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from featureid.errors import ModelError
-from featureid.models.torch_checkpoint import read_torch_checkpoint
+from featureid.models.building.torch_checkpoint import read_torch_checkpoint
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _EMPTY_DICT = b"ccollections\nOrderedDict\n)R"
@@ -77,7 +77,7 @@ def test_reads_tensors_of_both_types_with_strides_and_offsets() -> None:
         b"cbuiltins\nexec\n",
         b"cnumpy\nload\n",
         b"ctorch\nDoubleStorage\n",
-        b"cfeatureid.models.torch_checkpoint\n_Unpickler\n",
+        b"cfeatureid.models.building.torch_checkpoint\n_Unpickler\n",
     ],
 )
 def test_anything_else_is_refused_without_being_run(tmp_path: Path, call: bytes) -> None:

@@ -17,9 +17,9 @@ from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from apache_beam.runners.runner import PipelineState
 
 import featureid
+from featureid.cli import main as cli
+from featureid.jobs.beam_options import split_beam_options
 from featureid.storage.verify import verify_snapshot
-from pipelines import cli
-from pipelines.beam_options import split_beam_options
 from tests.processes import ROOT, Pool, children, running, running_pool, wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -213,7 +213,7 @@ def test_a_runner_that_does_not_answer_is_told(pool: Pool) -> None:
 
 def test_a_port_in_use_is_refused(pool: Pool) -> None:
     port = pool.address.rsplit(":", 1)[1]
-    command = [sys.executable, "-m", "pipelines.worker_pool", "--port", port]
+    command = [sys.executable, "-m", "featureid", "worker-pool", "--port", port]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("featureid: cannot listen on localhost:")

@@ -20,9 +20,9 @@ from featureid.models import (
     resolve_model,
     write_bundle,
 )
-from featureid.models import build as build_module
-from featureid.models.build import projection
-from featureid.models.litert import LiteRTBackend
+from featureid.models.backends.litert import LiteRTBackend
+from featureid.models.building import build as build_module
+from featureid.models.building.build import projection
 
 # The identity of the model on every machine and for years: stored vectors depend on it.
 _IMAGE_DIGEST = "sha256:ad6ffb1eacc2ab26fd75bb276df987168928d1f093f52813072b2c96a0089d8e"
@@ -101,7 +101,7 @@ def test_importing_and_running_on_the_cpu_leaves_tensorflow_alone(
     path = tmp_path / "image.fidmodel"
     path.write_bytes(write_bundle(image_model))
     program = (
-        "import sys, numpy, featureid.models.litert, featureid.models as m\n"
+        "import sys, numpy, featureid.models.backends.litert, featureid.models as m\n"
         "assert 'ai_edge_litert' not in sys.modules, 'the runtime is imported too early'\n"
         f"b = m.open_backend(m.resolve_model({str(path)!r}))\n"
         "b.embed(numpy.zeros((1, 224, 224, 3), numpy.uint8))\n"

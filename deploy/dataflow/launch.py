@@ -2,7 +2,7 @@
 
 import sys
 
-from pipelines import console, embed
+from featureid.cli.main import main
 
 ALWAYS = (
     # The service starts the job when this program has ended.
@@ -14,5 +14,4 @@ ALWAYS = (
 )
 
 if __name__ == "__main__":
-    arguments = [*sys.argv[1:], *ALWAYS]
-    sys.exit(console.run_command(lambda: embed.run_command_line(arguments, "launch.py")))
+    sys.exit(main(["embed", *sys.argv[1:], *ALWAYS]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from featureid.images.decode import DecodedImage, DecodeLimits, decode_image
 from featureid.images.detectors import DETECTORS, default_detector, open_detector
-from featureid.images.faces import FaceFinder, FaceSettings
+from featureid.images.face_finder import FaceFinder, FaceSettings
 from featureid.images.resize import resize_image
 
 __all__ = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from featureid.models.backend import Backend, BackendKind, open_backend
+from featureid.models.backends.base import Backend, BackendKind
+from featureid.models.backends.registry import open_backend
 from featureid.models.bundle import (
     BUNDLE_SUFFIX,
     ModelBundle,

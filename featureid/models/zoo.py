@@ -153,7 +153,7 @@ def _run_build(arguments: list[str], folder: str) -> None:
     }
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "featureid.models.build", *arguments],
+            [sys.executable, "-m", "featureid.models.building.build", *arguments],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from featureid.errors import FeatureIdError, UsageError
 from featureid.storage import files
 from featureid.storage.manifest import Manifest
-from featureid.storage.runs import RunReport, is_dead, read_run
+from featureid.storage.run_record import RunReport, is_dead, read_run
 from featureid.storage.snapshot import (
     MANIFEST,
     SNAPSHOTS,
@@ -54,7 +54,7 @@ def list_snapshots(output: str, now: datetime, dead_after: timedelta) -> list[En
     Args:
         output: the folder that holds snapshots.
         now: the time, aware of its zone.
-        dead_after: see :func:`featureid.storage.runs.is_dead`.
+        dead_after: see :func:`featureid.storage.run_record.is_dead`.
 
     Raises:
         StorageError: the folder or a file in it cannot be read.
@@ -89,7 +89,7 @@ def prune(output: str, keep: int, now: datetime, dead_after: timedelta) -> list[
         output: the folder that holds snapshots.
         keep: how many complete snapshots stay, the current one among them.
         now: the time, aware of its zone.
-        dead_after: see :func:`featureid.storage.runs.is_dead`.
+        dead_after: see :func:`featureid.storage.run_record.is_dead`.
 
     Returns:
         The ids of what was removed.

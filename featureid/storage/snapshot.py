@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from featureid.errors import CorruptFileError, StorageError
 from featureid.storage import files, gzip_members
@@ -203,4 +203,4 @@ def read_manifest(folder: str) -> Manifest:
 def _utc(now: datetime) -> datetime:
     if now.tzinfo is None:
         raise StorageError(f"The time {now} has no zone; give datetime.now(timezone.utc)")
-    return now.astimezone(timezone.utc)
+    return now.astimezone(UTC)

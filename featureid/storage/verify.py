@@ -18,7 +18,7 @@ from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError
 from featureid.storage.manifest import FileSummary, Manifest
 from featureid.storage.reader import check_belongs, read_failures
-from featureid.storage.runs import RUN
+from featureid.storage.run_record import RUN
 from featureid.storage.shard import ShardSummary, row_steps, shard_of
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.snapshot import MANIFEST, find_snapshot, read_manifest

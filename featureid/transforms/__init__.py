@@ -1,6 +1,6 @@
 """Beam transforms; the only part of featureid that imports Apache Beam."""
 
-from featureid.transforms.compare import CompareContent
+from featureid.transforms.check_content import CompareContent
 from featureid.transforms.embed import EmbedImages
 from featureid.transforms.list import ListImages
 from featureid.transforms.write import WritePlan, WriteSnapshot

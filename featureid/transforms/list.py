@@ -18,7 +18,7 @@ from featureid.refresh import PreviousPart, RefreshPolicy, plan_part
 from featureid.storage.carry import PreviousSnapshot
 from featureid.storage.records import Failure
 from featureid.storage.shard import shard_of
-from featureid.transforms.packs import Packer, pack, unpack
+from featureid.transforms.batches import Packer, pack, unpack
 from featureid.transforms.progress import PROGRESS, Stage
 
 # Into how many parts the keys fall where there is no previous snapshot to say so.

@@ -26,10 +26,10 @@ from featureid.storage.carry import (
 )
 from featureid.storage.manifest import build_manifest, count_outcomes
 from featureid.storage.records import EmbeddingRow, Failure, SnapshotInfo
-from featureid.storage.runs import RunReport, write_run
+from featureid.storage.run_record import RunReport, write_run
 from featureid.storage.shard import ShardSummary, choose_num_shards, shard_of, write_shard
 from featureid.storage.snapshot import publish, snapshot_folder, write_checked, write_failures
-from featureid.transforms.packs import Packer, pack, unpack
+from featureid.transforms.batches import Packer, pack, unpack
 from featureid.transforms.progress import Stage
 
 # Rows that wait to be packed, of all shards together: enough that a pack holds many, and some MB.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from google.cloud.dataflow_v1beta3 import ContainerSpec
 
-from pipelines import embed
+from featureid.cli import main
 from tests import command_lines
 
 # A value for each parameter, of which its pattern has to let the first pass but not the second.
@@ -79,16 +79,16 @@ def launcher_problems(root: Path) -> Iterator[str]:
     called: list[list[str]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["launch.py", "--input=a", "--output=b"])
-        patch.setattr(embed, "run_command_line", lambda argv, prog: called.append([*argv]) or 0)
+        patch.setattr(main, "main", lambda argv: called.append([*argv]) or 0)
         try:
             runpy.run_path(str(root / "deploy/dataflow/launch.py"), run_name="__main__")
         except SystemExit as end:
             if end.code:
                 yield f"exit status {end.code}"
-    if called != [["--input=a", "--output=b", *ALWAYS]]:
+    if called != [["embed", "--input=a", "--output=b", *ALWAYS]]:
         yield f"not what the job needs: {called}"
     for argv in called:
-        wrong = command_lines.is_wrong(["embed", *argv])
+        wrong = command_lines.is_wrong(argv)
         if wrong:
             yield wrong
 

@@ -14,7 +14,7 @@ import kubernetes_validate
 import yaml
 
 from featureid import __version__
-from pipelines import worker_pool
+from featureid.jobs import worker_pool
 from tests import command_lines
 from tests.deploy.cron_check import schedule_problems
 

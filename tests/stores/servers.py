@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import cli
+from featureid.cli import main as cli
 
 BUCKET = "photos"
 

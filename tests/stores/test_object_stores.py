@@ -7,8 +7,8 @@ import fsspec
 import pytest
 
 import featureid
+from featureid.cli import main as cli
 from featureid.storage.verify import verify_snapshot
-from pipelines import cli
 from tests.stores.servers import BUCKET, S3, embed
 
 

@@ -1,0 +1,1 @@
+"""The ``featureid`` command: one module per command."""

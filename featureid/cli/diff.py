@@ -1,0 +1,80 @@
+"""``featureid diff``: what is different between two snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from featureid.cli import console
+from featureid.difference import Difference, compare_snapshots
+from featureid.storage.reader import Snapshot, open_snapshot
+
+
+def make_parser(prog: str) -> console.CommandParser:
+    """Return the parser of the command."""
+    parser = console.CommandParser(prog=prog, description="Compare two snapshots.")
+    parser.add_argument("first", metavar="A", help="output folder, or one snapshot's folder")
+    parser.add_argument("second", metavar="B", help="the same, the newer one")
+    parser.add_argument(
+        "--k", type=int, default=10, metavar="K", help="neighbours; default: %(default)s"
+    )
+    parser.add_argument(
+        "--sample", type=int, default=2000, metavar="N", help="rows; default: %(default)s"
+    )
+    return parser
+
+
+def run(argv: Sequence[str], prog: str) -> int:
+    """Compare two snapshots; returns the exit status."""
+    arguments = console.parse(make_parser(prog), argv)
+    first, second = open_snapshot(arguments.first), open_snapshot(arguments.second)
+    found = compare_snapshots(first, second, arguments.k, arguments.sample)
+    statement = _statement(found, first, second)
+    result = {
+        "first": first.folder,
+        "second": second.folder,
+        **asdict(found),
+        "statement": statement,
+    }
+    console.print_result(result, arguments.json, _text(found, first, second, statement))
+    return console.DONE
+
+
+def _text(found: Difference, first: Snapshot, second: Snapshot, statement: str) -> str:
+    shared = found.same + found.changed
+    lines = [
+        f"A  {first.folder}: {len(first)} rows",
+        f"B  {second.folder}: {len(second)} rows",
+        f"{found.added} added, {found.removed} removed, {found.changed} whose image changed, "
+        f"{found.same} whose image is the same",
+    ]
+    for what, keys in found.examples.items():
+        lines += [f"  {what}: {key}" for key in keys]
+    if found.cosine:
+        values = ", ".join(f"{p} % {value:.4f}" for p, value in found.cosine.items())
+        lines.append(f"cosine similarity of shared rows, percentiles: {values}")
+        lines.append(f"{found.identical} of {shared} shared vectors are equal bit for bit")
+    if found.overlap is not None:
+        lines.append(
+            f"{found.overlap:.1%} of the {found.k} nearest neighbours are the same, "
+            f"on {found.sampled} rows"
+        )
+    return "\n".join([*lines, statement])
+
+
+def _statement(found: Difference, first: Snapshot, second: Snapshot) -> str:
+    """What the difference means for those who use the vectors."""
+    if found.same_model:
+        return "The models are the same: vectors of both snapshots may be compared."
+    statement = (
+        f"The models differ ({first.model.name!r} {first.model.digest}, {second.model.name!r} "
+        f"{second.model.digest}; preprocessing {first.model.preprocessing_digest}, "
+        f"{second.model.preprocessing_digest}): vectors of one must never be compared with those "
+        "of the other. Galleries, queries and stored codes have to be made anew together, and "
+        "thresholds chosen anew."
+    )
+    if found.overlap is not None:
+        statement += (
+            f" Who asks for the {found.k} nearest gets {1 - found.overlap:.1%} other answers."
+        )
+    return statement

@@ -1,0 +1,41 @@
+"""``featureid export``: a snapshot in the formats of other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from featureid.cli import console
+from featureid.storage import export, files
+from featureid.storage.reader import open_snapshot
+
+
+def make_parser(prog: str) -> console.CommandParser:
+    """Return the parser of the command."""
+    parser = console.CommandParser(prog=prog, description="Write a snapshot in another format.")
+    add = parser.add_argument
+    add("snapshot", metavar="DIR", help="output folder, or one snapshot's folder")
+    add("--to", required=True, choices=tuple(export.EXPORTS), help="the format")
+    add("path", metavar="PATH", help="file to write; published: gzipped if it ends in .gz")
+    return parser
+
+
+def run(argv: Sequence[str], prog: str) -> int:
+    """Write a snapshot in another format; return the exit status."""
+    arguments = console.parse(make_parser(prog), argv)
+    snapshot = open_snapshot(arguments.snapshot)
+    with console.counting("rows exported", len(snapshot)) as count:
+        export.EXPORTS[arguments.to](snapshot, arguments.path, count)
+    written = [arguments.path]
+    if arguments.to != "parquet":
+        written.append(export.keys_path(arguments.path))
+    sizes = {path: files.size(path) for path in written}
+    result = {
+        "snapshot": snapshot.folder,
+        "model": asdict(snapshot.model),
+        "rows": len(snapshot),
+        "files": sizes,
+    }
+    lines = (f"{path}: {size} bytes" for path, size in sizes.items())
+    console.print_result(result, arguments.json, "\n".join([f"{len(snapshot)} rows", *lines]))
+    return console.DONE

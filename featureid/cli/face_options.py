@@ -1,0 +1,47 @@
+"""The options that say which faces are meant, the same in every command that takes them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import get_args
+
+from featureid.images import DETECTORS, FaceSettings
+from featureid.images.face_finder import DEFAULT_MIN_FACE, FaceChoice, NoFace
+
+
+def add_arguments(
+    parser: argparse.ArgumentParser, choices: Sequence[str] = get_args(FaceChoice)
+) -> None:
+    """Add the options about faces; ``choices`` are those of ``--faces``, the default first."""
+    group = parser.add_argument_group("faces", "For a model of faces.")
+    add = group.add_argument
+    add("--faces", dest="choose", choices=choices, help=f"which ones; default: {choices[0]}")
+    add("--detector", choices=DETECTORS, help="default: dlib where it is installed, else haar")
+    add("--detector-model", metavar="FILE", help="the ONNX file of yunet; default: in the cache")
+    add(
+        "--min-face",
+        type=int,
+        metavar="PX",
+        help=f"smaller faces do not count; default: {DEFAULT_MIN_FACE}",
+    )
+    add(
+        "--no-face",
+        choices=get_args(NoFace),
+        help="without a face, fail the image or take all of it; default: skip",
+    )
+
+
+def settings(arguments: argparse.Namespace) -> FaceSettings | None:
+    """The faces that a parsed command line asks for; None if it says nothing of faces.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+    given = {
+        field.name: value
+        for field in fields(FaceSettings)
+        if (value := getattr(arguments, field.name, None)) is not None
+    }
+    return FaceSettings(**given) if given else None

@@ -1,0 +1,92 @@
+"""``featureid faces``: which faces are found in a picture, told and drawn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import PurePath
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from featureid.cli import console, face_options
+from featureid.errors import UsageError
+from featureid.face_crops import locate_faces, open_face_finder
+from featureid.images import DecodeLimits, FaceSettings, decode_image
+from featureid.inputs import read_image
+from featureid.storage import files
+from featureid.storage.records import Face
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_COLOUR = (0, 220, 60)
+
+
+def make_parser(prog: str) -> console.CommandParser:
+    """Return the parser of the command."""
+    parser = console.CommandParser(prog=prog, description="Show which faces are found.")
+    parser.add_argument("image", metavar="IMAGE", help="a file or a URI")
+    parser.add_argument("--output", metavar="FILE", help="draw them into this .png, .jpg or .webp")
+    face_options.add_arguments(parser, ("all", "largest", "center", "require-one"))
+    parser.set_defaults(choose="all")
+    return parser
+
+
+def run(argv: Sequence[str], prog: str) -> int:
+    """Find, tell and draw the faces of one picture; returns the exit status."""
+    arguments = console.parse(make_parser(prog), argv)
+    kind = _format(arguments.output)
+    finder = open_face_finder(face_options.settings(arguments) or FaceSettings())
+    limits = DecodeLimits()
+    # Decoded as a whole, since that is what is drawn on.
+    image = decode_image(read_image(arguments.image, limits.max_bytes), limits=limits)
+    faces = locate_faces(image, finder)
+    if kind:
+        buffer = io.BytesIO()
+        annotate(image.pixels, faces).save(buffer, kind)
+        files.write_atomic(arguments.output, [buffer.getvalue()])
+    found = {
+        "image": arguments.image,
+        "width": image.width,
+        "height": image.height,
+        "found_by": finder.line,
+        "faces": [asdict(face) for face in faces],
+    }
+    console.print_result(found, arguments.json, _text(faces, finder.line))
+    return console.DONE
+
+
+def annotate(pixels: npt.NDArray[np.uint8], faces: Sequence[Face]) -> Image.Image:
+    """Return a picture, (h, w, 3), with the boxes, landmarks and numbers of its faces."""
+    image = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(image)
+    line = max(2, round(max(image.size) / 400))
+    for face in faces:
+        left, top, right, bottom = face.box
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=_COLOUR, width=line)
+        for x, y in face.landmarks:
+            draw.ellipse((x - line, y - line, x + line, y + line), fill=_COLOUR)
+        place = left + 2 * line, top + line
+        draw.text(place, str(face.index), fill=_COLOUR, font_size=10 + 6 * line)
+    return image
+
+
+def _format(output: str | None) -> str | None:
+    if output is None:
+        return None
+    suffix = PurePath(output).suffix.lower()
+    if suffix not in _FORMATS:
+        raise UsageError(f"--output {output} must end in one of {', '.join(_FORMATS)}")
+    return _FORMATS[suffix]
+
+
+def _text(faces: Sequence[Face], found_by: str) -> str:
+    lines = [f"{len(faces)} faces ({found_by})"]
+    for face in faces:
+        left, top, right, bottom = (round(edge) for edge in face.box)
+        lines.append(
+            f"  {face.index}  left {left}, top {top}, {right - left} x {bottom - top} pixels, "
+            f"score {face.score:.2f}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""``featureid inspect``: what a snapshot holds, and whether it is recent enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from featureid.cli import console
+from featureid.durations import duration_text, parse_time
+from featureid.errors import CorruptFileError, StorageError
+from featureid.storage.reader import Snapshot, open_snapshot
+from featureid.storage.snapshot import checked_at
+
+
+def make_parser(prog: str) -> console.CommandParser:
+    """Return the parser of the command."""
+    parser = console.CommandParser(prog=prog, description="Show what a snapshot holds.")
+    parser.add_argument("snapshot", metavar="DIR", help="output folder, or one snapshot's folder")
+    parser.add_argument("--failures", action="store_true", help="also list every failure")
+    parser.add_argument("--keys", action="store_true", help="also list every image key")
+    parser.add_argument(
+        "--max-age",
+        type=console.duration,
+        metavar="AGE",
+        help="exit with status 1 if no run has published the snapshot, or confirmed that it is up "
+        "to date, within this time, for example 26h; units: s, m, h, d",
+    )
+    return parser
+
+
+def run(argv: Sequence[str], prog: str) -> int:
+    """Show what a snapshot holds; return the exit status."""
+    arguments = console.parse(make_parser(prog), argv)
+    snapshot = open_snapshot(arguments.snapshot)
+    described = describe(snapshot)
+    described["checked"] = checked_at(arguments.snapshot, described["snapshot"])
+    if arguments.failures:
+        described["failures"] = [asdict(failure) for failure in snapshot.failures()]
+    if arguments.keys:
+        described["keys"] = snapshot.keys()
+    console.print_result(described, arguments.json, _text(described))
+    if arguments.max_age is not None:
+        last = described["checked"] or described["created"]
+        check_age(described["folder"], last, arguments.max_age, datetime.now(UTC))
+    return console.DONE
+
+
+def check_age(folder: str, last: str, max_age: timedelta, now: datetime) -> None:
+    """Refuse a snapshot that was last up to date longer ago than ``max_age``.
+
+    Args:
+        folder: the snapshot's.
+        last: start time of the run that made it, or of the last one that found no changes.
+        max_age: how long ago that may be.
+        now: the time, aware of its zone.
+
+    Raises:
+        CorruptFileError: ``last`` is not a time.
+        StorageError: it is longer ago.
+    """
+    try:
+        then = parse_time(last)
+    except ValueError as error:
+        raise CorruptFileError(
+            f"{folder} records {last!r} as the time when it was up to date, which is not a time"
+        ) from error
+    age = now - then
+    if age > max_age:
+        raise StorageError(
+            f"{folder} is {duration_text(age)} old, more than the allowed "
+            f"{duration_text(max_age)}; find out why no later run has published or checked it"
+        )
+
+
+def describe(snapshot: Snapshot) -> dict[str, Any]:
+    """Return what a snapshot holds, ready for JSON."""
+    manifest = snapshot.manifest
+    return {
+        "snapshot": manifest.info.snapshot,
+        "folder": snapshot.folder,
+        "created": manifest.info.created,
+        "writer": manifest.info.writer,
+        "model": asdict(manifest.info.model),
+        "rows": manifest.rows,
+        "bytes": sum(shard.bytes for shard in manifest.embeddings),
+        "shards": [asdict(shard) for shard in manifest.embeddings],
+        **asdict(manifest.counts),
+    }
+
+
+def _text(described: dict[str, Any]) -> str:
+    model = described["model"]
+    lines = [
+        f"snapshot      {described['folder']}",
+        f"created       {described['created']} by {described['writer']}",
+        *([f"checked       {described['checked']}: no changes"] if described["checked"] else []),
+        f"model         {model['name']}, {model['dimension']} x {model['dtype']}",
+        f"model digest  {model['digest']}",
+        f"preprocessing {model['preprocessing_digest']}",
+        *([f"faces         {model['faces']}"] if model["faces"] else []),
+        f"rows          {described['rows']} in {len(described['shards'])} shards, "
+        f"{described['bytes'] / 1e6:.2f} MB",
+        f"images        {described['images']}: {described['embedded']} embedded, "
+        f"{described['failed']} failed",
+        *(f"  {count:8d}  {reason}" for reason, count in described["failures_by_reason"].items()),
+    ]
+    for failure in described.get("failures", ()):
+        lines.append(
+            f"failed: {failure['key']}: {failure['reason']} ({failure['stage']}): "
+            f"{failure['message']}"
+        )
+    lines += described.get("keys", ())
+    return "\n".join(lines)

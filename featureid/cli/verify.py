@@ -1,0 +1,29 @@
+"""``featureid verify``: whether every byte of a snapshot is what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from featureid.cli import console
+from featureid.storage.verify import verify_snapshot
+
+
+def make_parser(prog: str) -> console.CommandParser:
+    """Return the parser of the command."""
+    parser = console.CommandParser(prog=prog, description="Check every byte of a snapshot.")
+    parser.add_argument("snapshot", metavar="DIR", help="output folder, or one snapshot's folder")
+    return parser
+
+
+def run(argv: Sequence[str], prog: str) -> int:
+    """Check every byte of a snapshot; return the exit status."""
+    arguments = console.parse(make_parser(prog), argv)
+    with console.counting("rows checked") as count:
+        report = verify_snapshot(arguments.snapshot, on_rows=count)
+    lines = [problem.message for problem in report.problems]
+    verdict = "clean" if report.ok else f"{len(lines)} problems"
+    checked = f"{report.files} files, {report.rows} rows, {report.bytes} bytes"
+    lines.append(f"{report.folder}: {checked}: {verdict}")
+    console.print_result({**asdict(report), "ok": report.ok}, arguments.json, "\n".join(lines))
+    return console.DONE if report.ok else console.FAILED

@@ -1,0 +1,271 @@
+"""What a run will do and cost, estimated from the listing and a sample of the images."""
+
+from __future__ import annotations
+
+import random
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from featureid.embedding import BatchedStream, Embedder, EmbedSettings
+from featureid.errors import UsageError
+from featureid.inputs import ImageRef, InputSource, list_source
+from featureid.models import ModelBundle
+from featureid.refresh import (
+    Changes,
+    PreviousPart,
+    RefreshPolicy,
+    plan_part,
+    refreshed_num_shards,
+)
+from featureid.storage import layout
+from featureid.storage.carry import PreviousSnapshot
+from featureid.storage.records import EmbeddingRow, Failure, SnapshotInfo
+from featureid.storage.shard import (
+    ShardEncoder,
+    choose_num_shards,
+    make_header,
+    row_blocks,
+    shard_of,
+)
+
+# Of `python benchmarks/nightly.py` and `plan.py` on 2 cores: what the command takes to start and to
+# end without the model, how fast listing and carrying go, what the engine holds, and what an image
+# that is embedded or carried adds to that.
+_START_S = 2.0
+_CARRIED_PER_S = 35_000
+_ENGINE_BYTES = 40_000_000
+_EMBEDDED_BYTES = 3_500
+_CARRIED_BYTES = 100
+# Batches of each thread that are embedded before the clock starts: caches and allocators warm up.
+_WARM_BATCHES = 1
+# A rate of a second or two is that of the moment: whatever else the machine does comes and goes. So
+# images that are quick are tried for as long as this, up to so many times what was asked for.
+_LEAST_S = 6.0
+_MOST_TIMES = 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What embedding a sample of the images has shown.
+
+    Attributes:
+        images: pictures in it; more than asked for where they are quick.
+        seconds: for all of them, after warming up.
+        rows: what they became.
+        failures_by_reason: how many failed for which reason.
+        load_s: seconds to load the model.
+    """
+
+    images: int
+    seconds: float
+    rows: Sequence[EmbeddingRow]
+    failures_by_reason: dict[str, int]
+    load_s: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will do and cost on this machine.
+
+    Attributes:
+        images: in the inputs.
+        changes: of these, how many are new, changed, ...; without a previous snapshot all are new.
+        to_embed: images that will be embedded, or read and compared.
+        sampled: images that were embedded to find out.
+        images_per_s: pictures a second, embedded or failed.
+        wall_s: seconds of the whole run.
+        peak_mb: peak memory of a run on this machine in one process.
+        worker_mb: peak memory of a worker process with as many threads.
+        rows: in the new snapshot.
+        output_bytes: size of its shards.
+        num_shards: how many.
+        failures_by_reason: expected number of failures among what is embedded.
+        unlisted: folders that could not be listed.
+        stopped: why the run would stop before it publishes; "" if it would not.
+    """
+
+    images: int
+    changes: dict[str, int]
+    to_embed: int
+    sampled: int
+    images_per_s: float
+    wall_s: float
+    peak_mb: float
+    worker_mb: float
+    rows: int
+    output_bytes: int
+    num_shards: int
+    failures_by_reason: dict[str, int]
+    unlisted: list[str]
+    stopped: str = ""
+
+
+def plan_sources(
+    sources: Iterable[InputSource], previous: PreviousSnapshot | None, policy: RefreshPolicy
+) -> tuple[list[ImageRef], Changes, list[str]]:
+    """List the inputs and compare them with the previous snapshot, here and now.
+
+    Returns:
+        The images to embed or to compare, how many are what, and the folders that could not be
+        listed.
+
+    Raises:
+        UsageError: an input is missing or empty.
+        StorageError: the previous snapshot is damaged or cannot be read.
+    """
+    parts = previous.num_shards if previous else 1
+    refs: list[list[ImageRef]] = [[] for _ in range(parts)]
+    known: list[list[Failure]] = [[] for _ in range(parts)]
+    unlisted = []
+    for source in sources:
+        for item in list_source(source):
+            if isinstance(item, Failure):
+                unlisted.append(item.key)
+            else:
+                refs[shard_of(item.key, parts)].append(item)
+    for failure in previous.failures() if previous else ():
+        known[shard_of(failure.key, parts)].append(failure)
+    images: list[ImageRef] = []
+    changes = Changes()
+    for number in range(parts):
+        part = PreviousPart()
+        if previous:
+            index = previous.index(number, digests=policy.check == "content")
+            part = PreviousPart(index.keys, index.versions, index.digests, known[number])
+        plan = plan_part(refs[number], part, policy, unlisted)
+        images += plan.embed
+        images += (compared.ref for compared in plan.compare)
+        changes += plan.changes
+    return images, changes, unlisted
+
+
+def embed_sample(
+    images: Sequence[ImageRef], bundle: ModelBundle, settings: EmbedSettings, size: int
+) -> Sample:
+    """Embed images that are drawn at random, always in the same order, and take the time.
+
+    Args:
+        images: what to draw from.
+        bundle: the model.
+        settings: of the run that is to be foretold.
+        size: how many; more, if there are more, until some seconds have passed.
+
+    Raises:
+        UsageError: ``size`` is less than 1.
+    """
+    if size < 1:
+        raise UsageError(f"--sample is {size}; give 1 or more")
+    chosen = random.Random(0).sample(images, min(_MOST_TIMES * size, len(images)))
+    started = time.monotonic()
+    embedder = Embedder(bundle, settings)
+    load_s = time.monotonic() - started
+    try:
+        warm = _WARM_BATCHES * embedder.threads * settings.batch_size
+        _embed(embedder, chosen[:warm], settings.batch_size)
+        started = time.monotonic()
+        sampled = _for_some_time(chosen, size, started + _LEAST_S)
+        number, results = _embed(embedder, sampled, settings.batch_size)
+        seconds = time.monotonic() - started
+    finally:
+        embedder.close()
+    rows = [result for result in results if isinstance(result, EmbeddingRow)]
+    reasons = Counter(result.reason for result in results if isinstance(result, Failure))
+    return Sample(number, seconds, rows, dict(sorted(reasons.items())), load_s)
+
+
+def _for_some_time(refs: Sequence[ImageRef], least: int, until: float) -> Iterator[ImageRef]:
+    """So many of them, and then more until it is so late."""
+    for number, ref in enumerate(refs):
+        if number >= least and time.monotonic() >= until:
+            return
+        yield ref
+
+
+def _embed(
+    embedder: Embedder, refs: Iterable[ImageRef], batch_size: int
+) -> tuple[int, list[EmbeddingRow | Failure]]:
+    """How many there were, and what became of them."""
+    stream, number = BatchedStream(embedder, batch_size), 0
+    results: list[EmbeddingRow | Failure] = []
+    for ref in refs:
+        results += stream.add(ref)
+        number += 1
+    return number, [*results, *stream.finish()]
+
+
+def estimate(
+    to_embed: int,
+    changes: Changes,
+    unlisted: list[str],
+    sample: Sample,
+    info: SnapshotInfo,
+    previous: PreviousSnapshot | None,
+    fixed_shards: bool,
+) -> Estimate:
+    """Extrapolate from a sample.
+
+    Args:
+        to_embed: images to embed or to compare.
+        changes: what has changed in the inputs.
+        unlisted: folders that could not be listed.
+        sample: what embedding some of the images has shown.
+        info: the snapshot that would be written.
+        previous: the snapshot that rows would be carried from.
+        fixed_shards: whether the number of shards in ``info`` is the user's.
+    """
+    share = to_embed / sample.images if sample.images else 0.0
+    rate = sample.images / max(sample.seconds, 1e-3) if sample.images else 0.0
+    carried = previous.manifest.rows / max(1, changes.previous) if previous else 0.0
+    rows = round(len(sample.rows) * share + carried * changes.unchanged)
+    worker = peak_memory()
+    engine = _ENGINE_BYTES + to_embed * _EMBEDDED_BYTES + changes.images * _CARRIED_BYTES
+    num_shards = info.num_shards
+    if not fixed_shards:
+        num_shards = choose_num_shards(changes.images, info.model)
+        if previous:
+            num_shards = refreshed_num_shards(num_shards, previous.num_shards)
+    seconds = _START_S + sample.load_s + changes.images / _CARRIED_PER_S
+    return Estimate(
+        images=changes.images,
+        changes=changes.to_dict(),
+        to_embed=to_embed,
+        sampled=sample.images,
+        images_per_s=round(rate, 2),
+        wall_s=round(seconds + (to_embed / rate if rate else 0.0), 1),
+        peak_mb=round((worker + engine) / 1e6, 1),
+        worker_mb=round(worker / 1e6, 1),
+        rows=rows,
+        output_bytes=round(rows * _row_bytes(sample.rows, info, previous)),
+        num_shards=num_shards,
+        failures_by_reason={
+            reason: round(count * share) for reason, count in sample.failures_by_reason.items()
+        },
+        unlisted=unlisted,
+    )
+
+
+def _row_bytes(
+    rows: Sequence[EmbeddingRow], info: SnapshotInfo, previous: PreviousSnapshot | None
+) -> float:
+    """Bytes of a row in a shard: of the sample, encoded; without one, of the snapshot before."""
+    if not rows:
+        sizes = sum(shard.bytes for shard in previous.manifest.embeddings) if previous else 0
+        return sizes / max(1, previous.manifest.rows) if previous else 0.0
+    ordered = sorted(rows, key=lambda row: row.order)
+    with_rows, without = (_shard_bytes(some, info) for some in (ordered, []))
+    return (with_rows - without) / len(ordered)
+
+
+def _shard_bytes(rows: Sequence[EmbeddingRow], info: SnapshotInfo) -> int:
+    header = make_header(info, 0, len(rows))
+    return sum(map(len, ShardEncoder("sample", header, row_blocks(rows, info, layout.BLOCK_ROWS))))
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,132 @@
+"""The faces of an image, cut out for a model by the detector that is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from featureid.errors import ImageError, UsageError
+from featureid.images import (
+    DecodedImage,
+    FaceFinder,
+    FaceSettings,
+    default_detector,
+    open_detector,
+    resize_image,
+)
+from featureid.images.detectors import DetectedFace
+from featureid.images.face_finder import MAX_DETECTION_SIDE
+from featureid.models import Preprocessing
+from featureid.models.cache import cache_folder
+from featureid.storage.records import WHOLE_IMAGE, Face
+
+Pixels = npt.NDArray[np.uint8]
+
+# A JPEG is decoded to no less than twice this, so that detection never sees less than it could.
+DECODED_AT_LEAST = (MAX_DETECTION_SIDE // 2, MAX_DETECTION_SIDE // 2)
+
+
+def open_face_finder(settings: FaceSettings) -> FaceFinder:
+    """Load the detector of ``settings``; the result is for one thread at a time.
+
+    Raises:
+        ModelError: the detector is not installed, or lacks its model; says what to do.
+    """
+    named = replace(settings, detector=settings.detector or default_detector())
+    model = settings.detector_model or yunet_file()
+    return FaceFinder(open_detector(named.detector, Path(model)), named)
+
+
+def yunet_file() -> Path:
+    """Return where YuNet's model is looked for if nobody names it."""
+    return cache_folder() / "detectors" / "face_detection_yunet_2023mar.onnx"
+
+
+def finder_for(preprocessing: Preprocessing, settings: FaceSettings | None) -> FaceFinder | None:
+    """Return what finds the faces for a model, or None if the model takes whole images.
+
+    Raises:
+        UsageError: ``settings`` are given, but the model has no use for faces.
+        ModelError: as :func:`open_face_finder`.
+    """
+    if preprocessing.face:
+        return open_face_finder(settings or FaceSettings())
+    if settings:
+        raise UsageError("this model takes whole images, not faces; choose --model face")
+    return None
+
+
+def digest_of_run(preprocessing: Preprocessing, finder: FaceFinder | None) -> str:
+    """Return the digest of all that happens to pixels: of the model, and of finding faces."""
+    return preprocessing.digest_with(finder.digested) if finder else preprocessing.digest
+
+
+def locate_faces(image: DecodedImage, finder: FaceFinder) -> list[Face]:
+    """Return the chosen faces of a picture, in pixels of the upright original.
+
+    Raises:
+        ImageError: several faces where one is required.
+    """
+    x, y = _scale(image)
+    found = finder.find(image.pixels, x)
+    return [_located(index, face.scaled(x, y)) for index, face in enumerate(found)]
+
+
+def cut_faces(
+    image: DecodedImage, finder: FaceFinder, preprocessing: Preprocessing
+) -> list[tuple[Face, Pixels]]:
+    """Return the chosen faces of a picture, each with its pixels for the model.
+
+    Args:
+        image: the picture, decoded with ``min_size=DECODED_AT_LEAST``.
+        finder: finds and chooses faces.
+        preprocessing: of a model of faces.
+
+    Returns:
+        At least one face, from left to right, with uint8 (height, width, 3).
+
+    Raises:
+        ImageError: stage ``detect``, reason ``no-face`` or ``several-faces``.
+    """
+    crop = preprocessing.face
+    if crop is None:
+        raise ValueError("the preprocessing is that of whole images")
+    size = preprocessing.height, preprocessing.width
+    x, y = _scale(image)
+    found = finder.find(image.pixels, x)
+    if not found:
+        return [_whole(image, finder.settings, size)]
+    return [
+        (
+            _located(index, face.scaled(x, y)),
+            finder.cut(image.pixels, face, crop.templates, crop.margin, size),
+        )
+        for index, face in enumerate(found)
+    ]
+
+
+def _scale(image: DecodedImage) -> tuple[float, float]:
+    """Return how many times wider and higher the original is than what was decoded of it."""
+    height, width = image.pixels.shape[:2]
+    return image.width / width, image.height / height
+
+
+def _located(index: int, face: DetectedFace) -> Face:
+    return Face(index, face.box, face.landmarks, face.score)
+
+
+def _whole(
+    image: DecodedImage, settings: FaceSettings, size: tuple[int, int]
+) -> tuple[Face, Pixels]:
+    if settings.no_face == "skip":
+        raise ImageError(
+            "detect",
+            "no-face",
+            f"no face of {settings.min_face} or more pixels was found in {image.width} x "
+            f"{image.height}; --no-face whole takes whole images instead",
+        )
+    box = (0.0, 0.0, float(image.width), float(image.height))
+    return Face(WHOLE_IMAGE, box), resize_image(image.pixels, *size)

@@ -1,0 +1,1 @@
+"""Jobs: turn options into a pipeline, run it, and return its result."""

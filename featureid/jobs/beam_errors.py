@@ -1,0 +1,33 @@
+"""Errors as Beam passes them on: wrapped into other errors, or into their text."""
+
+from __future__ import annotations
+
+import re
+
+from featureid import errors
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Return whether the user pressed Ctrl-C; Beam wraps even that into an error of its own."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or is_interrupt(error.__context__)
+    )
+
+
+def as_known_error(error: BaseException) -> errors.FeatureIdError | None:
+    """Return the featureid error behind ``error``, also where Beam has turned it into text."""
+    if isinstance(error, errors.UsageError):
+        return error
+    if isinstance(error, errors.FeatureIdError):
+        return errors.FeatureIdError(_without_step(str(error)))
+    found = re.findall(r"^featureid\.[\w.]+\.(\w+Error): (.*)", str(error), re.MULTILINE)
+    if not found:
+        return None
+    name, message = found[-1]
+    kind = errors.UsageError if name == "UsageError" else errors.FeatureIdError
+    return kind(_without_step(message))
+
+
+def _without_step(message: str) -> str:
+    """Remove the name of the pipeline's step, which Beam appends and only a log needs."""
+    return re.sub(r" \[while running '.*?'\]\s*$", "", message)

@@ -1,0 +1,110 @@
+"""Beam's own options: strict about misspelt ones, and local runs kept on one engine, offline."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.transforms.resources import parse_resource_hints
+
+from featureid.errors import UsageError
+
+_LOCAL_RUNNERS = ("DirectRunner", "direct", "DirectPipelineRunner")
+_RUNNERS_WITH_FLINK_OPTIONS = ("FlinkRunner", "PortableRunner")
+# Workers import it before they begin. Else their threads, each unpickling a step, import parts of
+# the package at once, and Python ends one of them with a deadlock error (seen on Flink).
+_WORKER_IMPORTS = "featureid.transforms"
+
+
+def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]:
+    """Part a command line into Beam's options and the rest, which keeps its order.
+
+    Unlike ``PipelineOptions(argv)`` this loses no unknown option, so that the caller's parser
+    refuses a misspelt one, and never takes an option's value for a positional argument.
+
+    Raises:
+        UsageError: a Beam option has an unusable value.
+    """
+    parser = _BeamOptionsParser(allow_abbrev=False, add_help=False)
+    for options_class in PipelineOptions.__subclasses__():
+        options_class._add_argparse_args(parser)
+    given, rest = parser.parse_known_args(list(argv))
+    defaults, _ = parser.parse_known_args([])
+    chosen = {
+        name: value for name, value in vars(given).items() if value != getattr(defaults, name)
+    }
+    options = PipelineOptions.from_dictionary(chosen)
+    _check_flink_options(options, chosen)
+    if is_local(options):
+        # Beam's direct runner first tries to download another engine, Prism, and so behaves
+        # differently online and offline. With this option set (to the version in use, which
+        # changes nothing else) it always takes the in-process engine.
+        options = PipelineOptions.from_dictionary(
+            {**chosen, "runner": "DirectRunner", "update_compatibility_version": beam.__version__}
+        )
+    setup = options.view_as(SetupOptions)
+    setup.beam_plugins = [*(setup.beam_plugins or []), _WORKER_IMPORTS]
+    return options, rest
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the run takes place on this machine, in Beam's direct runner."""
+    runner = options.view_as(StandardOptions).runner
+    return runner is None or runner in _LOCAL_RUNNERS
+
+
+def parse_hints(texts: Sequence[str]) -> dict[str, str]:
+    """Beam's resource hints from ``NAME=VALUE``, name to value.
+
+    Raises:
+        UsageError: that is none, or Beam does not know it.
+    """
+    hints = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--embed-hint is {text!r}; give NAME=VALUE, such as min_ram=8GB")
+        hints[name] = value
+    try:
+        parse_resource_hints(hints)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--embed-hint: {error}; see Beam's resource hints") from error
+    return hints
+
+
+class FlinkJobServerOptions(PipelineOptions):
+    """Options of the Flink runner that only its job server knows, as far as batch jobs use them.
+
+    Beam asks the job server for them when a job is submitted, too late to refuse a misspelt one.
+    From Beam's table of Flink options; those that Beam's Python side knows are not repeated.
+    """
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--number_of_execution_retries", type=int, help="of a failed task")
+        add("--execution_retry_delay", type=int, help="milliseconds before a task is tried again")
+        add("--execution_mode_for_batch", help="PIPELINED, PIPELINED_FORCED, BATCH, BATCH_FORCED")
+        add("--max_bundle_size", type=int, help="elements in a bundle, at most")
+        add("--max_bundle_time_mills", type=int, help="milliseconds until a bundle is ended")
+        add("--flink_conf_dir", help="folder of a Flink configuration for the job")
+        add("--object_reuse", action="store_true", default=None)
+        add("--faster_copy", action="store_true", default=None)
+        add("--re_iterable_group_by_key_result", action="store_true", default=None)
+
+
+def _check_flink_options(options: PipelineOptions, chosen: dict[str, Any]) -> None:
+    runner = options.view_as(StandardOptions).runner
+    if runner in _RUNNERS_WITH_FLINK_OPTIONS:
+        return
+    for name in FlinkJobServerOptions([]).get_all_options(current_only=True):
+        if name in chosen:
+            raise UsageError(f"--{name} is an option of Flink; add --runner=FlinkRunner")
+
+
+class _BeamOptionsParser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(f"Beam option: {message}")

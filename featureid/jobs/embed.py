@@ -1,0 +1,259 @@
+"""The embed job: a collection of images into a published snapshot."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
+
+from featureid import __version__
+from featureid.errors import UsageError
+from featureid.face_crops import digest_of_run, finder_for
+from featureid.images import FaceFinder
+from featureid.inputs import check_source
+from featureid.jobs.beam_options import is_local
+from featureid.jobs.launch import start_elsewhere, wait_for_end
+from featureid.jobs.options import EmbedOptions
+from featureid.jobs.previous import find_previous
+from featureid.jobs.run_record import complete_report, marked_run, new_report, run_metrics
+from featureid.model_store import held_model, keep_model
+from featureid.models import ModelBundle, resolve_model
+from featureid.storage import files
+from featureid.storage.records import ModelInfo, SnapshotInfo
+from featureid.storage.snapshot import (
+    created_text,
+    new_snapshot_id,
+    read_manifest,
+)
+from featureid.transforms import CompareContent, EmbedImages, ListImages, WritePlan, WriteSnapshot
+from featureid.transforms.progress import PROGRESS
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A run that goes on by itself.
+
+    Attributes:
+        snapshot: the folder that it publishes in the end.
+        job: the runner's id of the job; None where it gives none, as in a template's launcher.
+    """
+
+    snapshot: str
+    job: str | None
+
+
+@dataclass(frozen=True)
+class EmbedSummary:
+    """What a run has done.
+
+    Attributes:
+        snapshot: the folder of the published snapshot; of the previous one if nothing was new.
+        published: False if nothing was new, so that nothing was published.
+        changes: how many pictures were new, changed, unchanged, ...; empty without a previous
+            snapshot.
+        images: pictures in the input.
+        embedded: pictures with a row in the snapshot.
+        rows: rows in the snapshot: as many, or one a face.
+        failed: pictures with a failure row.
+        failures_by_reason: how many failed for which reason.
+        started: when the run started, in seconds since 1970.
+        seconds: from then to the end of the run.
+        images_per_s: pictures a second, embedded or failed in this run, while pictures were
+            embedded: without the time to start up and to write; 0 where none was embedded.
+        first_image_s: seconds from the start to the first embedded picture; None without one.
+    """
+
+    snapshot: str
+    published: bool
+    changes: dict[str, int]
+    images: int
+    embedded: int
+    rows: int
+    failed: int
+    failures_by_reason: dict[str, int]
+    started: float
+    seconds: float
+    images_per_s: float
+    first_image_s: float | None
+
+
+def build_pipeline(
+    pipeline: beam.Pipeline, options: EmbedOptions, model: ModelBundle, plan: WritePlan
+) -> None:
+    """Add the whole run to ``pipeline``: list, compare, embed, write, publish."""
+    sources = pipeline | "Inputs" >> beam.Create(options.sources)
+    listed = sources | ListImages(plan.previous, options.refresh.policy)
+    images, same = listed["images"], {}
+    if plan.previous and options.refresh.policy.check == "content":
+        compared = listed["compare"] | CompareContent(options.settings)
+        images = (images, compared["images"]) | "ToEmbed" >> beam.Flatten()
+        same = {"same": compared["same"]}
+    embed = EmbedImages(
+        options.model, model.digest, plan.info.model.preprocessing_digest, options.settings
+    )
+    # A part of the listing was planned in one place; embedding shall use all workers.  All images
+    # are spread at once: Beam's fuser also loses what is put together with the output of a shuffle.
+    spread = images | "SpreadImages" >> beam.Reshuffle()
+    embedded = spread | embed.with_resource_hints(**options.hints)
+    # All at once: ``unlisted`` is a side input, too, and Beam's fuser, which Flink uses, loses what
+    # goes into a Flatten behind another one of which that is true.
+    failures = (
+        (listed["unlisted"], listed["failures"], embedded["failures"])
+        | "AllFailures" >> beam.Flatten()
+    )  # fmt: skip
+    (
+        {
+            "rows": embedded["rows"],
+            "failures": failures,
+            "changes": listed["changes"],
+            "carried": listed["carried"],
+            **same,
+        }
+        | WriteSnapshot(plan)
+    )
+
+
+def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
+    """Embed, wait for the end, and tell what was done.
+
+    Raises:
+        FeatureIdError: the inputs, the output or the model cannot be used, or the run failed;
+            nothing is published then.
+    """
+    started = time.time()
+    plan, result = _start(options, beam_options)
+    return _summarize(plan, result, started)
+
+
+def submit(options: EmbedOptions, beam_options: PipelineOptions) -> Submission:
+    """Start a run and leave it to its runner; publishing is a step of the run.
+
+    Raises:
+        UsageError: the runner ends with this process.
+        FeatureIdError: the inputs, the output or the model cannot be used.
+    """
+    if is_local(beam_options):
+        raise UsageError(
+            "--no-wait needs a runner that goes on by itself, such as --runner=DataflowRunner; a "
+            "local run ends with its command"
+        )
+    plan, result = _start(options, beam_options, wait=False)
+    # Dataflow's result has a job, but in a template's launcher, where the service starts it later.
+    job = result.job_id() if getattr(result, "has_job", False) else None
+    return Submission(plan.folder, job)
+
+
+def _start(
+    options: EmbedOptions, beam_options: PipelineOptions, *, wait: bool = True
+) -> tuple[WritePlan, PipelineResult]:
+    """Start a run and, if asked to, wait for its end; returns what it writes, and the run."""
+    local = is_local(beam_options)
+    for source in options.sources:
+        check_source(source)
+    options, model, info = describe_run(options)
+    if not local:
+        options = _for_workers_elsewhere(options, model)
+    previous = find_previous(options.refresh, options.output, info.model)
+    plan = WritePlan(
+        options.output,
+        info,
+        new_report(info, options, beam_options, previous),
+        previous,
+        fixed_shards=options.num_shards is not None,
+        max_deleted=options.refresh.policy.max_deleted,
+    )
+    with held_model(model), marked_run(plan, local=local):
+        pipeline = beam.Pipeline(options=beam_options)
+        build_pipeline(pipeline, options, model, plan)
+        PROGRESS.reset()
+        result = pipeline.run() if local else start_elsewhere(pipeline)
+        if local:
+            result.wait_until_finish()
+        elif wait:
+            wait_for_end(result)
+    return plan, result
+
+
+def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOptions:
+    """The same options where workers share files with this process, but no folder or cache.
+
+    Raises:
+        UsageError: an input is relative to this process's folder.
+        StorageError: the model cannot be put into the output folder.
+    """
+    for source in options.sources:
+        if not files.is_remote(source.path) and not os.path.isabs(source.path):
+            raise UsageError(
+                f"input {source.path!r} is relative to the folder that you are in, which the "
+                f"workers of this runner do not know; name {os.path.abspath(source.path)!r}, and "
+                "perhaps --strip-prefix"
+            )
+    output = files.absolute(options.output)
+    return replace(options, output=output, model=keep_model(output, model))
+
+
+def describe_run(options: EmbedOptions) -> tuple[EmbedOptions, ModelBundle, SnapshotInfo]:
+    """Load the model and find out what every file of the new snapshot will say about it.
+
+    Returns:
+        The options with nothing left open that depends on what is installed, the model, and what
+        the snapshot will say.
+
+    Raises:
+        UsageError: the model is not known, or has no use for the options of faces.
+        ModelError: the model or the face detector cannot be loaded or built.
+    """
+    model = resolve_model(options.model)
+    finder = finder_for(model.preprocessing, options.settings.faces)
+    if finder:
+        options = replace(options, settings=replace(options.settings, faces=finder.settings))
+    return options, model, _snapshot_info(options, model, finder)
+
+
+def _snapshot_info(
+    options: EmbedOptions, model: ModelBundle, finder: FaceFinder | None
+) -> SnapshotInfo:
+    now = datetime.now(UTC)
+    return SnapshotInfo(
+        snapshot=new_snapshot_id(now),
+        created=created_text(now),
+        writer=f"featureid {__version__}",
+        model=ModelInfo(
+            name=model.name,
+            digest=model.digest,
+            preprocessing_digest=digest_of_run(model.preprocessing, finder),
+            dimension=model.dimension,
+            dtype=options.dtype,
+            faces=finder.line if finder else "",
+        ),
+        num_shards=options.num_shards or 1,
+    )
+
+
+def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> EmbedSummary:
+    metrics = run_metrics(result)
+    report = complete_report(plan.folder, metrics)
+    # Without a report of this run there is nothing new: the previous snapshot says it all.
+    folder = plan.folder if report else plan.previous_folder
+    manifest = read_manifest(folder)
+    counts = manifest.counts
+    first = metrics.spans.get("embedded")
+    return EmbedSummary(
+        snapshot=folder,
+        published=report is not None,
+        changes=dict(report.changes or {}) if report else metrics.changes,
+        images=counts.images,
+        embedded=counts.embedded,
+        rows=manifest.rows,
+        failed=counts.failed,
+        failures_by_reason=counts.failures_by_reason,
+        started=started,
+        seconds=round(time.time() - started, 3),
+        images_per_s=metrics.images_per_s,
+        first_image_s=None if first is None else round(first.begin - started, 3),
+    )

@@ -1,0 +1,61 @@
+"""What a job is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from featureid.embedding import EmbedSettings
+from featureid.errors import UsageError
+from featureid.inputs import InputSource
+from featureid.refresh import RefreshPolicy
+
+
+@dataclass(frozen=True)
+class RefreshOptions:
+    """What to carry over from where.
+
+    Attributes:
+        previous: ``auto``, an output folder or a snapshot's folder; "" for a full run.
+        policy: what counts as unchanged.
+    """
+
+    previous: str = ""
+    policy: RefreshPolicy = field(default_factory=RefreshPolicy)
+
+    def __post_init__(self) -> None:
+        if not self.previous and self.policy != RefreshPolicy():
+            raise UsageError(
+                "--check, --retry-failed, --re-embed and --max-deleted compare with a previous "
+                "snapshot; add --previous auto"
+            )
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """What to embed, with which model, and where to.
+
+    Attributes:
+        sources: the inputs, at least one.
+        output: the folder that holds snapshots; local or a URI.
+        model: a known model's name, or the path of a model bundle.
+        num_shards: files to spread the rows over; None chooses by the number of images.
+        dtype: how vectors are stored, ``float32`` or ``float16``.
+        settings: threads, batch size, limits and back end.
+        refresh: what is carried over from a previous snapshot.
+        hints: Beam's resource hints for the workers that embed, name to value.
+    """
+
+    sources: tuple[InputSource, ...]
+    output: str
+    model: str = "image"
+    num_shards: int | None = None
+    dtype: str = "float32"
+    settings: EmbedSettings = field(default_factory=EmbedSettings)
+    refresh: RefreshOptions = field(default_factory=RefreshOptions)
+    hints: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise UsageError("no input: name folders, globs or images, or a --manifest")
+        if self.num_shards is not None and self.num_shards < 1:
+            raise UsageError(f"--num-shards is {self.num_shards}; it must be 1 or more")

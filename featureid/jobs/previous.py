@@ -1,0 +1,42 @@
+"""The snapshot that an incremental run carries rows from."""
+
+from __future__ import annotations
+
+from featureid.errors import UsageError
+from featureid.jobs.options import RefreshOptions
+from featureid.refresh import check_same_model
+from featureid.storage import files
+from featureid.storage.carry import PreviousSnapshot
+from featureid.storage.records import ModelInfo
+from featureid.storage.snapshot import current_snapshot, find_snapshot, read_manifest
+
+#: The value of ``--previous`` that means the current snapshot of the output, if there is one.
+AUTO = "auto"
+
+
+def find_previous(
+    options: RefreshOptions, output: str, model: ModelInfo
+) -> PreviousSnapshot | None:
+    """The snapshot to carry over from; None for a full run.
+
+    Raises:
+        UsageError: it is ``auto``, and there is no output.
+        MixedModelsError: it is of another model.
+        StorageError: it cannot be read, or its rows do not fit into this run's snapshot.
+    """
+    if not options.previous:
+        return None
+    place = options.previous
+    if place == AUTO and not output:
+        raise UsageError("--previous auto is the current snapshot of --output; name that, too")
+    if place == AUTO:
+        newest = current_snapshot(output)
+        if newest is None:
+            return None
+        place = output
+    folder = files.absolute(find_snapshot(place))  # workers know no current folder
+    previous = PreviousSnapshot(folder, read_manifest(folder))
+    if not options.policy.re_embed:
+        check_same_model(previous.manifest.info.model, model, folder)
+        previous.check_columns(model)
+    return previous

@@ -1,0 +1,180 @@
+"""Start worker processes on request of a runner: what ``featureid worker-pool`` serves.
+
+The other side of ``--environment_type=EXTERNAL``, for Flink without Docker: one pool runs beside
+each TaskManager, in the Python environment that has featureid. Unlike Beam's own pool it
+
+- lets workers print: Beam's gives them a pipe that nobody reads, and a worker that has filled it
+  waits for ever (https://github.com/apache/beam/issues/21589);
+- hands the options of the run to the worker, which Beam's only does with a script of one's own:
+  its file systems, log levels and pickler are set up from them;
+- tells the workers of several runners apart, so that TaskManagers of one machine may share it;
+- listens on this machine alone, unless told otherwise: whoever reaches it can run code.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
+
+import grpc
+from apache_beam.portability.api import (
+    beam_fn_api_pb2,
+    beam_fn_api_pb2_grpc,
+    beam_provision_api_pb2,
+    beam_provision_api_pb2_grpc,
+    endpoints_pb2,
+)
+from google.protobuf import json_format, text_format
+
+from featureid.errors import UsageError
+
+_WORKER = "apache_beam.runners.worker.sdk_worker_main"
+_PROVISION_LIMIT_S = 60
+_STOP_LIMIT_S = 10
+_POLL_S = 0.05
+
+
+class WorkerPool:
+    """The service that a runner calls to start and stop worker processes on this machine."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Several of one name: runners that share this pool, such as two TaskManagers, number their
+        # workers alike.
+        self._workers: defaultdict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
+
+    def StartWorker(
+        self, request: beam_fn_api_pb2.StartWorkerRequest, _context: object
+    ) -> beam_fn_api_pb2.StartWorkerResponse:
+        """Start a worker process that serves the runner which asks."""
+        try:
+            environment = {**os.environ, **worker_environment(request)}
+            # Its output goes to this process's log: standard error, never to a pipe.
+            worker = subprocess.Popen(
+                [sys.executable, "-m", _WORKER], env=environment, stdout=sys.stderr
+            )
+        except (OSError, grpc.RpcError) as error:
+            return beam_fn_api_pb2.StartWorkerResponse(error=f"cannot start a worker: {error}")
+        with self._lock:
+            self._workers[request.worker_id].append(worker)
+        return beam_fn_api_pb2.StartWorkerResponse()
+
+    def StopWorker(
+        self, request: beam_fn_api_pb2.StopWorkerRequest, _context: object
+    ) -> beam_fn_api_pb2.StopWorkerResponse:
+        """Stop a worker process; one that is not known is no error, as it may have ended.
+
+        Of several with that name the one is meant that ends by itself, since a runner first closes
+        the connection of its worker. If none does, all are left alone.
+        """
+        deadline = time.monotonic() + _STOP_LIMIT_S
+        while (found := self._take(request.worker_id)) is None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        _stop(found or [])
+        return beam_fn_api_pb2.StopWorkerResponse()
+
+    def _take(self, worker_id: str) -> list[subprocess.Popen[bytes]] | None:
+        """Forget and return the worker of that name, if there is one; None: not clear which."""
+        with self._lock:
+            workers = self._workers[worker_id]
+            ended = [worker for worker in workers if worker.poll() is not None]
+            if not ended and len(workers) > 1:
+                return None
+            meant = (ended or workers)[:1]
+            self._workers[worker_id] = [worker for worker in workers if worker not in meant]
+            return meant
+
+    def close(self) -> None:
+        """Stop all workers."""
+        with self._lock:
+            workers = [worker for alike in self._workers.values() for worker in alike]
+            self._workers.clear()
+        _stop(workers)
+
+
+def worker_environment(request: beam_fn_api_pb2.StartWorkerRequest) -> dict[str, str]:
+    """What a Beam worker wants to find in its environment, asked of the runner's provision service.
+
+    Raises:
+        grpc.RpcError: the runner does not answer.
+    """
+    with grpc.insecure_channel(request.provision_endpoint.url) as channel:
+        provisions = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
+        info = provisions.GetProvisionInfo(
+            beam_provision_api_pb2.GetProvisionInfoRequest(),
+            metadata=[("worker_id", request.worker_id)],
+            timeout=_PROVISION_LIMIT_S,
+        ).info
+    environment = {
+        "WORKER_ID": request.worker_id,
+        "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
+        "CONTROL_API_SERVICE_DESCRIPTOR": _endpoint(request.control_endpoint),
+        "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
+    }
+    if request.logging_endpoint.url:
+        environment["LOGGING_API_SERVICE_DESCRIPTOR"] = _endpoint(request.logging_endpoint)
+    if info.status_endpoint.url:
+        environment["STATUS_API_SERVICE_DESCRIPTOR"] = _endpoint(info.status_endpoint)
+    return environment
+
+
+def _endpoint(endpoint: endpoints_pb2.ApiServiceDescriptor) -> str:
+    text: str = text_format.MessageToString(endpoint)
+    return text
+
+
+def _stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        try:
+            worker.wait(_STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def serve(host: str, port: int) -> None:
+    """Serve until interrupted or terminated, then stop all workers.
+
+    Args:
+        host: name or address to listen on.
+        port: 0 means a free one; the line on standard output names it.
+
+    Raises:
+        UsageError: the address is not available.
+    """
+    pool = WorkerPool()
+    server, port = _listen(pool, f"{host}:{port}")
+    # Before the line below, so that whoever waits for it may end the pool with a signal.
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        print(f"workers are started on request at {host}:{port}", flush=True)
+        server.wait_for_termination()
+    finally:
+        server.stop(grace=None)
+        pool.close()
+
+
+def _listen(pool: WorkerPool, address: str) -> tuple[grpc.Server, int]:
+    # Not shared: a second pool on the port would silently take half of the requests.
+    server = grpc.server(ThreadPoolExecutor(), options=[("grpc.so_reuseport", 0)])
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise UsageError(f"cannot listen on {address}: is the port in use?") from error
+    server.start()
+    return server, port
+
+
+def _terminate(_signal: int, _frame: object) -> NoReturn:
+    sys.exit(0)

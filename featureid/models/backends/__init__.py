@@ -1,0 +1,1 @@
+"""Backends: what runs the network of a bundle, one module each."""

@@ -1,0 +1,1 @@
+"""Making bundles out of published weights, in a process of its own."""

