@@ -11,10 +11,10 @@ import hashlib
 import os
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +32,13 @@ from featureid.models import (
     open_backend,
     resolve_model,
 )
-from featureid.parallel import available_cpus
-from featureid.storage.records import EmbeddingRow, Face, Failure
+from featureid.parallel import OrderedFutures, available_cpus
+from featureid.storage.records import EmbeddingRow, Face, Failure, ModelInfo
 
 Pixels = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
+Result = EmbeddingRow | Failure
+_Context = TypeVar("_Context")
 
 DEFAULT_BATCH_SIZE = 8
 # Batches queued or running for every thread: one at work, one waiting, so that no thread idles
@@ -67,6 +69,41 @@ class EmbedSettings:
             raise UsageError(f"threads is {self.threads}; it must be 0 (all cores) or more")
         if self.batch_size < 1:
             raise UsageError(f"batch size is {self.batch_size}; it must be 1 or more")
+
+    def with_faces(self, faces: FaceChoice | FaceSettings | None) -> EmbedSettings:
+        """Return the settings with other faces: all about them, or which ones alone."""
+        return replace(self, faces=FaceSettings(faces) if isinstance(faces, str) else faces)
+
+
+def describe_model(
+    model: str, settings: EmbedSettings, dtype: str = "float32"
+) -> tuple[ModelBundle, EmbedSettings, ModelInfo]:
+    """Load a model and find out what files will record about its vectors.
+
+    Args:
+        model: a known model's name, or the path of a bundle.
+        settings: how to embed.
+        dtype: how vectors are stored.
+
+    Returns:
+        The model, the settings with nothing left open that depends on what is installed, and the
+        record.
+
+    Raises:
+        UsageError: the model is unknown, or takes whole images and the settings name faces.
+        ModelError: the model or the face detector cannot be loaded or built.
+    """
+    bundle = resolve_model(model)
+    finder = finder_for(bundle.preprocessing, settings.faces)
+    info = ModelInfo(
+        name=bundle.name,
+        digest=bundle.digest,
+        preprocessing_digest=digest_of_run(bundle.preprocessing, finder),
+        dimension=bundle.dimension,
+        dtype=dtype,
+        faces=finder.line if finder else "",
+    )
+    return bundle, replace(settings, faces=finder.settings if finder else None), info
 
 
 @dataclass(frozen=True)
@@ -194,11 +231,12 @@ class Embedder:
             self._finders.put(finder)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="embed")
 
-    def submit(self, refs: Sequence[ImageRef]) -> Future[list[EmbeddingRow | Failure]]:
+    def submit(self, refs: Sequence[ImageRef]) -> Future[list[list[Result]]]:
         """Start to embed ``refs``.
 
-        The result is a failure or one row for each, or one row for each of its faces; in any order
-        but that of the faces.  An image of which one face fails has no row at all.
+        Returns:
+            For each reference in order the list of its results: a failure, or its row, or one row
+            per face from left to right. An image of which one face fails has no row at all.
         """
         return self._pool.submit(self._embed, tuple(refs))
 
@@ -206,23 +244,26 @@ class Embedder:
         """Stop the threads; what is queued is dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _embed(self, refs: tuple[ImageRef, ...]) -> list[EmbeddingRow | Failure]:
-        results: list[EmbeddingRow | Failure] = []
-        loaded: list[tuple[ImageRef, list[LoadedImage]]] = []
-        for ref in refs:
-            try:
-                loaded.append((ref, self._load(ref.uri)))
-            except ImageError as error:
-                results.append(failure(ref, error))
-        if not loaded:
-            return results
-        pixels = [image.pixels for _, images in loaded for image in images]
-        vectors = iter(self._infer(np.stack(pixels)))
-        for ref, images in loaded:
-            rows = [embedding_result(ref, image, next(vectors)) for image in images]
-            failures = [row for row in rows if isinstance(row, Failure)]
-            results += failures[:1] or rows
+    def _embed(self, refs: tuple[ImageRef, ...]) -> list[list[Result]]:
+        loaded = [self._load_or_fail(ref) for ref in refs]
+        images = [image for item in loaded if not isinstance(item, Failure) for image in item]
+        pixels = [image.pixels for image in images]
+        vectors = iter(self._infer(np.stack(pixels)) if pixels else ())
+        results: list[list[Result]] = []
+        for ref, item in zip(refs, loaded, strict=True):
+            if isinstance(item, Failure):
+                results.append([item])
+                continue
+            rows = [embedding_result(ref, image, next(vectors)) for image in item]
+            failed = next((row for row in rows if isinstance(row, Failure)), None)
+            results.append([failed] if failed else rows)
         return results
+
+    def _load_or_fail(self, ref: ImageRef) -> list[LoadedImage] | Failure:
+        try:
+            return self._load(ref.uri)
+        except ImageError as error:
+            return failure(ref, error)
 
     def _load(self, uri: str) -> list[LoadedImage]:
         finder = self._finders.get()
@@ -262,40 +303,49 @@ def failure(ref: ImageRef, error: ImageError) -> Failure:
     return Failure(ref.key, error.stage, error.reason, str(error), ref.version)
 
 
-class BatchedStream:
-    """Feeds single references to an :class:`Embedder` in batches and hands results back.
+class BatchedStream(Generic[_Context]):
+    """Feed single references to an :class:`Embedder` in batches and hand the results back.
 
-    ``add`` returns whatever is done by then and waits only when enough work is queued to keep
-    every thread busy; ``finish`` waits for the rest.
+    ``add`` yields what is done by then and waits only when enough work is queued to keep every
+    thread busy; ``finish`` waits for the rest. Each result comes with the context that its
+    reference was given with, such as the Beam window it belongs to.
     """
 
     def __init__(self, embedder: Embedder, batch_size: int) -> None:
         self._embedder = embedder
         self._batch_size = batch_size
-        self._waiting: list[ImageRef] = []
-        self._running: deque[Future[list[EmbeddingRow | Failure]]] = deque()
+        self._refs: list[ImageRef] = []
+        self._contexts: list[_Context] = []
+        limit = _BATCHES_PER_THREAD * embedder.threads
+        self._running: OrderedFutures[list[_Context], list[list[Result]]] = OrderedFutures(limit)
 
-    def add(self, ref: ImageRef) -> Iterator[EmbeddingRow | Failure]:
-        """Take one more reference; yields the results that are ready to be handed on."""
-        self._waiting.append(ref)
-        if len(self._waiting) == self._batch_size:
-            self._submit()
-        while self._running and (
-            self._running[0].done()
-            or len(self._running) > _BATCHES_PER_THREAD * self._embedder.threads
-        ):
-            yield from self._running.popleft().result()
+    def add(self, ref: ImageRef, context: _Context) -> Iterator[tuple[_Context, Result]]:
+        """Take one more reference; yield the results that are ready, each with its context."""
+        self._refs.append(ref)
+        self._contexts.append(context)
+        if len(self._refs) == self._batch_size:
+            yield from _each_result(self._submit())
+        yield from _each_result(self._running.done())
 
-    def finish(self) -> Iterator[EmbeddingRow | Failure]:
-        """Yield all results that are still due."""
-        if self._waiting:
-            self._submit()
-        while self._running:
-            yield from self._running.popleft().result()
+    def finish(self) -> Iterator[tuple[_Context, Result]]:
+        """Yield all results that are still due, each with its context."""
+        if self._refs:
+            yield from _each_result(self._submit())
+        yield from _each_result(self._running.drain())
 
-    def _submit(self) -> None:
-        self._running.append(self._embedder.submit(self._waiting))
-        self._waiting = []
+    def _submit(self) -> Iterator[tuple[list[_Context], list[list[Result]]]]:
+        refs, contexts = self._refs, self._contexts
+        self._refs, self._contexts = [], []
+        return self._running.add(contexts, self._embedder.submit(refs))
+
+
+def _each_result(
+    batches: Iterable[tuple[list[_Context], list[list[Result]]]],
+) -> Iterator[tuple[_Context, Result]]:
+    for contexts, results in batches:
+        for context, of_image in zip(contexts, results, strict=True):
+            for result in of_image:
+                yield context, result
 
 
 @dataclass(frozen=True)

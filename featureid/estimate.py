@@ -189,12 +189,13 @@ def _embed(
     embedder: Embedder, refs: Iterable[ImageRef], batch_size: int
 ) -> tuple[int, list[EmbeddingRow | Failure]]:
     """How many there were, and what became of them."""
-    stream, number = BatchedStream(embedder, batch_size), 0
+    stream: BatchedStream[None] = BatchedStream(embedder, batch_size)
+    number = 0
     results: list[EmbeddingRow | Failure] = []
     for ref in refs:
-        results += stream.add(ref)
+        results += (result for _, result in stream.add(ref, None))
         number += 1
-    return number, [*results, *stream.finish()]
+    return number, [*results, *(result for _, result in stream.finish())]
 
 
 def estimate(

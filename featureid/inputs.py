@@ -153,6 +153,15 @@ def _ref(uri: str, version: str, source: InputSource) -> ImageRef:
     return ImageRef(image_key(uri, source.strip_prefix), uri, version)
 
 
+def local_ref(uri: str) -> ImageRef:
+    """Return the reference of an image whose key is its path or URI.
+
+    The source version is that of the local file; a remote one has none.
+    """
+    version = "" if files.is_remote(uri) else local_version(uri)
+    return ImageRef(image_key(uri), uri, version)
+
+
 def local_version(path: str) -> str:
     """The version of a local file, time of change and size; empty if it cannot be looked at."""
     try:

@@ -6,8 +6,7 @@ that they write their shards to, and the model of a snapshot so stays beside it.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from weakref import WeakValueDictionary
 
 from featureid.errors import BundleError
 from featureid.models import (
@@ -22,8 +21,8 @@ from featureid.storage import files
 
 MODELS = "models"
 
-# What the runs in this process hold, by digest: a local run needs no second copy of its model.
-_HELD: dict[str, ModelBundle] = {}
+# Bundles that somebody in this process holds, by digest: a local run needs no second copy.
+_SHARED: WeakValueDictionary[str, ModelBundle] = WeakValueDictionary()
 
 
 def keep_model(output: str, bundle: ModelBundle) -> str:
@@ -46,14 +45,9 @@ def keep_model(output: str, bundle: ModelBundle) -> str:
     return place
 
 
-@contextlib.contextmanager
-def held_model(bundle: ModelBundle) -> Iterator[None]:
-    """Have :func:`open_model` in this process return this very bundle until the block ends."""
-    _HELD[bundle.digest] = bundle
-    try:
-        yield
-    finally:
-        _HELD.pop(bundle.digest, None)
+def share_model(bundle: ModelBundle) -> None:
+    """Let :func:`open_model` in this process return this very bundle while somebody holds it."""
+    _SHARED[bundle.digest] = bundle
 
 
 def open_model(name_or_place: str, digest: str) -> ModelBundle:
@@ -68,9 +62,9 @@ def open_model(name_or_place: str, digest: str) -> ModelBundle:
         StorageError: the file cannot be read.
         ModelError: the bundle is damaged, or has another digest, or cannot be built here.
     """
-    held = _HELD.get(digest)
-    if held is not None:
-        return held
+    shared = _SHARED.get(digest)
+    if shared is not None:
+        return shared
     if name_or_place.endswith(BUNDLE_SUFFIX):
         bundle = read_bundle(files.read_bytes(name_or_place), name_or_place)
     else:

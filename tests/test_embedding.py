@@ -10,6 +10,7 @@ from featureid.embedding import (
     BatchedStream,
     Embedder,
     EmbedSettings,
+    Result,
     generate_feature_id,
     infer_each,
     normalize,
@@ -89,9 +90,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRef]:
 
 def embed_all(refs: list[ImageRef], settings: EmbedSettings) -> dict[str, EmbeddingRow | Failure]:
     embedder = Embedder(resolve_model("image"), settings)
-    stream = BatchedStream(embedder, settings.batch_size)
-    results = [result for ref in refs for result in stream.add(ref)]
-    results += stream.finish()
+    stream: BatchedStream[None] = BatchedStream(embedder, settings.batch_size)
+    results = [result for ref in refs for _, result in stream.add(ref, None)]
+    results += (result for _, result in stream.finish())
     embedder.close()
     assert len(results) == len(refs)
     return {result.key: result for result in results}
@@ -128,9 +129,9 @@ def test_a_stream_keeps_a_bounded_number_of_batches_running(pictures: list[Image
         def __init__(self) -> None:
             super().__init__(resolve_model("image"), EmbedSettings(threads=1))
 
-        def _embed(self, refs: tuple[ImageRef, ...]) -> list[EmbeddingRow | Failure]:
+        def _embed(self, refs: tuple[ImageRef, ...]) -> list[list[Result]]:
             assert release.wait(30)
-            return []
+            return [[] for _ in refs]
 
         def submit(self, refs):  # type: ignore[no-untyped-def]
             nonlocal submitted
@@ -140,14 +141,24 @@ def test_a_stream_keeps_a_bounded_number_of_batches_running(pictures: list[Image
             return super().submit(refs)
 
     embedder = StuckEmbedder()
-    stream = BatchedStream(embedder, 1)
+    stream: BatchedStream[None] = BatchedStream(embedder, 1)
     for ref in pictures[:2]:
-        assert list(stream.add(ref)) == []
+        assert list(stream.add(ref, None)) == []
     assert not release.is_set()
-    list(stream.add(pictures[2]))
-    assert len(stream._running) <= 2
+    list(stream.add(pictures[2], None))
+    assert submitted == 3
     list(stream.finish())
     embedder.close()
+
+
+def test_a_result_comes_with_the_context_of_its_image(pictures: list[ImageRef]) -> None:
+    embedder = Embedder(resolve_model("image"), EmbedSettings(threads=3))
+    stream: BatchedStream[str] = BatchedStream(embedder, 2)
+    results = [pair for ref in pictures for pair in stream.add(ref, ref.key)]
+    results += stream.finish()
+    embedder.close()
+    assert [result.key for _, result in results] == [ref.key for ref in pictures]
+    assert all(context == result.key for context, result in results)
 
 
 def test_generate_feature_id_is_a_unit_vector(pictures: list[ImageRef]) -> None:

@@ -33,6 +33,7 @@ from featureid.images.detectors import DetectedFace
 from featureid.images.face_finder import MAX_DETECTION_SIDE, choose_faces, detect_bounded
 from featureid.models import resolve_model
 from featureid.storage import WHOLE_IMAGE, Snapshot
+from featureid.storage.records import ModelInfo
 from featureid.storage.verify import verify_snapshot
 from featureid.transforms.embed import _Embed
 from tests.face_pictures import (
@@ -337,9 +338,11 @@ def test_a_worker_that_would_find_other_faces_stops() -> None:
     settings = EmbedSettings(threads=1, faces=FaceSettings(detector="haar"))
     finder = open_face_finder(FaceSettings(detector="haar"))
     wanted = bundle.preprocessing.digest_with(finder.digested)
-    _Embed("face", bundle.digest, wanted, settings).setup()
-    with pytest.raises(BundleError, match="its detector is another"):
-        _Embed("face", bundle.digest, bundle.preprocessing.digest, settings).setup()
+    info = ModelInfo("face", bundle.digest, wanted, bundle.dimension)
+    _Embed("face", info, settings, "run").setup()
+    other = replace(info, preprocessing_digest=bundle.preprocessing.digest)
+    with pytest.raises(BundleError, match="its detector differs"):
+        _Embed("face", other, settings, "run").setup()
 
 
 def test_dlib_is_the_default_where_it_is_installed() -> None:
@@ -455,7 +458,7 @@ def test_threads_and_batches_change_no_face(pictures: Path) -> None:
             resolve_model("face"), EmbedSettings(threads=threads, faces=FaceSettings("all"))
         )
         futures = [embedder.submit(part) for part in parts]
-        results = [result for future in futures for result in future.result()]
+        results = [row for future in futures for image in future.result() for row in image]
         embedder.close()
         found.append(sorted(results, key=lambda result: (result.key, getattr(result, "order", ()))))
     for a, b in zip(*found, strict=True):

@@ -1,9 +1,9 @@
-"""How a run that takes place elsewhere ends, as the result of any runner tells it."""
+"""How waiting for a run on another machine ends."""
 
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -22,17 +22,6 @@ class Result:
         self.cancelled = True
 
 
-@pytest.fixture(autouse=True)
-def process_as_it_was() -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in numbers]
-    hook = threading.excepthook
-    yield
-    threading.excepthook = hook
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
-
-
 def failing(message: str) -> Result:
     def wait() -> None:
         raise RuntimeError(message)
@@ -44,12 +33,12 @@ def test_a_run_that_is_done_says_nothing() -> None:
     wait_for_end(Result(lambda: "DONE"))
 
 
-def test_a_failure_is_told_by_its_first_and_last_words() -> None:
+def test_a_failure_names_the_first_and_last_line_of_its_cause() -> None:
     message = "java.lang.Exception: lost\n\tat org.Class(Class.java:1)\nCaused by: x\n\t... 3 more"
     with pytest.raises(FeatureIdError) as caught:
         wait_for_end(failing(message))
-    assert "failed: java.lang.Exception: lost: Caused by: x; the logs" in str(caught.value)
-    with pytest.raises(FeatureIdError, match="failed: cancelled; the logs"):
+    assert "failed: java.lang.Exception: lost: Caused by: x; see the logs" in str(caught.value)
+    with pytest.raises(FeatureIdError, match="failed: cancelled; see the logs"):
         wait_for_end(failing("cancelled"))
 
 
@@ -71,11 +60,23 @@ def test_being_interrupted_or_terminated_cancels_the_run(number: signal.Signals)
     assert result.cancelled
 
 
-def test_of_other_threads_only_beams_reader_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
-    wait_for_end(Result(lambda: "DONE"))
+def fail_in_threads() -> None:
     for name in ("wait_until_finish_read", "another"):
-        error = ValueError(name)
         thread = threading.Thread(name=name)
-        threading.excepthook(threading.ExceptHookArgs((ValueError, error, None, thread)))
-    err = capsys.readouterr().err
-    assert "ValueError: another" in err and "wait_until_finish_read" not in err
+        threading.excepthook(threading.ExceptHookArgs((ValueError, ValueError(name), None, thread)))
+
+
+def test_of_other_threads_only_beams_reader_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    wait_for_end(Result(fail_in_threads))
+    assert [failure.thread and failure.thread.name for failure in failed] == ["another"]
+
+
+def test_handlers_and_hooks_are_restored() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers], threading.excepthook
+    wait_for_end(Result(lambda: "DONE"))
+    with pytest.raises(FeatureIdError):
+        wait_for_end(failing("lost"))
+    assert ([signal.getsignal(number) for number in numbers], threading.excepthook) == before

@@ -1,10 +1,11 @@
+import gc
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from featureid.errors import BundleError, StorageError, UsageError
-from featureid.model_store import held_model, keep_model, open_model
+from featureid.model_store import keep_model, open_model, share_model
 from featureid.models import ModelBundle, resolve_model
 
 
@@ -60,9 +61,12 @@ def test_any_name_makes_a_file_name(bundle: ModelBundle, tmp_path: Path) -> None
     assert place.name == f".._my_model-{bundle.digest[7:19]}.fidmodel"
 
 
-def test_a_model_that_is_held_is_not_read_again(bundle: ModelBundle) -> None:
-    held = replace(bundle, digest="sha256:" + "1" * 64)
-    with held_model(held):
-        assert open_model("none.fidmodel", held.digest) is held
+def test_a_shared_model_is_not_read_again_while_somebody_holds_it(bundle: ModelBundle) -> None:
+    digest = "sha256:" + "1" * 64
+    shared = replace(bundle, digest=digest)
+    share_model(shared)
+    assert open_model("none.fidmodel", digest) is shared
+    del shared
+    gc.collect()
     with pytest.raises(StorageError, match=r"none\.fidmodel"):
-        open_model("none.fidmodel", held.digest)
+        open_model("none.fidmodel", digest)

@@ -11,7 +11,6 @@ from featureid.cli.embed_options import make_parser as make_embed_parser
 from featureid.jobs import embed
 from featureid.jobs.beam_options import split_beam_options
 from featureid.jobs.embed import EmbedSummary, Submission
-from featureid.transforms.progress import PROGRESS
 
 _DESCRIPTION = "Embed images into a new snapshot in --output and publish it."
 
@@ -33,8 +32,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         submission = embed.submit(options, beam_options)
         console.print_result(asdict(submission), arguments.json, _submission_text(submission))
         return console.DONE
-    with console.progress_line(PROGRESS.line):
-        summary = embed.run(options, beam_options)
+    summary = embed.run(options, beam_options, console.progress_line)
     console.print_result(asdict(summary), arguments.json, _summary_text(summary))
     if not summary.published:
         return console.DONE

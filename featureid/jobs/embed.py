@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -12,26 +14,34 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from featureid import __version__
+from featureid.embedding import describe_model
 from featureid.errors import UsageError
-from featureid.face_crops import digest_of_run, finder_for
-from featureid.images import FaceFinder
 from featureid.inputs import check_source
 from featureid.jobs.beam_options import is_local
 from featureid.jobs.launch import start_elsewhere, wait_for_end
 from featureid.jobs.options import EmbedOptions
 from featureid.jobs.previous import find_previous
-from featureid.jobs.run_record import complete_report, marked_run, new_report, run_metrics
-from featureid.model_store import held_model, keep_model
-from featureid.models import ModelBundle, resolve_model
+from featureid.jobs.run_metrics import run_metrics
+from featureid.jobs.run_record import complete_report, marked_run, new_report
+from featureid.model_store import keep_model, share_model
+from featureid.models import ModelBundle
 from featureid.storage import files
-from featureid.storage.records import ModelInfo, SnapshotInfo
+from featureid.storage.records import SnapshotInfo
 from featureid.storage.snapshot import (
     created_text,
     new_snapshot_id,
     read_manifest,
 )
-from featureid.transforms import CompareContent, EmbedImages, ListImages, WritePlan, WriteSnapshot
-from featureid.transforms.progress import PROGRESS
+from featureid.transforms import CheckContent, EmbedReferences, ListImages, WritePlan, WriteSnapshot
+from featureid.transforms.progress import progress_of
+
+#: Shows the line that a function returns for as long as the context lasts.
+Watch = Callable[[Callable[[], str]], contextlib.AbstractContextManager[None]]
+
+
+def nowhere(_: Callable[[], str]) -> contextlib.AbstractContextManager[None]:
+    """Show no progress."""
+    return contextlib.nullcontext()
 
 
 @dataclass(frozen=True)
@@ -82,33 +92,30 @@ class EmbedSummary:
     first_image_s: float | None
 
 
-def build_pipeline(
-    pipeline: beam.Pipeline, options: EmbedOptions, model: ModelBundle, plan: WritePlan
-) -> None:
-    """Add the whole run to ``pipeline``: list, compare, embed, write, publish."""
+def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePlan) -> None:
+    """Add the whole run to ``pipeline``: list, check contents, embed, write, publish."""
+    run = plan.info.snapshot
     sources = pipeline | "Inputs" >> beam.Create(options.sources)
-    listed = sources | ListImages(plan.previous, options.refresh.policy)
+    listed = sources | ListImages(plan.previous, options.refresh.policy, run)
     images, same = listed["images"], {}
     if plan.previous and options.refresh.policy.check == "content":
-        compared = listed["compare"] | CompareContent(options.settings)
-        images = (images, compared["images"]) | "ToEmbed" >> beam.Flatten()
-        same = {"same": compared["same"]}
-    embed = EmbedImages(
-        options.model, model.digest, plan.info.model.preprocessing_digest, options.settings
-    )
-    # A part of the listing was planned in one place; embedding shall use all workers.  All images
-    # are spread at once: Beam's fuser also loses what is put together with the output of a shuffle.
+        checked = listed["compare"] | CheckContent(options.settings)
+        images = (images, checked["images"]) | "ToEmbed" >> beam.Flatten()
+        same = {"same": checked["same"]}
+    embed = EmbedReferences(options.model, plan.info.model, options.settings, run)
+    # A partition of the listing was planned in one place; embedding should use all workers. All
+    # images are spread at once: Beam's fuser also loses what is flattened with a shuffle's output.
     spread = images | "SpreadImages" >> beam.Reshuffle()
-    embedded = spread | embed.with_resource_hints(**options.hints)
-    # All at once: ``unlisted`` is a side input, too, and Beam's fuser, which Flink uses, loses what
-    # goes into a Flatten behind another one of which that is true.
+    embedded = spread | "EmbedImages" >> embed.with_resource_hints(**options.hints)
+    # All at once: ``unlisted`` is a side input as well, and Beam's fuser, which Flink uses, loses
+    # what goes into a Flatten behind another one of which that is true.
     failures = (
-        (listed["unlisted"], listed["failures"], embedded["failures"])
+        (listed["unlisted"], listed["failures"], embedded.failures)
         | "AllFailures" >> beam.Flatten()
     )  # fmt: skip
     (
         {
-            "rows": embedded["rows"],
+            "rows": embedded.rows,
             "failures": failures,
             "changes": listed["changes"],
             "carried": listed["carried"],
@@ -118,15 +125,22 @@ def build_pipeline(
     )
 
 
-def run(options: EmbedOptions, beam_options: PipelineOptions) -> EmbedSummary:
-    """Embed, wait for the end, and tell what was done.
+def run(
+    options: EmbedOptions, beam_options: PipelineOptions, watch: Watch = nowhere
+) -> EmbedSummary:
+    """Embed, wait for the end, and return what was done.
+
+    Args:
+        options: what to embed.
+        beam_options: Beam's own options.
+        watch: shows the progress of a local run; given a function that returns it as a short line.
 
     Raises:
         FeatureIdError: the inputs, the output or the model cannot be used, or the run failed;
             nothing is published then.
     """
     started = time.time()
-    plan, result = _start(options, beam_options)
+    plan, result = _start(options, beam_options, watch=watch)
     return _summarize(plan, result, started)
 
 
@@ -139,8 +153,8 @@ def submit(options: EmbedOptions, beam_options: PipelineOptions) -> Submission:
     """
     if is_local(beam_options):
         raise UsageError(
-            "--no-wait needs a runner that goes on by itself, such as --runner=DataflowRunner; a "
-            "local run ends with its command"
+            "--no-wait needs a runner that continues after the command, such as "
+            "--runner=DataflowRunner; a local run ends with its command"
         )
     plan, result = _start(options, beam_options, wait=False)
     # Dataflow's result has a job, but in a template's launcher, where the service starts it later.
@@ -149,9 +163,13 @@ def submit(options: EmbedOptions, beam_options: PipelineOptions) -> Submission:
 
 
 def _start(
-    options: EmbedOptions, beam_options: PipelineOptions, *, wait: bool = True
+    options: EmbedOptions,
+    beam_options: PipelineOptions,
+    *,
+    wait: bool = True,
+    watch: Watch = nowhere,
 ) -> tuple[WritePlan, PipelineResult]:
-    """Start a run and, if asked to, wait for its end; returns what it writes, and the run."""
+    """Start a run and, if asked to, wait for its end; return what it writes, and the run."""
     local = is_local(beam_options)
     for source in options.sources:
         check_source(source)
@@ -167,15 +185,19 @@ def _start(
         fixed_shards=options.num_shards is not None,
         max_deleted=options.refresh.policy.max_deleted,
     )
-    with held_model(model), marked_run(plan, local=local):
+    share_model(model)
+    progress = progress_of(info.snapshot)
+    with marked_run(plan, local=local):
         pipeline = beam.Pipeline(options=beam_options)
-        build_pipeline(pipeline, options, model, plan)
-        PROGRESS.reset()
-        result = pipeline.run() if local else start_elsewhere(pipeline)
-        if local:
+        build_pipeline(pipeline, options, plan)
+        if not local:
+            result = start_elsewhere(pipeline)
+            if wait:
+                wait_for_end(result)
+            return plan, result
+        with watch(progress.line):
+            result = pipeline.run()
             result.wait_until_finish()
-        elif wait:
-            wait_for_end(result)
     return plan, result
 
 
@@ -205,34 +227,19 @@ def describe_run(options: EmbedOptions) -> tuple[EmbedOptions, ModelBundle, Snap
         the snapshot will say.
 
     Raises:
-        UsageError: the model is not known, or has no use for the options of faces.
+        UsageError: the model is unknown, or takes whole images and the options name faces.
         ModelError: the model or the face detector cannot be loaded or built.
     """
-    model = resolve_model(options.model)
-    finder = finder_for(model.preprocessing, options.settings.faces)
-    if finder:
-        options = replace(options, settings=replace(options.settings, faces=finder.settings))
-    return options, model, _snapshot_info(options, model, finder)
-
-
-def _snapshot_info(
-    options: EmbedOptions, model: ModelBundle, finder: FaceFinder | None
-) -> SnapshotInfo:
+    bundle, settings, model = describe_model(options.model, options.settings, options.dtype)
     now = datetime.now(UTC)
-    return SnapshotInfo(
+    info = SnapshotInfo(
         snapshot=new_snapshot_id(now),
         created=created_text(now),
         writer=f"featureid {__version__}",
-        model=ModelInfo(
-            name=model.name,
-            digest=model.digest,
-            preprocessing_digest=digest_of_run(model.preprocessing, finder),
-            dimension=model.dimension,
-            dtype=options.dtype,
-            faces=finder.line if finder else "",
-        ),
+        model=model,
         num_shards=options.num_shards or 1,
     )
+    return replace(options, settings=settings), bundle, info
 
 
 def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> EmbedSummary:
@@ -242,7 +249,7 @@ def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> Embed
     folder = plan.folder if report else plan.previous_folder
     manifest = read_manifest(folder)
     counts = manifest.counts
-    first = metrics.spans.get("embedded")
+    first = metrics.first_image
     return EmbedSummary(
         snapshot=folder,
         published=report is not None,
@@ -255,5 +262,5 @@ def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> Embed
         started=started,
         seconds=round(time.time() - started, 3),
         images_per_s=metrics.images_per_s,
-        first_image_s=None if first is None else round(first.begin - started, 3),
+        first_image_s=None if first is None else round(first - started, 3),
     )

@@ -1,10 +1,11 @@
-"""Start a run that takes place elsewhere, wait for it, say in one line how it failed if it did."""
+"""Start a run on another machine and wait for it; a failure becomes one line."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 
 import apache_beam as beam
 import grpc
@@ -34,40 +35,58 @@ def start_elsewhere(pipeline: beam.Pipeline) -> PipelineResult:
 
 
 def wait_for_end(result: PipelineResult) -> None:
-    """Return when the run is done; being interrupted or terminated asks the runner to cancel it.
+    """Return when the run is done; an interrupt or SIGTERM asks the runner to cancel it.
 
     Raises:
-        FeatureIdError: it failed, or someone cancelled it.
+        FeatureIdError: it failed, or was cancelled.
         KeyboardInterrupt: this process was interrupted or terminated.
     """
-    # Beam's own handler for interrupts first stops the job server, and then nobody could cancel
-    # the job; and to be terminated would leave the job server running.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    threading.excepthook = _other_thread_failed
     try:
-        result.wait_until_finish()
+        with _own_handlers():
+            result.wait_until_finish()
     except KeyboardInterrupt:
         with contextlib.suppress(grpc.RpcError):  # The job server may be gone already.
             result.cancel()
         raise
-    except Exception as error:  # Each runner says with errors of its own that a job failed.
+    except Exception as error:  # Each runner has its own errors for a failed job.
         if as_known_error(error) is not None:
             raise
         cause = _cause(str(error))
         raise FeatureIdError(
-            f"the run failed: {cause}; the logs of the runner and its workers tell more"
+            f"the run failed: {cause}; see the logs of the runner and its workers"
         ) from error
 
 
-def _other_thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """Say nothing of Beam's reader of messages: the wait tells of what happened to the run."""
-    if failure.thread is None or failure.thread.name != "wait_until_finish_read":
-        threading.__excepthook__(failure)
+@contextlib.contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt, and keep Beam's message thread quiet.
+
+    Beam's own handler for interrupts first stops the job server, after which nobody could cancel
+    the job; and SIGTERM would leave the job server running.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    hook = threading.excepthook
+
+    def quiet(failure: threading.ExceptHookArgs) -> None:
+        # The wait itself reports what happened to the run.
+        if failure.thread is None or failure.thread.name != "wait_until_finish_read":
+            hook(failure)
+
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    threading.excepthook = quiet
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _cause(text: str) -> str:
-    """The first line and the last that is none of a stack, where Java and Python say what it is."""
+    """Return the first line and the last line that is not part of a traceback."""
     lines = [line.strip() for line in text.splitlines()]
     telling = [line for line in lines if line and not line.startswith(("at ", "... "))] or [""]
     ends = dict.fromkeys((telling[0], telling[-1]))

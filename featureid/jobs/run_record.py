@@ -6,18 +6,16 @@ import contextlib
 import logging
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, is_dataclass, replace
 from importlib import metadata
 from typing import Any
 
-from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineResult
 
 from featureid.errors import FeatureIdError, StorageError
 from featureid.jobs.beam_options import is_local
+from featureid.jobs.run_metrics import RunMetrics
 from featureid.parallel import available_cpus
-from featureid.refresh import Changes
 from featureid.storage import files
 from featureid.storage.carry import PreviousSnapshot
 from featureid.storage.records import SnapshotInfo
@@ -27,59 +25,6 @@ from featureid.transforms import WritePlan
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("apache-beam", "numpy", "ai-edge-litert", "pillow", "simplejpeg", "isal")
-_SUFFIX = "_at_ms"
-_CHANGES = tuple(Changes().to_dict())
-
-
-@dataclass(frozen=True)
-class Span:
-    """When something began and ended, in seconds since 1970."""
-
-    begin: float
-    end: float
-
-
-@dataclass(frozen=True)
-class RunMetrics:
-    """Beam's metrics of a run.
-
-    Attributes:
-        counters: counter by name.
-        spans: stage by name: when its first work began and its last ended, over all workers.
-    """
-
-    counters: Mapping[str, int]
-    spans: Mapping[str, Span]
-
-    @property
-    def changes(self) -> dict[str, int]:
-        """What had changed in the inputs."""
-        changes = Changes(**{name: self.counters.get(name, 0) for name in _CHANGES})
-        return changes.compared(self.counters.get("same_content", 0)).to_dict()
-
-    @property
-    def images_per_s(self) -> float:
-        """Images embedded or failed a second, from the first one's start to the last one's end."""
-        if "embedded" not in self.spans:
-            return 0.0
-        done = self.counters.get("embedded", 0) + self.counters.get("failed", 0)
-        seconds = self.spans["embedded"].end - self.spans["begun"].begin
-        return round(done / max(seconds, 1e-3), 2)
-
-
-def run_metrics(result: PipelineResult) -> RunMetrics:
-    """Collect the metrics of a finished run; several workers' are put together by the runner."""
-    found = result.metrics().query(MetricsFilter().with_namespace("featureid"))
-    return RunMetrics(
-        {entry.key.metric.name: entry.result for entry in found["counters"]},
-        {
-            entry.key.metric.name.removesuffix(_SUFFIX): Span(
-                entry.result.min / 1000, entry.result.max / 1000
-            )
-            for entry in found["distributions"]
-            if entry.key.metric.name.endswith(_SUFFIX) and entry.result.count
-        },
-    )
 
 
 def new_report(
@@ -143,17 +88,9 @@ def complete_report(folder: str, metrics: RunMetrics) -> RunReport | None:
     report = read_run(folder)
     if report is None:
         return None
-    spans = metrics.spans
-    timings = {name: span.end - span.begin for name, span in spans.items()}
-    if "embedded" in spans:
-        timings["embed"] = spans["embedded"].end - spans["begun"].begin
     report = replace(
         report,
-        timings={
-            name: round(seconds, 3)
-            for name, seconds in timings.items()
-            if name not in ("begun", "embedded")
-        },
+        timings=metrics.timings,
         metrics={"images_per_s": metrics.images_per_s, **metrics.counters},
     )
     try:

@@ -1,94 +1,95 @@
-"""Read images and leave out those whose bytes are what they were."""
+"""Read images again and leave out those whose bytes have not changed."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
-from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from featureid.embedding import EmbedSettings
 from featureid.errors import ImageError
 from featureid.inputs import ImageRef, read_image
-from featureid.parallel import available_cpus
+from featureid.parallel import OrderedFutures, available_cpus
 from featureid.refresh import Comparison
-from featureid.transforms.progress import Stage
+from featureid.transforms import metrics
 
 _READS_PER_THREAD = 4
 
 
-class CompareContent(beam.PTransform):
-    """Images with the SHA-256 that their content had, parted by whether it still has it.
+class CheckContent(beam.PTransform):
+    """Split images of known SHA-256 by whether their content still has it.
 
     Input: ``PCollection[Comparison]``.
-    Output: a mapping with ``images``, a ``PCollection[ImageRef]`` of what is to be embedded, also
-    where it could not be read, and ``same``, a ``PCollection[Comparison]`` of the others.
+    Output: a mapping with ``images``, a ``PCollection[ImageRef]`` of those to embed, including
+    those that cannot be read, and ``same``, a ``PCollection[Comparison]`` of the others.
 
     Args:
-        settings: threads and the largest file that is read.
+        settings: number of threads, and the largest file that is read.
     """
 
     def __init__(self, settings: EmbedSettings) -> None:
         super().__init__()
-        self._dofn = _Compare(settings)
+        self._dofn = _Check(settings)
 
     def expand(self, refs: beam.PCollection) -> dict[str, beam.PCollection]:
-        """Wire the comparison."""
-        # A part of the listing was planned in one place; reading shall use all workers.
-        spread = refs | "SpreadCompare" >> beam.Reshuffle()
-        compared = spread | "Compare" >> beam.ParDo(self._dofn).with_outputs("same", main="images")
-        return {"images": compared.images, "same": compared.same}
+        """Wire the check."""
+        # A partition of the listing was planned in one place; reading should use all workers.
+        spread = refs | "SpreadToCheck" >> beam.Reshuffle()
+        checked = spread | "Check" >> beam.ParDo(self._dofn).with_outputs("same", main="images")
+        return {"images": checked.images, "same": checked.same}
 
 
 def has_content(ref: ImageRef, sha256: bytes, max_bytes: int) -> bool:
-    """Whether the bytes of an image have this SHA-256; False if they cannot be read."""
+    """Return whether the bytes of an image have this SHA-256; False if they cannot be read."""
     try:
         return hashlib.sha256(read_image(ref.uri, max_bytes)).digest() == sha256
     except ImageError:
-        return False  # To embed it tells why, as a failure row.
+        return False  # Embedding it turns the error into a failure row.
 
 
-class _Compare(beam.DoFn):
+class _Check(beam.DoFn):
     def __init__(self, settings: EmbedSettings) -> None:
         self._max_bytes = settings.limits.max_bytes
         self._threads = settings.threads
-        self._same = Metrics.counter("featureid", "same_content")
-        self._stage = Stage("compare")
+        self._stage = metrics.Stage(metrics.CHECK)
 
     def setup(self) -> None:
         self._workers = self._threads or available_cpus()
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="compare")
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="check")
 
     def teardown(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def start_bundle(self) -> None:
-        self._reading: deque[tuple[Comparison, Future[bool]]] = deque()
+        limit = _READS_PER_THREAD * self._workers
+        self._reading: OrderedFutures[tuple[Comparison, WindowedValue], bool] = OrderedFutures(
+            limit
+        )
 
-    def process(self, compared: Comparison) -> Iterator[ImageRef | TaggedOutput]:
-        reading = self._pool.submit(has_content, compared.ref, compared.sha256, self._max_bytes)
-        self._reading.append((compared, reading))
-        while len(self._reading) > _READS_PER_THREAD * self._workers:
-            compared, same = self._next()
-            yield TaggedOutput("same", compared) if same else compared.ref
+    def process(
+        self,
+        known: Comparison,
+        element: WindowedValue = beam.DoFn.WindowedValueParam,
+        _window: object = beam.DoFn.WindowParam,  # each window of an element on its own
+    ) -> Iterator[WindowedValue | TaggedOutput]:
+        reading = self._pool.submit(has_content, known.ref, known.sha256, self._max_bytes)
+        with self._stage:
+            done = list(self._reading.add((known, element), reading))
+        yield from (self._output(*item, same) for item, same in done)
 
     def finish_bundle(self) -> Iterator[WindowedValue | TaggedOutput]:
-        while self._reading:
-            compared, same = self._next()
-            if same:
-                yield TaggedOutput("same", GlobalWindows.windowed_value(compared))
-            else:
-                yield GlobalWindows.windowed_value(compared.ref)
-
-    def _next(self) -> tuple[Comparison, bool]:
-        compared, reading = self._reading.popleft()
         with self._stage:
-            same = reading.result()
-        self._same.inc(int(same))
-        return compared, same
+            done = list(self._reading.drain())
+        yield from (self._output(*item, same) for item, same in done)
+
+    def _output(
+        self, known: Comparison, element: WindowedValue, same: bool
+    ) -> WindowedValue | TaggedOutput:
+        metrics.count(metrics.SAME_CONTENT, int(same))
+        if same:
+            return TaggedOutput("same", element.with_value(known))
+        return element.with_value(known.ref)

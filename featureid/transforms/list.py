@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsList, TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
@@ -18,8 +17,9 @@ from featureid.refresh import PreviousPart, RefreshPolicy, plan_part
 from featureid.storage.carry import PreviousSnapshot
 from featureid.storage.records import Failure
 from featureid.storage.shard import shard_of
+from featureid.transforms import metrics
 from featureid.transforms.batches import Packer, pack, unpack
-from featureid.transforms.progress import PROGRESS, Stage
+from featureid.transforms.progress import progress_of
 
 # Into how many parts the keys fall where there is no previous snapshot to say so.
 _PARTS = 1024
@@ -46,17 +46,21 @@ class ListImages(beam.PTransform):
     Args:
         previous: the snapshot to carry from, if any.
         policy: what counts as unchanged.
+        run: a unique name of the run, for its progress.
     """
 
-    def __init__(self, previous: PreviousSnapshot | None, policy: RefreshPolicy) -> None:
+    def __init__(self, previous: PreviousSnapshot | None, policy: RefreshPolicy, run: str) -> None:
         super().__init__()
+        self._run = run
         self._previous = previous
         self._policy = policy
 
     def expand(self, sources: beam.PCollection) -> dict[str, beam.PCollection]:
         """Wire the listing."""
         parts = self._previous.num_shards if self._previous else _PARTS
-        listed = sources | "List" >> beam.ParDo(_List(parts)).with_outputs("failures", main="packs")
+        listed = sources | "List" >> beam.ParDo(_List(parts, self._run)).with_outputs(
+            "failures", main="packs"
+        )
         packs = [listed.packs]
         if self._previous:
             once = sources.pipeline | "Previous" >> beam.Impulse()
@@ -98,10 +102,13 @@ def part_of(key: str, parts: int) -> int:
 
 
 class _List(beam.DoFn):
-    def __init__(self, parts: int) -> None:
+    def __init__(self, parts: int, run: str) -> None:
         self._parts = parts
-        self._listed = Metrics.counter("featureid", "listed")
-        self._stage = Stage("list")
+        self._run = run
+        self._stage = metrics.Stage(metrics.LIST)
+
+    def setup(self) -> None:
+        self._progress = progress_of(self._run)
 
     def start_bundle(self) -> None:
         self._packer = Packer(_WAITING)
@@ -120,8 +127,8 @@ class _List(beam.DoFn):
             yield GlobalWindows.windowed_value(packed)
 
     def _pack(self) -> Iterator[tuple[int, bytes]]:
-        self._listed.inc(self._packer.count)
-        PROGRESS.add(listed=self._packer.count)
+        metrics.count(metrics.LISTED, self._packer.count)
+        self._progress.add(listed=self._packer.count)
         for part, packed in self._packer.take():
             yield part, zlib.compress(packed, _LEVEL)
 
@@ -130,7 +137,7 @@ class _Plan(beam.DoFn):
     def __init__(self, previous: PreviousSnapshot | None, policy: RefreshPolicy) -> None:
         self._previous = previous
         self._policy = policy
-        self._stage = Stage("plan")
+        self._stage = metrics.Stage(metrics.PLAN)
 
     def process(
         self, packed: tuple[int, Iterable[bytes]], unlisted: list[Failure]
@@ -143,7 +150,7 @@ class _Plan(beam.DoFn):
             known = self._known(part, failures)
             plan = plan_part(refs, known, self._policy, [failure.key for failure in unlisted])
         for name, number in plan.changes.to_dict().items():
-            Metrics.counter("featureid", name).inc(number)
+            metrics.count(name, number)
         yield from plan.embed
         for compared in plan.compare:
             yield TaggedOutput("compare", compared)

@@ -1,6 +1,6 @@
-"""How far the embedding in this process is: for a progress line and for a log.
+"""Progress of a run in this process: for a terminal and for a log.
 
-Beam's metrics reach the launcher only when a run is over; a terminal wants to see it move.
+Beam's metrics reach the launcher only after the run; a terminal should show it move.
 """
 
 from __future__ import annotations
@@ -8,28 +8,27 @@ from __future__ import annotations
 import logging
 import threading
 import time
-
-from apache_beam.metrics import Metrics
+from weakref import WeakValueDictionary
 
 _LOG = logging.getLogger(__name__)
 _LOG_EVERY_S = 60.0
 
+# Steps find the progress of their run here while somebody holds it: the launcher, if it runs in
+# this process, or else the steps themselves.
+_BY_RUN: WeakValueDictionary[str, Progress] = WeakValueDictionary()
+_LOCK = threading.Lock()
+
 
 class Progress:
-    """Counts of this process, safe to be read and changed by several threads."""
+    """Counts of one run in this process; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.reset()
-
-    def reset(self) -> None:
-        """Start to count anew, for a new run in the same process."""
-        with self._lock:
-            self.listed = self.embedded = self.failed = 0
-            self._started = self._logged = time.monotonic()
+        self._started = self._logged = time.monotonic()
+        self.listed = self.embedded = self.failed = 0
 
     def add(self, *, listed: int = 0, embedded: int = 0, failed: int = 0) -> None:
-        """Count; log the first image (at debug level), and where things stand once a minute."""
+        """Add to the counts; log the first image (at debug level), then a line every minute."""
         with self._lock:
             self.listed += listed
             self.embedded += embedded
@@ -42,7 +41,7 @@ class Progress:
                 _LOG.info(self._line(now))
 
     def line(self) -> str:
-        """Where things stand, in one short line."""
+        """Return the state of the run as one short line."""
         with self._lock:
             return self._line(time.monotonic())
 
@@ -53,26 +52,11 @@ class Progress:
         return f"{done}{of_listed} images, {self.failed} failed, {rate:.0f} images/s"
 
 
-PROGRESS = Progress()
+def progress_of(run: str) -> Progress:
+    """Return the progress of a run, the same object for all that ask in this process.
 
-
-class Stage:
-    """A block of work that belongs to a stage of the run: when, as a metric of Beam.
-
-    The smallest and largest of ``<name>_at_ms``, milliseconds since 1970, tell when the stage
-    began and ended, on any runner and over all its workers.
+    Args:
+        run: a name for the run that no other has, such as its snapshot id.
     """
-
-    def __init__(self, name: str) -> None:
-        self._at_ms = Metrics.distribution("featureid", f"{name}_at_ms")
-
-    def __enter__(self) -> None:
-        self._at_ms.update(now_ms())
-
-    def __exit__(self, *_: object) -> None:
-        self._at_ms.update(now_ms())
-
-
-def now_ms() -> int:
-    """The time in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
+    with _LOCK:
+        return _BY_RUN.setdefault(run, Progress())

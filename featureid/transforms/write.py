@@ -29,8 +29,8 @@ from featureid.storage.records import EmbeddingRow, Failure, SnapshotInfo
 from featureid.storage.run_record import RunReport, write_run
 from featureid.storage.shard import ShardSummary, choose_num_shards, shard_of, write_shard
 from featureid.storage.snapshot import publish, snapshot_folder, write_checked, write_failures
+from featureid.transforms import metrics
 from featureid.transforms.batches import Packer, pack, unpack
-from featureid.transforms.progress import Stage
 
 # Rows that wait to be packed, of all shards together: enough that a pack holds many, and some MB.
 _WAITING_ROWS = 4096
@@ -239,7 +239,7 @@ def _carry_to_shards(
 class _WriteShard(beam.DoFn):
     def __init__(self, plan: WritePlan) -> None:
         self._plan = plan
-        self._stage = Stage("write")
+        self._stage = metrics.Stage(metrics.WRITE)
 
     def process(
         self, packed: tuple[int, Iterable[bytes]], info: SnapshotInfo, anything_new: bool
@@ -282,7 +282,7 @@ def _publish(
         files.remove_folder(plan.folder)
         write_checked(plan.output, plan.previous.manifest.info.snapshot, info.created)
         return plan.folder
-    with Stage("publish"):
+    with metrics.Stage(metrics.PUBLISH):
         summaries, known = list(shards), list(failures)
         counts = count_outcomes(
             sum(shard.keys for shard in summaries),
