@@ -31,7 +31,7 @@ from featureid.inputs import InputSource
 from featureid.jobs.beam_options import split_beam_options
 from featureid.jobs.embed import run
 from featureid.jobs.options import EmbedOptions
-from featureid.models import BackendKind, open_backend, resolve_model
+from featureid.models import BACKENDS, open_backend, resolve_model
 from featureid.storage import Snapshot, open_snapshot
 
 _FAR = 0.01
@@ -158,14 +158,13 @@ def pipeline_speed(photos: list[Path], faces: FaceSettings) -> float:
 
 
 def agreement(oracle: Path) -> dict[str, float]:
-    """Return the largest difference of each back end to dlib's own numbers."""
+    """Return the largest difference of each backend from dlib's own numbers."""
     bundle = resolve_model("face")
     with np.load(oracle, allow_pickle=False) as arrays:
         chips, wanted = arrays["chip"], arrays["embedding"]
-    kinds: tuple[BackendKind, ...] = ("litert", "tensorflow")
     return {
-        kind: float(np.abs(open_backend(bundle, kind).embed(chips) - wanted).max())
-        for kind in kinds
+        backend: float(np.abs(open_backend(bundle, backend).embed(chips) - wanted).max())
+        for backend in BACKENDS
     }
 
 

@@ -25,10 +25,11 @@ from featureid.images import DecodeLimits, FaceFinder, FaceSettings, decode_imag
 from featureid.images.face_finder import FaceChoice
 from featureid.inputs import ImageRef, read_image
 from featureid.models import (
+    DEFAULT_BACKEND,
     Backend,
-    BackendKind,
     ModelBundle,
     Preprocessing,
+    check_backend,
     open_backend,
     resolve_model,
 )
@@ -51,20 +52,21 @@ class EmbedSettings:
     """How to embed; what decides the numbers is in the model bundle, not here.
 
     Attributes:
-        backend: ``litert`` (CPU) or ``tensorflow`` (GPU, or a CPU that shall use it).
+        backend: a name of :data:`featureid.models.BACKENDS`.
         threads: pictures read and decoded at the same time; 0 means one a CPU core.
         batch_size: pictures in one call of the model.
         limits: the largest file that is read and the largest picture that is decoded.
         faces: which faces to take; None for a model of whole images, and for the defaults.
     """
 
-    backend: BackendKind = "litert"
+    backend: str = DEFAULT_BACKEND
     threads: int = 0
     batch_size: int = DEFAULT_BATCH_SIZE
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     faces: FaceSettings | None = None
 
     def __post_init__(self) -> None:
+        check_backend(self.backend)
         if self.threads < 0:
             raise UsageError(f"threads is {self.threads}; it must be 0 (all cores) or more")
         if self.batch_size < 1:

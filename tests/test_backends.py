@@ -1,4 +1,4 @@
-"""Both back ends, on a network small enough to make in a second."""
+"""Every backend, on a network small enough to build in a second."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from featureid.embedding import EmbedSettings
 from featureid.errors import BundleError, ModelError, UsageError
-from featureid.models import ModelBundle, Preprocessing, open_backend, read_bundle, write_bundle
+from featureid.models import (
+    BACKENDS,
+    ModelBundle,
+    Preprocessing,
+    open_backend,
+    read_bundle,
+    write_bundle,
+)
 from featureid.models.backends.litert import LiteRTBackend
 from featureid.models.backends.tensorflow import TensorFlowBackend
 from featureid.models.building import export as export_module
@@ -28,7 +36,7 @@ _BACKENDS = [LiteRTBackend, TensorFlowBackend]
 
 
 def _network(dimension: int = 5) -> Any:
-    """Return a Keras model of every kind of weight, its values seeded."""
+    """Return a Keras model with every kind of weight, with seeded values."""
     import keras
 
     pixels = keras.Input((8, 10, 3), name="pixels")
@@ -62,18 +70,18 @@ def _export(model: Any, preprocessing: Preprocessing = _PREPROCESSING) -> ModelB
 
 @pytest.fixture(scope="module")
 def bundle() -> ModelBundle:
-    """The network as a bundle that went through its file."""
+    """The network as a bundle that was written and read."""
     return read_bundle(write_bundle(_export(_network())), "tiny.fidmodel")
 
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    """More images than one TensorFlow call takes, and not a multiple of that."""
+    """More images than one TensorFlow call takes, and not a multiple of it."""
     return np.random.default_rng(6).integers(0, 256, (19, 8, 10, 3), np.uint8)
 
 
 def _by_hand(images: np.ndarray) -> np.ndarray:
-    """Return the network's output by NumPy in float64."""
+    """Return the network's output, computed by NumPy in float64."""
     weights = {name: array.astype(np.float64) for name, array in weights_of(_network()).items()}
     mean, std = np.array(_PREPROCESSING.mean), np.array(_PREPROCESSING.std)
     x = np.pad((images - mean) / std, ((0, 0), (0, 1), (0, 1), (0, 0)))
@@ -85,14 +93,16 @@ def _by_hand(images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("backend", _BACKENDS)
-def test_the_numbers_are_right(backend: Any, bundle: ModelBundle, images: np.ndarray) -> None:
+def test_vectors_match_a_float64_computation(
+    backend: Any, bundle: ModelBundle, images: np.ndarray
+) -> None:
     vectors = backend(bundle).embed(images)
     assert vectors.dtype == np.float32
     assert_allclose(vectors, _by_hand(images), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("backend", _BACKENDS)
-def test_batch_size_and_order_change_no_bit(
+def test_batch_size_and_order_do_not_change_a_bit(
     backend: Any, bundle: ModelBundle, images: np.ndarray
 ) -> None:
     opened = backend(bundle)
@@ -105,7 +115,7 @@ def test_batch_size_and_order_change_no_bit(
 
 
 @pytest.mark.parametrize("backend", _BACKENDS)
-def test_other_outputs_can_be_asked_for(
+def test_other_outputs_can_be_requested(
     backend: Any, bundle: ModelBundle, images: np.ndarray
 ) -> None:
     pooled = backend(bundle, "pooled").embed(images)
@@ -117,7 +127,7 @@ def test_other_outputs_can_be_asked_for(
         backend(bundle, "logits")
 
 
-@pytest.mark.parametrize("kind", ["litert", "tensorflow"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "batch",
     [
@@ -127,14 +137,14 @@ def test_other_outputs_can_be_asked_for(
         np.zeros((1, 8, 10, 3), np.float32),
     ],
 )
-def test_batches_of_another_kind_are_refused(
-    kind: Any, batch: np.ndarray, bundle: ModelBundle
+def test_batches_of_another_shape_or_dtype_are_refused(
+    backend: str, batch: np.ndarray, bundle: ModelBundle
 ) -> None:
-    with pytest.raises(ModelError, match=r"wants uint8 images of shape \(n, 8, 10, 3\), got"):
-        open_backend(bundle, kind).embed(batch)
+    with pytest.raises(ModelError, match=r"takes uint8 images of shape \(n, 8, 10, 3\), got"):
+        open_backend(bundle, backend).embed(batch)
 
 
-def test_only_litert_gains_from_one_object_a_thread(
+def test_litert_runs_concurrently_in_one_object_per_thread(
     bundle: ModelBundle, images: np.ndarray
 ) -> None:
     assert LiteRTBackend.concurrent and not TensorFlowBackend.concurrent
@@ -145,38 +155,40 @@ def test_only_litert_gains_from_one_object_a_thread(
             assert_array_equal(vectors, expected)
 
 
-def test_an_unknown_back_end_is_a_usage_error(bundle: ModelBundle) -> None:
+def test_an_unknown_backend_is_a_usage_error(bundle: ModelBundle) -> None:
     with pytest.raises(UsageError, match="unknown backend 'torch'; known: litert, tensorflow"):
-        open_backend(bundle, "torch")  # type: ignore[arg-type]
+        open_backend(bundle, "torch")
+    with pytest.raises(UsageError, match="unknown backend 'torch'"):
+        EmbedSettings(backend="torch")
 
 
 @pytest.mark.parametrize(
-    ("kind", "module"), [("litert", "ai_edge_litert.interpreter"), ("tensorflow", "tensorflow")]
+    ("backend", "module"), [("litert", "ai_edge_litert.interpreter"), ("tensorflow", "tensorflow")]
 )
 def test_a_missing_runtime_is_named(
-    kind: Any, module: str, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+    backend: str, module: str, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ModelError, match=r"pip install (ai-edge-litert|tensorflow)$"):
-        open_backend(bundle, kind)
+        open_backend(bundle, backend)
 
 
-@pytest.mark.parametrize("kind", ["litert", "tensorflow"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "change",
     [{"dimension": 6}, {"preprocessing": replace(_PREPROCESSING, width=8)}],
 )
-def test_a_network_of_another_shape_than_promised_is_refused(
-    kind: Any, change: dict[str, Any], bundle: ModelBundle
+def test_a_network_of_another_shape_than_declared_is_refused(
+    backend: str, change: dict[str, Any], bundle: ModelBundle
 ) -> None:
-    with pytest.raises(ModelError, match=r"'tiny' is not usable: .* promises"):
-        open_backend(replace(bundle, **change), kind)
+    with pytest.raises(ModelError, match=r"'tiny' cannot be used: .* declares"):
+        open_backend(replace(bundle, **change), backend)
 
 
 def test_networks_that_cannot_be_loaded_are_refused(bundle: ModelBundle) -> None:
     with pytest.raises(ModelError, match="cannot be loaded by LiteRT"):
         open_backend(replace(bundle, litert=bundle.litert[:200]))
-    with pytest.raises(BundleError, match="Keras model in it is refused"):
+    with pytest.raises(BundleError, match="Keras model is refused"):
         open_backend(replace(bundle, keras=bundle.keras[:200]), "tensorflow")
 
 
@@ -184,7 +196,7 @@ def test_exporting_twice_gives_the_same_file(bundle: ModelBundle) -> None:
     assert write_bundle(_export(_network())) == write_bundle(bundle)
 
 
-def test_the_digest_is_of_weights_and_preprocessing(bundle: ModelBundle) -> None:
+def test_the_digest_covers_weights_and_preprocessing(bundle: ModelBundle) -> None:
     assert bundle.digest == (
         "sha256:d2c90733e6b9c8500083ee7c635f9739a1bd201d76111d73ee0d6573d5f1a456"
     )
@@ -205,7 +217,9 @@ def test_weights_of_another_network_are_refused() -> None:
         {**weights, "norm/gamma": np.zeros(5, np.float32)},
     ]
     for weights in wrong:
-        with pytest.raises(ModelError, match=r"do not fit the network: see (extra|norm)"):
+        with pytest.raises(
+            ModelError, match=r"do not fit the network; they differ in (extra|norm)"
+        ):
             assign_weights(model, weights)
 
 
@@ -219,7 +233,7 @@ def test_lambda_layers_are_not_exported() -> None:
         _export(keras.Model(pixels, {"embedding": pooled}))
 
 
-def test_a_conversion_that_gives_other_numbers_is_refused(
+def test_a_conversion_with_different_output_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     convert: Callable[[Any], bytes] = export_module._to_litert
@@ -235,9 +249,9 @@ def test_a_conversion_that_gives_other_numbers_is_refused(
         _export(_network())
 
 
-def test_importing_leaves_every_runtime_alone() -> None:
+def test_importing_a_backend_imports_no_runtime() -> None:
     program = (
-        "import sys, featureid.models, featureid.models.backends.litert\n"
+        "import sys, featureid.models\n"
         "heavy = {'tensorflow', 'keras', 'ai_edge_litert', 'h5py'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

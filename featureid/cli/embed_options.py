@@ -12,7 +12,7 @@ from featureid.images import DecodeLimits
 from featureid.inputs import InputSource
 from featureid.jobs.beam_options import parse_hints
 from featureid.jobs.options import EmbedOptions, RefreshOptions
-from featureid.models import BackendKind
+from featureid.models import BACKENDS, DEFAULT_BACKEND
 from featureid.refresh import Check, RefreshPolicy
 from featureid.storage.records import DTYPES
 
@@ -44,7 +44,7 @@ def make_parser(prog: str, description: str) -> console.CommandParser:
         help="exit with 3 if a larger share of the images fails; default: %(default)s",
     )
     _add_refresh_arguments(parser)
-    add("--backend", choices=get_args(BackendKind), default="litert", help="default: %(default)s")
+    add("--backend", choices=BACKENDS, default=DEFAULT_BACKEND, help="default: %(default)s")
     add("--threads", type=int, default=0, metavar="N", help="a process; default: all cores")
     add("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, metavar="N", help="images a batch")
     add("--max-bytes", type=int, default=_LIMITS.max_bytes, metavar="N", help="of an image file")

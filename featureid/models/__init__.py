@@ -1,9 +1,14 @@
-"""Models: the bundle that holds one, the ones known by name, and the back ends that run them."""
+"""Models: their bundles, the models known by name, and the backends that run them."""
 
 from __future__ import annotations
 
-from featureid.models.backends.base import Backend, BackendKind
-from featureid.models.backends.registry import open_backend
+from featureid.models.backends.base import Backend
+from featureid.models.backends.registry import (
+    BACKENDS,
+    DEFAULT_BACKEND,
+    check_backend,
+    open_backend,
+)
 from featureid.models.bundle import (
     BUNDLE_SUFFIX,
     ModelBundle,
@@ -16,14 +21,16 @@ from featureid.models.preprocessing import FaceCrop, Preprocessing
 from featureid.models.zoo import KnownModel, known_models, resolve_model
 
 __all__ = [
+    "BACKENDS",
     "BUNDLE_SUFFIX",
+    "DEFAULT_BACKEND",
     "Backend",
-    "BackendKind",
     "FaceCrop",
     "KnownModel",
     "ModelBundle",
     "Preprocessing",
     "bundle_file_name",
+    "check_backend",
     "known_models",
     "load_bundle",
     "open_backend",

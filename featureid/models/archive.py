@@ -1,4 +1,4 @@
-"""Zip files of stored (not compressed) members, with nothing in them that varies or surprises."""
+"""Deterministic zip files whose members are stored, not compressed."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ def write_stored_zip(members: Mapping[str, bytes], comment: bytes = b"") -> byte
 
 
 def read_stored_zip(data: bytes, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Return the members of a zip file that must hold exactly ``names``, each once, stored.
+    """Return the members of a zip file that must hold exactly ``names``, each stored once.
 
-    Stored members cannot be larger than the file, so memory is bounded by ``len(data)`` a member.
+    A stored member cannot be larger than the file, so memory is bounded by the size of ``data``.
 
     Raises:
-        BundleError: not a zip file, damaged, other members, or a compressed or encrypted one.
+        BundleError: not a zip file, damaged, with other members, or a member is compressed or
+            encrypted.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             found = [info.filename for info in archive.infolist()]
             if sorted(found) != sorted(names):
-                raise BundleError(f"it must hold {sorted(names)} and nothing else, found {found}")
+                raise BundleError(f"the zip file must hold only {sorted(names)}, found {found}")
             for info in archive.infolist():
                 _check_stored(info, len(data))
             return {name: archive.read(name) for name in names}
@@ -49,12 +50,14 @@ def read_stored_zip(data: bytes, names: tuple[str, ...]) -> dict[str, bytes]:
         NotImplementedError,
         RuntimeError,
     ) as error:
-        raise BundleError(f"it is not a whole zip file: {error}") from error
+        raise BundleError(f"not a complete zip file: {error}") from error
 
 
 def _check_stored(info: zipfile.ZipInfo, available: int) -> None:
     encrypted = info.flag_bits & 1
     if encrypted or info.compress_type != zipfile.ZIP_STORED:
-        raise BundleError(f"its member {info.filename} is compressed or encrypted")
+        raise BundleError(f"member {info.filename} is compressed or encrypted")
     if info.file_size != info.compress_size or info.file_size > available:
-        raise BundleError(f"its member {info.filename} lies about its size, {info.file_size}")
+        raise BundleError(
+            f"member {info.filename} has a wrong size in its header, {info.file_size}"
+        )

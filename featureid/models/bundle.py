@@ -1,18 +1,18 @@
-"""The model bundle: one file with everything that decides the numbers of a feature ID.
+"""The model bundle: one file with everything that determines the numbers of a feature ID.
 
 A ``.fidmodel`` file is a zip of three stored members with fixed dates, written deterministically:
 
 - ``bundle.json``: format version, name, architecture, dimension, digest, provenance, licence,
-  preprocessing, and size and SHA-256 of the other two;
+  preprocessing, and size and SHA-256 of the other two members;
 - ``model.tflite``: the network for LiteRT, on CPUs;
 - ``model.keras``: the same network for TensorFlow, on GPUs.
 
-Its last 71 bytes, the zip's comment, are ``sha256:`` and the SHA-256 of all before those digits, so
-one flipped bit anywhere is found before anything is interpreted.  Later formats keep that end.
+The zip's comment, its last 71 bytes, is ``sha256:`` and the SHA-256 of everything before the
+digits, so any flipped bit is found before anything is interpreted.  Later formats keep this ending.
 
-The **digest** of a model is its identity: it covers architecture, weights and preprocessing, not
-the files, since another TensorFlow writes other bytes for the same network (:func:`model_digest`).
-It says which model this is; it does not prove who made it.
+The **digest** of a model is its identity (:func:`model_digest`).  It covers architecture, weights
+and preprocessing, not the files, since another version of TensorFlow writes other bytes for the
+same network.  It identifies a model; it does not authenticate who made it.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ class ModelBundle:
     """A model that can be run.
 
     Attributes:
-        name: what people call it.
-        architecture: what kind of network it is, with a revision.
+        name: name of the model.
+        architecture: kind of network, with a revision.
         dimension: length of its vectors.
-        preprocessing: how an image becomes its input.
+        preprocessing: how an image becomes the network's input.
         digest: its identity, from :func:`model_digest`.
-        provenance: where its weights come from.
-        licence: the licence of its weights, as an SPDX expression where there is one.
-        litert: the network for LiteRT, one input (1, height, width, 3) float32 and at least an
-            output ``embedding`` (1, dimension) float32, not normalised.
-        keras: the same network as a ``.keras`` file, with outputs of the same names.
+        provenance: origin of the weights.
+        licence: license of the weights, as an SPDX expression if there is one.
+        litert: the network for LiteRT, with one input (1, height, width, 3) float32 and at least
+            an output ``embedding`` (1, dimension) float32, not normalized.
+        keras: the same network as a ``.keras`` file, with the same output names.
 
     Raises:
         BundleError: a field is of the wrong type or out of range.
@@ -92,17 +92,17 @@ class ModelBundle:
         for name in ("name", "architecture", "provenance", "licence"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip() or not value.isprintable():
-                raise BundleError(f"{name} must be a line of text, got {value!r}")
+                raise BundleError(f"{name} must be one line of text, got {value!r}")
         if type(self.dimension) is not int or not 1 <= self.dimension <= _MAX_DIMENSION:
             raise BundleError(
-                f"dimension must be a whole number of 1 to {_MAX_DIMENSION}, got {self.dimension!r}"
+                f"dimension must be an integer from 1 to {_MAX_DIMENSION}, got {self.dimension!r}"
             )
         if not isinstance(self.digest, str) or not _DIGEST.fullmatch(self.digest):
-            raise BundleError(f"digest must be sha256:… with 64 hex digits, got {self.digest!r}")
+            raise BundleError(f"digest must be sha256: and 64 hex digits, got {self.digest!r}")
 
 
 def bundle_file_name(name: str, digest: str) -> str:
-    """Return what the file of a model is called, ``image-ad6ffb1eacc2.fidmodel``."""
+    """Return the file name of a model, for example ``image-ad6ffb1eacc2.fidmodel``."""
     safe = re.sub(r"[^\w.-]", "_", name)
     return f"{safe}-{digest.removeprefix('sha256:')[:12]}{BUNDLE_SUFFIX}"
 
@@ -115,7 +115,8 @@ def model_digest(
     """Return the identity of a model, the same on every machine.
 
     It is the SHA-256 of a line of canonical JSON (architecture, preprocessing digest, and name and
-    shape of every weight, by name) and then the weights in that order as little-endian float32.
+    shape of every weight, sorted by name), followed by the weights in that order as little-endian
+    float32.
 
     Args:
         architecture: name and revision of the network.
@@ -144,7 +145,7 @@ def write_bundle(bundle: ModelBundle) -> bytes:
     """Return the bytes of a bundle file; the same bundle gives the same bytes.
 
     Raises:
-        BundleError: the bundle holds what :func:`read_bundle` would refuse.
+        BundleError: :func:`read_bundle` would refuse the bundle.
     """
     files = {_LITERT: bundle.litert, _KERAS: bundle.keras}
     _check_files(files)
@@ -169,10 +170,10 @@ def read_bundle(data: bytes, source: str) -> ModelBundle:
 
     Args:
         data: the whole file.
-        source: what to call the file in an error.
+        source: name of the file, for error messages.
 
     Raises:
-        BundleError: the file is damaged, cut short, of a newer format, or holds anything unsafe.
+        BundleError: the file is damaged, truncated, of a newer format, or unsafe.
     """
     try:
         return _read_bundle(data)
@@ -200,7 +201,7 @@ def _read_bundle(data: bytes) -> ModelBundle:
     description = parse_json_object(members.pop(_DESCRIPTION))
     _check_format(description)
     if description["members"] != {name: _size_and_checksum(file) for name, file in members.items()}:
-        raise BundleError("sizes or checksums in bundle.json do not fit its members")
+        raise BundleError("a member's size or checksum differs from bundle.json")
     _check_files(members)
     return ModelBundle(
         name=description["name"],
@@ -218,19 +219,19 @@ def _read_bundle(data: bytes) -> ModelBundle:
 def _check_seal(data: bytes) -> None:
     body, seal = data[:-_HEX_DIGITS], data[-_HEX_DIGITS:]
     if not body.startswith(b"PK") or not body.endswith(_SEAL_PREFIX):
-        raise BundleError("not a model bundle, or cut short; copy it again")
+        raise BundleError("not a model bundle, or truncated; copy it again")
     if hashlib.sha256(body).hexdigest().encode() != seal:
-        raise BundleError("its checksum differs: it is damaged; copy it again")
+        raise BundleError("damaged: the checksum differs; copy it again")
 
 
 def _check_format(description: dict[str, Any]) -> None:
     version = description.get("format")
     if type(version) is not int or version < 1:
-        raise BundleError(f"its format version is {version!r}, not a whole number from 1")
+        raise BundleError(f"its format version is {version!r}; it must be an integer from 1")
     if version > BUNDLE_FORMAT:
         raise BundleError(
-            f"its format version is {version}, newer than the {BUNDLE_FORMAT} that this version of "
-            "featureid reads; upgrade featureid"
+            f"its format version is {version}, but this version of featureid reads up to "
+            f"{BUNDLE_FORMAT}; upgrade featureid"
         )
     if set(description) != _FIELDS:
         raise BundleError(

@@ -1,4 +1,4 @@
-"""Files that are made once and kept: safe against crashes, damage and two processes at once."""
+"""Cached files, built once, safe against crashes, damage and concurrent processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Return featureid's cache folder, which may not exist yet.
+    """Return the cache folder of featureid, which may not exist yet.
 
     It is ``$FEATUREID_CACHE``, else ``$XDG_CACHE_HOME/featureid``, else ``~/.cache/featureid``.
     """
@@ -29,19 +29,19 @@ def cache_folder() -> Path:
     return (Path(shared) if shared else Path("~/.cache").expanduser()) / "featureid"
 
 
-def made_once(path: Path, make: Callable[[], bytes], read: Callable[[bytes], _T]) -> _T:
-    """Return what is in the file ``path``, making the file first if it is missing or damaged.
+def built_once(path: Path, build: Callable[[], bytes], read: Callable[[bytes], _T]) -> _T:
+    """Return the content of the file ``path``, building it first if it is missing or damaged.
 
-    Of several processes that need it at once, one makes it and the others wait.
+    If several processes need it at the same time, one builds it and the others wait.
 
     Args:
         path: the file.
-        make: returns what the file should hold.
-        read: parses it; raises BundleError if it is damaged, whereupon the file is made again.
+        build: returns the bytes of the file.
+        read: parses them; if it raises BundleError, the file is built again.
 
     Raises:
-        ModelError: the folder cannot be read or written, or ``make`` failed.
-        BundleError: ``read`` refuses what ``make`` has just made.
+        ModelError: the folder cannot be read or written, or ``build`` failed.
+        BundleError: ``read`` refuses what ``build`` has just returned.
     """
     try:
         with suppress(FileNotFoundError, BundleError):
@@ -51,14 +51,14 @@ def made_once(path: Path, make: Callable[[], bytes], read: Callable[[bytes], _T]
             found = _read_if_good(path, read)
             if found is not None:
                 return found
-            data = make()
+            data = build()
             result = read(data)
             replace_file(path, [data])
             return result
     except OSError as error:
         raise ModelError(
-            f"cannot keep {path}: {error.strerror or error}; set FEATUREID_CACHE to a folder that "
-            "can be written"
+            f"cannot cache {path}: {error.strerror or error}; set FEATUREID_CACHE to a writable "
+            "folder"
         ) from error
 
 
@@ -68,13 +68,13 @@ def _read_if_good(path: Path, read: Callable[[bytes], _T]) -> _T | None:
     except FileNotFoundError:
         return None
     except BundleError as error:
-        _LOG.warning("%s cannot be used and will be made again: %s", path, error)
+        _LOG.warning("%s cannot be used and will be built again: %s", path, error)
         return None
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file that stays; the system drops it if the process dies."""
+    """Hold an exclusive lock on a file; the kernel releases it if this process dies."""
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,8 +1,8 @@
-"""Check that a ``.keras`` file can do nothing but compute, without importing Keras.
+"""Check that a ``.keras`` file can only compute, without importing Keras.
 
 A ``.keras`` file is a zip of ``metadata.json``, ``config.json`` and ``model.weights.h5``.  Keras
-imports and calls what ``config.json`` names, and its own ``safe_mode`` has been got round more than
-once (CVE-2025-1550, CVE-2025-8747), so here only named classes pass.
+imports and calls what ``config.json`` names, and its own ``safe_mode`` has been bypassed more than
+once (CVE-2025-1550, CVE-2025-8747), so here only listed classes pass.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ _ALLOWED = {
     *(("keras.layers", name) for name in _LAYERS),
     *(("keras.initializers", name) for name in _INITIALIZERS),
 }
-# How Keras writes the wiring between layers: it names a layer's output and builds nothing.
+# How Keras writes a connection between layers: the name of a layer's output; it builds nothing.
 _WIRING = "__keras_tensor__"
 
 
 def read_keras_archive(data: bytes) -> dict[str, bytes]:
-    """Return the members of a ``.keras`` file after checking all that it would make Keras do.
+    """Return the members of a ``.keras`` file after checking every class that Keras would build.
 
     Raises:
-        BundleError: not such a file, or it names a class that is not on the list.
+        BundleError: not a ``.keras`` file, or it names a class that is not listed.
     """
     try:
         members = read_stored_zip(data, _MEMBERS)
@@ -72,11 +72,11 @@ def read_keras_archive(data: bytes) -> dict[str, bytes]:
             raise BundleError("its weights are not an HDF5 file")
         config = parse_json_object(members["config.json"])
         if "class_name" not in config:
-            raise BundleError("its config.json names no model")
+            raise BundleError("config.json has no model")
         for node in _objects(config):
             _check_class(node)
     except BundleError as error:
-        raise BundleError(f"the Keras model in it is refused: {error}") from error
+        raise BundleError(f"its Keras model is refused: {error}") from error
     return members
 
 
@@ -84,7 +84,7 @@ def parse_json_object(data: bytes) -> dict[str, Any]:
     """Return the JSON object in ``data``.
 
     Raises:
-        BundleError: ``data`` is not JSON in UTF-8, is nested too deeply, or is not an object.
+        BundleError: not JSON in UTF-8, nested too deeply, or not an object.
     """
     try:
         value = json.loads(data.decode())
@@ -115,8 +115,8 @@ def _check_class(node: dict[str, Any]) -> None:
         return
     if not (isinstance(name, str) and (module, name) in _ALLOWED):
         raise BundleError(
-            f"class {module}.{name} is not allowed: a bundle may use only Keras's own layers "
+            f"class {module}.{name} is not allowed; a bundle may use only the Keras layers "
             f"{', '.join(_LAYERS)}"
         )
     if node.get("registered_name") not in (None, name):
-        raise BundleError(f"{node['registered_name']!r} is a custom object, which is not allowed")
+        raise BundleError(f"custom object {node['registered_name']!r} is not allowed")

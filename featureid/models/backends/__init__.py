@@ -1,1 +1,1 @@
-"""Backends: what runs the network of a bundle, one module each."""
+"""The backends, which run the network of a bundle: one module each."""

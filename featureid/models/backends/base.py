@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,42 +10,41 @@ import numpy.typing as npt
 from featureid.errors import ModelError
 from featureid.models.bundle import ModelBundle
 
-BackendKind = Literal["litert", "tensorflow"]
-
 
 class Backend(Protocol):
     """A loaded model.
 
-    A vector depends on its image alone: not on how many images a call has, nor on their order.
+    A vector depends on its image alone, not on the number or order of the images in a call.
 
     Attributes:
-        concurrent: whether opening one object a thread uses more cores.  One object is for one
-            thread at a time in either case.
+        concurrent: whether one object per thread uses more cores than a single object.  Either
+            way, an object serves one thread at a time.
     """
 
     concurrent: ClassVar[bool]
 
     def embed(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the vectors of some images.
+        """Return the vectors of a batch of images.
 
         Args:
-            batch: uint8 (n, height, width, 3), RGB, in the size of the model's preprocessing.
+            batch: uint8 (n, height, width, 3), RGB, with the height and width of the
+                model's preprocessing.
 
         Returns:
-            float32 (n, dimension), not normalised.
+            float32 (n, dimension), not normalized.
 
         Raises:
-            ModelError: the batch is of another shape or type.
+            ModelError: the batch has another shape or dtype.
         """
         ...
 
 
 def check_batch(batch: npt.NDArray[np.uint8], bundle: ModelBundle) -> None:
-    """Raise ModelError unless ``batch`` is uint8 (n, height, width, 3) as ``bundle`` wants it."""
+    """Raise ModelError unless ``batch`` is uint8 (n, height, width, 3) as ``bundle`` expects."""
     wanted = (bundle.preprocessing.height, bundle.preprocessing.width, 3)
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != wanted:
         raise ModelError(
-            f"model {bundle.name!r} wants uint8 images of shape (n, {wanted[0]}, {wanted[1]}, 3), "
+            f"model {bundle.name!r} takes uint8 images of shape (n, {wanted[0]}, {wanted[1]}, 3), "
             f"got {batch.dtype} of shape {batch.shape}"
         )
 
@@ -53,9 +52,9 @@ def check_batch(batch: npt.NDArray[np.uint8], bundle: ModelBundle) -> None:
 def check_shape(
     bundle: ModelBundle, what: str, found: tuple[int | None, ...], wanted: tuple[int | None, ...]
 ) -> None:
-    """Raise ModelError unless the network's ``what`` has the shape that ``bundle`` promises."""
+    """Raise ModelError unless the network's ``what`` has the shape that ``bundle`` declares."""
     if found != wanted:
         raise ModelError(
-            f"model {bundle.name!r} is not usable: its {what} has shape {found}, but its "
-            f"bundle.json promises {wanted}; make the bundle again"
+            f"model {bundle.name!r} cannot be used: its {what} has shape {found}, but its "
+            f"bundle.json declares {wanted}; build the bundle again"
         )

@@ -1,4 +1,4 @@
-"""The CPU back end: LiteRT with XNNPACK, one thread an object.  It does not import TensorFlow."""
+"""The CPU backend: LiteRT with XNNPACK, one thread per object, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from featureid.models.bundle import ModelBundle
 class LiteRTBackend:
     """A model in a LiteRT interpreter.
 
-    The interpreter takes one image at a time.  For networks of this kind that is at least as fast
-    as larger batches (``benchmarks/models.py`` compares them), takes less memory, and makes a
-    vector independent of its batch by construction.
+    The interpreter runs one image at a time.  For convolutional networks of this size that is at
+    least as fast as larger batches (``benchmarks/models.py`` compares them), takes less memory, and
+    makes a vector independent of its batch by construction.
 
     Args:
         bundle: the model.
         output: which output of the network :meth:`embed` returns.
 
     Raises:
-        ModelError: ``ai-edge-litert`` is not installed, or the network is not what it should be.
+        ModelError: ``ai-edge-litert`` is not installed, or the network cannot be used.
     """
 
     concurrent: ClassVar[bool] = True
@@ -46,7 +46,7 @@ class LiteRTBackend:
             target = signature.get_output_details()[output]
         except (ValueError, RuntimeError, KeyError) as error:
             raise ModelError(
-                f"model {bundle.name!r} cannot be loaded by LiteRT: {error!r}; make the bundle "
+                f"model {bundle.name!r} cannot be loaded by LiteRT: {error!r}; build the bundle "
                 "again, or upgrade ai-edge-litert"
             ) from error
         size = (bundle.preprocessing.height, bundle.preprocessing.width, 3)

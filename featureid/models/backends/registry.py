@@ -1,29 +1,43 @@
-"""The backends by name, each imported only when it is opened."""
+"""The backends by name.
+
+To add one, write a module with a class that satisfies :class:`Backend` and enter it in
+:data:`BACKENDS`.  A backend's module imports its runtime only when a model is opened, so importing
+this one stays cheap.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 from featureid.errors import UsageError
-from featureid.models.backends.base import Backend, BackendKind
+from featureid.models.backends.base import Backend
+from featureid.models.backends.litert import LiteRTBackend
+from featureid.models.backends.tensorflow import TensorFlowBackend
 from featureid.models.bundle import ModelBundle
 
+BACKENDS: Mapping[str, Callable[[ModelBundle], Backend]] = MappingProxyType(
+    {"litert": LiteRTBackend, "tensorflow": TensorFlowBackend}
+)
+DEFAULT_BACKEND = "litert"
 
-def open_backend(bundle: ModelBundle, kind: BackendKind = "litert") -> Backend:
+
+def open_backend(bundle: ModelBundle, name: str = DEFAULT_BACKEND) -> Backend:
     """Load the model of ``bundle``.
 
     Args:
         bundle: the model.
-        kind: ``litert`` for CPUs, one core per object; ``tensorflow`` for a GPU (or all cores).
+        name: ``litert`` for CPUs, one core per object; ``tensorflow`` for a GPU (or all cores).
 
     Raises:
-        UsageError: ``kind`` is neither.
-        ModelError: the backend is not installed, or the bundle's network is not what it says.
+        UsageError: there is no backend of that name.
+        ModelError: the backend's runtime is not installed, or the network cannot be used.
     """
-    if kind == "litert":
-        from featureid.models.backends.litert import LiteRTBackend
+    check_backend(name)
+    return BACKENDS[name](bundle)
 
-        return LiteRTBackend(bundle)
-    if kind == "tensorflow":
-        from featureid.models.backends.tensorflow import TensorFlowBackend
 
-        return TensorFlowBackend(bundle)
-    raise UsageError(f"unknown backend {kind!r}; known: litert, tensorflow")
+def check_backend(name: str) -> None:
+    """Raise UsageError unless there is a backend called ``name``."""
+    if name not in BACKENDS:
+        raise UsageError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}")

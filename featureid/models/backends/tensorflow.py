@@ -1,4 +1,4 @@
-"""The GPU back end: TensorFlow, which uses the GPU if there is one and else all cores."""
+"""The GPU backend: TensorFlow, which uses the GPU if there is one and all cores otherwise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featureid.models.backends.base import check_batch, check_shape
 from featureid.models.bundle import ModelBundle
 from featureid.models.keras_archive import read_keras_archive
 
-# TensorFlow's kernels round differently for different batch sizes, so every call has the same.
+# TensorFlow's kernels round differently for different batch sizes, so every call uses the same.
 _ROWS_ON_GPU = 64
 _ROWS_ON_CPU = 8
 
@@ -24,14 +24,14 @@ class TensorFlowBackend:
     """A model as a TensorFlow function.
 
     Opening one turns off TensorFloat-32 in the process: it would cost three digits of accuracy, and
-    vectors from GPUs have to compare with those from CPUs.
+    vectors from GPUs must be comparable with those from CPUs.
 
     Args:
         bundle: the model.
         output: which output of the network :meth:`embed` returns.
 
     Raises:
-        ModelError: TensorFlow is not installed, or the network is not what it should be.
+        ModelError: TensorFlow is not installed, or the network cannot be used.
     """
 
     concurrent: ClassVar[bool] = False
@@ -72,10 +72,10 @@ class TensorFlowBackend:
 
 
 def import_tensorflow(what_for: str) -> Any:
-    """Return the ``tensorflow`` module, quiet unless the user has set how loud it is.
+    """Return the ``tensorflow`` module, with its log limited to errors unless the user set a level.
 
     Raises:
-        ModelError: it is not installed; the message starts with ``what_for``.
+        ModelError: TensorFlow is not installed; the message starts with ``what_for``.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -89,7 +89,7 @@ def load_keras_model(bundle: ModelBundle) -> Any:
     """Return the bundle's ``keras.Model``, whose output is a dictionary.
 
     Raises:
-        BundleError: the file holds anything but known layers.
+        BundleError: the file uses anything but known layers.
         ModelError: Keras cannot load it.
     """
     read_keras_archive(bundle.keras)
@@ -100,8 +100,8 @@ def load_keras_model(bundle: ModelBundle) -> Any:
             path = Path(folder) / "model.keras"  # Keras reads files only
             path.write_bytes(bundle.keras)
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever the config makes it stumble over
+    except Exception as error:  # a bad config can make Keras raise anything
         raise ModelError(f"model {bundle.name!r} cannot be loaded by Keras: {error}") from error
     if not isinstance(model.output, dict):
-        raise ModelError(f"model {bundle.name!r} does not name its outputs; make the bundle again")
+        raise ModelError(f"model {bundle.name!r} does not name its outputs; build the bundle again")
     return model

@@ -1,1 +1,1 @@
-"""Making bundles out of published weights, in a process of its own."""
+"""Building bundles from published weights, in a separate process."""

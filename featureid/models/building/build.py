@@ -1,6 +1,6 @@
 """Build a known model: ``python -m featureid.models.building.build NAME OUTPUT``.
 
-:mod:`featureid.models.zoo` runs this in a process of its own, since it imports TensorFlow.
+:mod:`featureid.models.zoo` runs this in a separate process, since it imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -37,12 +37,11 @@ _PROJECTION_GRID = 2.0**16
 def projection(features: int, dimension: int, seed: int) -> npt.NDArray[np.float32]:
     """Return a fixed random matrix (features, dimension) with orthonormal columns.
 
-    Orthogonal random projections keep angles nearly as they are (Johnson and Lindenstrauss).  The
-    same bits must come out everywhere, so: the numbers before orthogonalisation are exact sums of
-    12 uniform ones (close to Gaussian) from PCG64's raw stream, which NumPy guarantees not to
-    change, unlike its ``standard_normal``; and the result is rounded to multiples of 2**-16, far
-    coarser than the last digits in which two LAPACKs differ.  That leaves the columns orthonormal
-    to 3e-5.
+    Orthogonal random projections nearly preserve angles (Johnson and Lindenstrauss).  The result
+    must have the same bits on every machine.  Therefore each number before orthogonalization is the
+    exact sum of 12 uniform ones (close to Gaussian) from PCG64's raw stream, which NumPy guarantees
+    not to change, unlike its ``standard_normal``; and the result is rounded to multiples of 2**-16,
+    far coarser than the digits in which two LAPACKs differ.  The columns stay orthonormal to 3e-5.
     """
     words = np.random.PCG64(seed).random_raw(features * dimension * 3).astype("<u8")
     gaussian = words.view("<u2").reshape(features, dimension, 12).sum(-1, np.float64) - 6 * 65535.0
@@ -55,14 +54,13 @@ def projection(features: int, dimension: int, seed: int) -> npt.NDArray[np.float
 
 
 def build_image() -> ModelBundle:
-    """Return the ``image`` model: EfficientNet-Lite0's features, projected to 128 dimensions.
+    """Return the ``image`` model: EfficientNet-Lite0 features projected to 128 dimensions.
 
     Raises:
-        ModelError: the package with the weights or TensorFlow is missing, or gives other numbers.
+        ModelError: TensorFlow or the package with the weights is missing, or the backends
+            disagree.
     """
-    state = read_torch_checkpoint(
-        _package_file(_LITE0_PACKAGE, _LITE0_FILE, _LITE0_SHA256), _LITE0_FILE
-    )
+    state = read_torch_checkpoint(_package_file(_LITE0_PACKAGE, _LITE0_FILE, _LITE0_SHA256))
     import_tensorflow("models cannot be built")
     import keras
 
@@ -90,7 +88,8 @@ def build_face() -> ModelBundle:
     """Return the ``face`` model: dlib's face recognition network.
 
     Raises:
-        ModelError: the package with the weights or TensorFlow is missing, or gives other numbers.
+        ModelError: TensorFlow or the package with the weights is missing, or the backends
+            disagree.
     """
     data = _package_file(_FACE_PACKAGE, _FACE_FILE, _FACE_SHA256)
     weights = face_resnet.keras_weights(read_dlib_network(data, _FACE_FILE))
@@ -131,7 +130,7 @@ def _package_file(package: str, name: str, sha256: str) -> bytes:
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise ModelError(f"{path} has SHA-256 {found}, not {sha256}: install {package} again")
+        raise ModelError(f"{path} has SHA-256 {found}, not {sha256}; install {package} again")
     return data
 
 
@@ -139,7 +138,9 @@ def main(arguments: list[str]) -> int:
     """Build the model ``arguments[0]`` into the file ``arguments[1]``; return the exit status."""
     try:
         if len(arguments) != 2 or arguments[0] not in _BUILDERS:
-            raise UsageError(f"expected one of {', '.join(_BUILDERS)} and a file, got {arguments}")
+            raise UsageError(
+                f"expected a model ({', '.join(_BUILDERS)}) and a file, got {arguments}"
+            )
         Path(arguments[1]).write_bytes(write_bundle(_BUILDERS[arguments[0]]()))
     except (FeatureIdError, OSError) as error:
         print(error, file=sys.stderr)

@@ -1,11 +1,11 @@
-"""Read the weights of a network that dlib has serialised, without dlib.
+"""Read the weights of a network serialized by dlib, without dlib.
 
-dlib writes the layers of a network from its input to its output.  Each starts with the packed
-length of its name and the name (``con_4``, ``affine_``, ``fc_2``); then come, for ``fc_2``, the
-numbers of its outputs and inputs, and then the tensor of its parameters: the version 2, four sizes,
-and as many little-endian float32.  Packed integers are a byte that counts the bytes that follow
-(its top bit is the sign), then those, little-endian.  See ``dlib/serialize.h``,
-``dlib/cuda/tensor.h`` and ``dlib/dnn/layers.h`` of dlib 19 and 20.
+dlib writes the layers of a network from input to output.  A layer starts with the packed length of
+its name and the name (``con_4``, ``affine_``, ``fc_2``).  ``fc_2`` continues with the numbers of
+its outputs and inputs.  Then comes the tensor of parameters: the version 2, four sizes, and their
+product of little-endian float32 values.  A packed integer is a byte that holds the number of bytes
+that follow, with the sign in its top bit, and then those bytes, little-endian.  See
+``dlib/serialize.h``, ``dlib/cuda/tensor.h`` and ``dlib/dnn/layers.h`` of dlib 19 and 20.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _MAX_INTEGER_BYTES = 8
 
 
 def read_dlib_network(data: bytes, source: str) -> list[tuple[str, npt.NDArray[np.float32]]]:
-    """Return name and parameters of every convolution, affine and dense layer, from the input on.
+    """Return kind and parameters of every convolution, affine and dense layer, input first.
 
-    What stands between these layers says how they are wired, and is skipped: whoever wants the
-    weights knows the network.
+    The bytes between these layers describe how they are wired.  They are skipped, since the caller
+    knows the network.
 
     Args:
         data: the whole ``.dat`` file.
-        source: what to call the file in an error.
+        source: name of the file, for error messages.
 
     Returns:
-        ``con``, ``affine`` or ``fc`` and float32 (n,) of each, filters before their biases.
+        Pairs of ``con``, ``affine`` or ``fc`` and float32 (n,), filters before their biases.
 
     Raises:
-        ModelError: the file holds no such layer, or ends within one.
+        ModelError: the file has no such layer, or ends within one.
     """
     found: list[tuple[str, npt.NDArray[np.float32]]] = []
     try:
@@ -64,14 +64,14 @@ def _tensor(data: bytes, position: int) -> tuple[npt.NDArray[np.float32], int]:
         sizes.append(size)
     count = math.prod(sizes)
     if version != _TENSOR_VERSION or min(sizes) < 1 or position + 4 * count > len(data):
-        raise ValueError(f"a tensor of version {version} and sizes {sizes} at byte {position}")
+        raise ValueError(f"bad tensor at byte {position}: version {version}, sizes {sizes}")
     return np.frombuffer(data, "<f4", count, position), position + 4 * count
 
 
 def _integer(data: bytes, position: int) -> tuple[int, int]:
     count = data[position] & 0x7F
     if count > _MAX_INTEGER_BYTES:
-        raise ValueError(f"no integer at byte {position}")
+        raise ValueError(f"bad integer at byte {position}")
     end = position + 1 + count
     magnitude = int.from_bytes(data[position + 1 : end], "little")
     return -magnitude if data[position] & 0x80 else magnitude, end

@@ -2,10 +2,10 @@
 
 The architecture is EfficientNet-Lite0 of the TensorFlow authors
 (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite): EfficientNet-B0
-with ReLU6 in place of swish and without squeeze-and-excitation.  The checkpoint is a conversion of
-theirs to PyTorch, so paddings are TensorFlow's ``SAME`` and the batch-norm epsilon is 1e-3.
+with ReLU6 instead of swish and without squeeze-and-excitation.  The checkpoint is their checkpoint
+converted to PyTorch, so paddings are TensorFlow's ``SAME`` and the batch-norm epsilon is 1e-3.
 
-Keras is imported when a model is built, not before.
+Keras is imported only when a model is built.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FEATURES = 1280
 _STEM_CHANNELS = 32
 _EPSILON = 1e-3
 
-# repeats, kernel, stride of the first, expansion, channels in, channels out
+# repeats, kernel, stride of the first repeat, expansion, channels in, channels out
 _STAGES = (
     (1, 3, 1, 1, 32, 16),
     (2, 3, 2, 6, 16, 24),
@@ -74,7 +74,7 @@ def _blocks() -> Iterator[_Block]:
 
 
 def _checkpoint_names() -> dict[str, tuple[str, str]]:
-    """Return, for each layer, its convolution and its batch norm in the checkpoint."""
+    """Return layer to the names of its convolution and batch norm in the checkpoint."""
     names = {"stem": ("_conv_stem", "_bn0")}
     for block in _blocks():
         prefix = f"_blocks.{block.index}."
@@ -89,16 +89,16 @@ def _checkpoint_names() -> dict[str, tuple[str, str]]:
 def keras_weights(
     state: Mapping[str, npt.NDArray[Any]],
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the weights of the features of a PyTorch checkpoint, named and laid out for Keras.
+    """Return the feature extractor's weights from a PyTorch checkpoint, as Keras names them.
 
     Args:
-        state: the state dict of an ``efficientnet_lite0`` checkpoint, by PyTorch's names.
+        state: the state dict of an ``efficientnet_lite0`` checkpoint, with PyTorch's names.
 
     Returns:
-        ``layer/variable`` to float32 array, in the shapes of :func:`build_features`.
+        ``layer/variable`` to float32 array, with the shapes of :func:`build_features`.
 
     Raises:
-        KeyError: the state dict is of another network.
+        KeyError: the state dict belongs to another network.
     """
     weights = {}
     for name, (convolution, norm) in _checkpoint_names().items():
@@ -116,7 +116,7 @@ def build_features(pixels: keras.KerasTensor) -> keras.KerasTensor:
     """Connect the network to ``pixels`` (n, 224, 224, 3) and return its features (n, 1280).
 
     Args:
-        pixels: RGB, scaled as the checkpoint wants it: (x - 127) / 128 for x of 0 to 255.
+        pixels: RGB, scaled as in training: (x - 127) / 128 for x from 0 to 255.
     """
     from keras import layers
 

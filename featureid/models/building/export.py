@@ -1,4 +1,4 @@
-"""Turn a Keras model into a bundle.  It imports TensorFlow, and takes seconds to minutes."""
+"""Turn a Keras model into a bundle, which needs TensorFlow and takes seconds to minutes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from featureid.models.keras_archive import read_keras_archive
 from featureid.models.preprocessing import Preprocessing
 
 _TOLERANCE = 1e-4
-"""Largest difference between LiteRT and Keras, in parts of the largest value, that is rounding."""
+"""Largest difference between LiteRT and Keras, relative to the largest value, due to rounding."""
 
 _CHECK_IMAGES = 4
 
@@ -37,21 +37,21 @@ def export_bundle(
     provenance: str,
     licence: str,
 ) -> ModelBundle:
-    """Return the bundle of a Keras model, checked to give the same numbers in both back ends.
+    """Return the bundle of a Keras model, checked to give the same numbers in both backends.
 
     Args:
         model: a functional ``keras.Model`` from scaled pixels (n, height, width, 3) to a dictionary
-            of outputs (n, …), among them ``embedding`` (n, dimension).  Its layers' names are part
-            of its digest.
-        name: what people will call it.
-        architecture: what kind of network it is, with a revision.
-        preprocessing: how an image becomes its input.
-        provenance: where its weights come from.
-        licence: the licence of its weights.
+            of outputs (n, …), including ``embedding`` (n, dimension).  The names of its layers are
+            part of the digest.
+        name: name of the model.
+        architecture: kind of network, with a revision.
+        preprocessing: how an image becomes the network's input.
+        provenance: origin of the weights.
+        licence: license of the weights.
 
     Raises:
-        ModelError: TensorFlow is not installed, or the converted network gives other numbers.
-        BundleError: the model uses layers that no bundle may have.
+        ModelError: TensorFlow is not installed, or the backends disagree.
+        BundleError: the model uses layers that are not allowed in a bundle.
     """
     bundle = ModelBundle(
         name=name,
@@ -75,17 +75,21 @@ def weights_of(model: Any) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def assign_weights(model: Any, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
-    """Set every weight of a Keras model, by :func:`weights_of`'s names.
+    """Set every weight of a Keras model.
+
+    Args:
+        model: the ``keras.Model``.
+        weights: name, as in :func:`weights_of`, to float32 array.
 
     Raises:
-        ModelError: ``weights`` has other names or shapes than the model.
+        ModelError: names or shapes differ from those of the model.
     """
     variables = _variables(model)
     wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
     given = {name: array.shape for name, array in weights.items()}
     if wanted != given:
         odd = sorted(dict(wanted.items() ^ given.items()))
-        raise ModelError(f"the weights do not fit the network: see {', '.join(odd[:5])}")
+        raise ModelError(f"the weights do not fit the network; they differ in {', '.join(odd[:5])}")
     for name, variable in variables.items():
         variable.assign(weights[name])
 
@@ -94,7 +98,9 @@ def _variables(model: Any) -> dict[str, Any]:
     pairs = [(f"{layer.name}/{v.name}", v) for layer in model.layers for v in layer.weights]
     variables = dict(pairs)
     if len(variables) != len(pairs):
-        raise ModelError("two weights of the network have the same name: nested models won't do")
+        raise ModelError(
+            "two weights of the network have the same name; nested models cannot be used"
+        )
     return variables
 
 
@@ -108,7 +114,7 @@ def _to_litert(model: Any) -> bytes:
 def _to_keras_archive(model: Any) -> bytes:
     """Return the ``.keras`` file of a model, the same bytes for the same model.
 
-    Keras puts the time of writing and addresses in memory into it.
+    Keras writes the time and memory addresses into the file; here they are replaced.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
@@ -135,6 +141,6 @@ def _check_agreement(bundle: ModelBundle, output: str) -> None:
     if not difference <= _TOLERANCE:
         raise ModelError(
             f"the LiteRT conversion of model {bundle.name!r} differs from Keras by "
-            f"{difference:.1e} of the largest {output} value, more than {_TOLERANCE:.0e}: "
+            f"{difference:.1e} of the largest {output} value, more than {_TOLERANCE:.0e}; "
             "try another version of tensorflow"
         )
