@@ -61,7 +61,7 @@ class _Rows:
     digests: npt.NDArray[np.uint8]
 
 
-def compare_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Difference:
+def diff_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Difference:
     """Compare two snapshots; both are held in memory.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from featureid.cli import main as cli
-from featureid.difference import compare_snapshots, neighbour_overlap, row_cosines
+from featureid.difference import diff_snapshots, neighbour_overlap, row_cosines
 from featureid.errors import UsageError
 from featureid.storage import (
     Snapshot,
@@ -42,7 +42,7 @@ def write(output: Path, digest: str, keys: list[str], *, turned: bool = False) -
 def test_what_came_went_and_changed(tmp_path: Path) -> None:
     one = write(tmp_path / "1", "aa", KEYS[:50])
     two = write(tmp_path / "2", "aa", [KEYS[5] + "'", *KEYS[10:]])
-    found = compare_snapshots(one, two, 10, 40)
+    found = diff_snapshots(one, two, 10, 40)
     assert (found.added, found.removed, found.changed, found.same) == (10, 9, 1, 40)
     assert found.examples == {
         "added": KEYS[50:],
@@ -55,13 +55,13 @@ def test_what_came_went_and_changed(tmp_path: Path) -> None:
 
 def test_of_other_models_only_neighbours_are_compared(tmp_path: Path) -> None:
     one = write(tmp_path / "1", "aa", KEYS)
-    turned = compare_snapshots(one, write(tmp_path / "2", "bb", KEYS, turned=True), 5, 50)
+    turned = diff_snapshots(one, write(tmp_path / "2", "bb", KEYS, turned=True), 5, 50)
     assert not turned.same_model and turned.cosine == {} and turned.identical == 0
     assert turned.overlap == 1 and turned.sampled == 50
-    few = compare_snapshots(one, write(tmp_path / "3", "bb", KEYS[:4]), 5, 50)
+    few = diff_snapshots(one, write(tmp_path / "3", "bb", KEYS[:4]), 5, 50)
     assert few.overlap is None
     with pytest.raises(UsageError, match="--k is 5 and --sample 5"):
-        compare_snapshots(one, one, 5, 5)
+        diff_snapshots(one, one, 5, 5)
 
 
 def test_neighbour_overlap_counts_shared_neighbours() -> None:
@@ -85,7 +85,7 @@ def test_the_command_says_what_it_means(tmp_path: Path, capsys: pytest.CaptureFi
         write(tmp_path / name, digest, KEYS)
     assert cli.main(["diff", str(tmp_path / "1"), str(tmp_path / "2"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["cosine"]["50"] == pytest.approx(1) and "may be compared" in found["statement"]
+    assert found["cosine"]["50"] == pytest.approx(1) and "can be compared" in found["statement"]
     assert cli.main(["diff", str(tmp_path / "1"), str(tmp_path / "3"), "--k=3"]) == 0
     out = capsys.readouterr().out
-    assert "must never be compared" in out and "100.0% of the 3 nearest neighbours" in out
+    assert "must never be compared" in out and "100.0% of the 3 nearest neighbors" in out

@@ -57,7 +57,7 @@ def test_a_plan_of_wrong_use_is_one_line(
     nights: Nights, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for options, message in [
-        (["--previous=auto"], "name that, too"),
+        (["--previous=auto"], "add --output"),
         (["--sample=0"], "--sample is 0"),
         (["--num-shards=0"], "--num-shards is 0"),
     ]:

@@ -1,4 +1,4 @@
-"""``featureid compare``: how alike two pictures, or two faces, are."""
+"""``featureid compare``: compare two images or faces."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from featureid.embedding import generate_feature_id
 def make_parser(prog: str) -> console.CommandParser:
     """Return the parser of the command."""
     parser = console.CommandParser(
-        prog=prog, description="Tell how alike two pictures are, or with --model face, two faces."
+        prog=prog, description="Compare two images or, with --model face, two faces."
     )
     parser.add_argument("images", nargs=2, metavar="IMAGE", help="a file or a URI")
     parser.add_argument(
-        "--model", default="image", metavar="NAME|FILE", help="default: %(default)s"
+        "--model", default="image", metavar="NAME|FILE", help="model; default: %(default)s"
     )
     face_options.add_arguments(parser, ("largest", "center", "require-one"))
     return parser
 
 
 def run(argv: Sequence[str], prog: str) -> int:
-    """Compare two pictures; returns the exit status."""
+    """Compare two images; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
     faces = face_options.settings(arguments)
     a, b = (generate_feature_id(image, arguments.model, faces) for image in arguments.images)

@@ -1,4 +1,4 @@
-"""``featureid diff``: what is different between two snapshots."""
+"""``featureid diff``: what differs between two snapshots."""
 
 from __future__ import annotations
 
@@ -6,29 +6,37 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from featureid.cli import console
-from featureid.difference import Difference, compare_snapshots
+from featureid.difference import Difference, diff_snapshots
 from featureid.storage.reader import Snapshot, open_snapshot
 
 
 def make_parser(prog: str) -> console.CommandParser:
     """Return the parser of the command."""
-    parser = console.CommandParser(prog=prog, description="Compare two snapshots.")
+    parser = console.CommandParser(prog=prog, description="Show how two snapshots differ.")
     parser.add_argument("first", metavar="A", help="output folder, or one snapshot's folder")
-    parser.add_argument("second", metavar="B", help="the same, the newer one")
+    parser.add_argument("second", metavar="B", help="the newer one")
     parser.add_argument(
-        "--k", type=int, default=10, metavar="K", help="neighbours; default: %(default)s"
+        "--k",
+        type=int,
+        default=10,
+        metavar="K",
+        help="neighbors to compare if the models differ; default: %(default)s",
     )
     parser.add_argument(
-        "--sample", type=int, default=2000, metavar="N", help="rows; default: %(default)s"
+        "--sample",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="rows to compare neighbors of; default: %(default)s",
     )
     return parser
 
 
 def run(argv: Sequence[str], prog: str) -> int:
-    """Compare two snapshots; returns the exit status."""
+    """Compare two snapshots; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
     first, second = open_snapshot(arguments.first), open_snapshot(arguments.second)
-    found = compare_snapshots(first, second, arguments.k, arguments.sample)
+    found = diff_snapshots(first, second, arguments.k, arguments.sample)
     statement = _statement(found, first, second)
     result = {
         "first": first.folder,
@@ -45,8 +53,8 @@ def _text(found: Difference, first: Snapshot, second: Snapshot, statement: str) 
     lines = [
         f"A  {first.folder}: {len(first)} rows",
         f"B  {second.folder}: {len(second)} rows",
-        f"{found.added} added, {found.removed} removed, {found.changed} whose image changed, "
-        f"{found.same} whose image is the same",
+        f"{found.added} added, {found.removed} removed, {found.changed} with a changed image, "
+        f"{found.same} with the same image",
     ]
     for what, keys in found.examples.items():
         lines += [f"  {what}: {key}" for key in keys]
@@ -56,25 +64,23 @@ def _text(found: Difference, first: Snapshot, second: Snapshot, statement: str) 
         lines.append(f"{found.identical} of {shared} shared vectors are equal bit for bit")
     if found.overlap is not None:
         lines.append(
-            f"{found.overlap:.1%} of the {found.k} nearest neighbours are the same, "
-            f"on {found.sampled} rows"
+            f"{found.overlap:.1%} of the {found.k} nearest neighbors are the same, "
+            f"in a sample of {found.sampled} rows"
         )
     return "\n".join([*lines, statement])
 
 
 def _statement(found: Difference, first: Snapshot, second: Snapshot) -> str:
-    """What the difference means for those who use the vectors."""
+    """Return what the difference means for users of the vectors."""
     if found.same_model:
-        return "The models are the same: vectors of both snapshots may be compared."
+        return "The models are the same: vectors of both snapshots can be compared."
     statement = (
         f"The models differ ({first.model.name!r} {first.model.digest}, {second.model.name!r} "
         f"{second.model.digest}; preprocessing {first.model.preprocessing_digest}, "
         f"{second.model.preprocessing_digest}): vectors of one must never be compared with those "
-        "of the other. Galleries, queries and stored codes have to be made anew together, and "
-        "thresholds chosen anew."
+        "of the other. Rebuild galleries, queries and stored codes together, and choose thresholds "
+        "again."
     )
     if found.overlap is not None:
-        statement += (
-            f" Who asks for the {found.k} nearest gets {1 - found.overlap:.1%} other answers."
-        )
+        statement += f" {1 - found.overlap:.1%} of the top-{found.k} neighbors differ."
     return statement

@@ -20,49 +20,94 @@ _LIMITS = DecodeLimits()
 
 
 def make_parser(prog: str, description: str) -> console.CommandParser:
-    """The parser of this pipeline's own options."""
+    """Return the parser of these options; ``description`` is for its help."""
     parser = console.CommandParser(
         prog=prog,
         description=description,
-        epilog="Beam's own options (--runner, --direct_num_workers, ...) may be added.",
+        epilog="Beam's own options (--runner, --direct_num_workers, ...) are accepted as well.",
     )
-    add = parser.add_argument
-    add("inputs", nargs="*", metavar="INPUT", help="folder (recursive), glob, or image; or a URI")
-    add("--input", action="append", default=[], metavar="INPUT", help="the same, as an option")
-    add("--manifest", metavar="FILE", help="text, .csv, .tsv or .parquet file that lists images")
-    add("--column", default="path", help="of the manifest, where it has any; default: %(default)s")
-    add("--strip-prefix", default="", metavar="PREFIX", help="taken off paths to make image keys")
-    add("--output", default="", metavar="DIR", help="where snapshots are kept")
-    add("--model", default="image", metavar="NAME|FILE", help="default: %(default)s")
-    add("--num-shards", type=int, metavar="N", help="files to write; default: about 50 MB each")
-    add("--dtype", choices=DTYPES, default="float32", help="as stored; default: %(default)s")
+    _add_inputs(parser)
+    _add_output(parser)
+    _add_incremental(parser)
+    _add_model(parser)
+    face_options.add_arguments(parser)
+    _add_run(parser)
+    return parser
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    place = "folder (recursive), glob or image; local path or URI"
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help=place)
+    add = parser.add_argument_group("inputs").add_argument
+    add("--input", action="append", default=[], metavar="INPUT", help="one more input")
+    add("--manifest", metavar="FILE", help="text, .csv, .tsv or .parquet file listing images")
+    add("--column", default="path", help="manifest column with the paths; default: %(default)s")
+    add("--strip-prefix", default="", metavar="PREFIX", help="removed from paths to make keys")
+    add("--max-bytes", type=int, default=_LIMITS.max_bytes, metavar="N", help="largest image file")
+    add("--max-pixels", type=int, default=_LIMITS.max_pixels, metavar="N", help="largest image")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("output").add_argument
+    add("--output", default="", metavar="DIR", help="output folder for snapshots")
+    add("--num-shards", type=int, metavar="N", help="shards to write; default: about 50 MB each")
+    add("--dtype", choices=DTYPES, default="float32", help="of the vectors; default: %(default)s")
     add(
         "--max-failure-rate",
         type=float,
         default=1.0,
         metavar="R",
-        help="exit with 3 if a larger share of the images fails; default: %(default)s",
+        help="exit with status 3 if a larger share of the images fails; default: %(default)s",
     )
-    _add_refresh_arguments(parser)
-    add("--backend", choices=BACKENDS, default=DEFAULT_BACKEND, help="default: %(default)s")
-    add("--threads", type=int, default=0, metavar="N", help="a process; default: all cores")
-    add("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, metavar="N", help="images a batch")
-    add("--max-bytes", type=int, default=_LIMITS.max_bytes, metavar="N", help="of an image file")
-    add("--max-pixels", type=int, default=_LIMITS.max_pixels, metavar="N", help="of an image")
-    face_options.add_arguments(parser)
+
+
+def _add_incremental(parser: argparse.ArgumentParser) -> None:
+    add, default = parser.add_argument_group("incremental runs").add_argument, RefreshPolicy()
+    add("--previous", default="", metavar="auto|DIR", help="snapshot to carry unchanged rows from")
+    add(
+        "--check",
+        choices=get_args(Check),
+        default=default.check,
+        help="what decides that an image is unchanged; default: %(default)s",
+    )
+    add("--retry-failed", action="store_true", help="retry unchanged images that failed")
+    add("--re-embed", action="store_true", help="also embed unchanged images")
+    add(
+        "--max-deleted",
+        type=float,
+        default=default.max_deleted,
+        metavar="R",
+        help="stop if a larger share of the previous images is missing; default: %(default)s",
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("model").add_argument
+    add("--model", default="image", metavar="NAME|FILE", help="default: %(default)s")
+    add(
+        "--backend",
+        choices=BACKENDS,
+        default=DEFAULT_BACKEND,
+        help="what runs the model; default: %(default)s",
+    )
+    add("--threads", type=int, default=0, metavar="N", help="per process; default: one per core")
+    add("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, metavar="N", help="images per batch")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("runner").add_argument
     add(
         "--embed-hint",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="Beam's resource hint for workers that embed, such as min_ram=8GB; may be repeated",
+        help="Beam resource hint for workers that embed, such as min_ram=8GB; may be repeated",
     )
     add("--no-wait", action="store_true", help="submit and return without waiting")
-    return parser
 
 
 def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
-    """The options of a run from its parsed command line.
+    """Return the options of a run from its parsed command line.
 
     Raises:
         UsageError: a value is out of range, or there is no input.
@@ -93,24 +138,8 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
     )
 
 
-def _add_refresh_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that :func:`_refresh_options` reads."""
-    add, default = parser.add_argument, RefreshPolicy()
-    add("--previous", default="", metavar="auto|DIR", help="carry over what is unchanged since")
-    add("--check", choices=get_args(Check), default=default.check, help="default: %(default)s")
-    add("--retry-failed", action="store_true", help="try unchanged images that failed again")
-    add("--re-embed", action="store_true", help="embed unchanged images, too")
-    add(
-        "--max-deleted",
-        type=float,
-        default=default.max_deleted,
-        metavar="R",
-        help="stop if a larger share of the previous images is gone; default: %(default)s",
-    )
-
-
 def _refresh_options(arguments: argparse.Namespace) -> RefreshOptions:
-    """The options from the parsed command line.
+    """Return the options from the parsed command line.
 
     Raises:
         UsageError: a value is out of range or contradicts another.

@@ -1,4 +1,4 @@
-"""The options that say which faces are meant, the same in every command that takes them."""
+"""The options about faces, shared by every command that has them."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ def add_arguments(
     parser: argparse.ArgumentParser, choices: Sequence[str] = get_args(FaceChoice)
 ) -> None:
     """Add the options about faces; ``choices`` are those of ``--faces``, the default first."""
-    group = parser.add_argument_group("faces", "For a model of faces.")
+    group = parser.add_argument_group("faces", "For face models.")
     add = group.add_argument
-    add("--faces", dest="choose", choices=choices, help=f"which ones; default: {choices[0]}")
-    add("--detector", choices=DETECTORS, help="default: dlib where it is installed, else haar")
-    add("--detector-model", metavar="FILE", help="the ONNX file of yunet; default: in the cache")
+    add("--faces", dest="choose", choices=choices, help=f"which faces; default: {choices[0]}")
+    add("--detector", choices=DETECTORS, help="face detector; default: dlib")
+    add("--detector-model", metavar="FILE", help="ONNX file for yunet; default: in the cache")
     add(
         "--min-face",
         type=int,
         metavar="PX",
-        help=f"smaller faces do not count; default: {DEFAULT_MIN_FACE}",
+        help=f"ignore smaller faces; default: {DEFAULT_MIN_FACE}",
     )
     add(
         "--no-face",
         choices=get_args(NoFace),
-        help="without a face, fail the image or take all of it; default: skip",
+        help="if no face is found: fail the image, or embed all of it; default: skip",
     )
 
 
 def settings(arguments: argparse.Namespace) -> FaceSettings | None:
-    """The faces that a parsed command line asks for; None if it says nothing of faces.
+    """Return the faces that a parsed command line asks for; None if it names no face option.
 
     Raises:
         UsageError: a value is out of range.

@@ -1,4 +1,4 @@
-"""``featureid faces``: which faces are found in a picture, told and drawn."""
+"""``featureid faces``: which faces are found in an image, listed and drawn."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ from featureid.storage import files
 from featureid.storage.records import Face
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_COLOUR = (0, 220, 60)
+_COLOR = (0, 220, 60)
 
 
 def make_parser(prog: str) -> console.CommandParser:
     """Return the parser of the command."""
-    parser = console.CommandParser(prog=prog, description="Show which faces are found.")
+    parser = console.CommandParser(prog=prog, description="Show which faces are found in an image.")
     parser.add_argument("image", metavar="IMAGE", help="a file or a URI")
-    parser.add_argument("--output", metavar="FILE", help="draw them into this .png, .jpg or .webp")
+    parser.add_argument(
+        "--output", metavar="FILE", help="image to draw them into: .png, .jpg, .webp"
+    )
     face_options.add_arguments(parser, ("all", "largest", "center", "require-one"))
     parser.set_defaults(choose="all")
     return parser
 
 
 def run(argv: Sequence[str], prog: str) -> int:
-    """Find, tell and draw the faces of one picture; returns the exit status."""
+    """Find, list and draw the faces of one image; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
     kind = _format(arguments.output)
     finder = open_face_finder(face_options.settings(arguments) or FaceSettings())
@@ -58,17 +60,17 @@ def run(argv: Sequence[str], prog: str) -> int:
 
 
 def annotate(pixels: npt.NDArray[np.uint8], faces: Sequence[Face]) -> Image.Image:
-    """Return a picture, (h, w, 3), with the boxes, landmarks and numbers of its faces."""
+    """Return an image, (h, w, 3), with the boxes, landmarks and numbers of its faces drawn."""
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
     line = max(2, round(max(image.size) / 400))
     for face in faces:
         left, top, right, bottom = face.box
-        draw.rectangle((left, top, right - 1, bottom - 1), outline=_COLOUR, width=line)
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=_COLOR, width=line)
         for x, y in face.landmarks:
-            draw.ellipse((x - line, y - line, x + line, y + line), fill=_COLOUR)
+            draw.ellipse((x - line, y - line, x + line, y + line), fill=_COLOR)
         place = left + 2 * line, top + line
-        draw.text(place, str(face.index), fill=_COLOUR, font_size=10 + 6 * line)
+        draw.text(place, str(face.index), fill=_COLOR, font_size=10 + 6 * line)
     return image
 
 

@@ -1,4 +1,4 @@
-"""``featureid models``: the models there are, and building one before it is needed."""
+"""``featureid models``: list the known models, or describe and build one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from featureid.models import ModelBundle, known_models, resolve_model
 def make_parser(prog: str) -> console.CommandParser:
     """Return the parser of the command."""
     parser = console.CommandParser(
-        prog=prog, description="List the models, or describe one, building it if need be."
+        prog=prog, description="List the known models, or describe one, building it if needed."
     )
     parser.add_argument("model", nargs="?", metavar="NAME|FILE", help="a model to describe")
     return parser
 
 
 def run(argv: Sequence[str], prog: str) -> int:
-    """List the known models, or describe (and build, if need be) one; returns the exit status."""
+    """List the known models, or describe (and if needed build) one; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
     if arguments.model is not None:
         described = _describe(resolve_model(arguments.model))
@@ -30,7 +30,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         {
             "name": model.name,
             "description": model.description,
-            "licence": model.licence,
+            "license": model.licence,
             "digest": model.digest,
             "path": str(model.path),
             "built": model.path.exists(),
@@ -38,7 +38,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         for model in known_models()
     ]
     lines = [
-        f"{model['name']:<10}{model['description']} ({model['licence']}); "
+        f"{model['name']:<10}{model['description']} ({model['license']}); "
         + (f"built: {model['path']}" if model["built"] else "built on first use")
         for model in models
     ]
@@ -55,5 +55,5 @@ def _describe(bundle: ModelBundle) -> dict[str, Any]:
         "preprocessing": bundle.preprocessing.to_json(),
         "preprocessing_digest": bundle.preprocessing.digest,
         "provenance": bundle.provenance,
-        "licence": bundle.licence,
+        "license": bundle.licence,
     }

@@ -1,4 +1,4 @@
-"""Beam's own options: strict about misspelt ones, and local runs kept on one engine, offline."""
+"""Beam's own options: misspelled ones are refused, local runs use one engine, offline."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from featureid.errors import UsageError
 
 _LOCAL_RUNNERS = ("DirectRunner", "direct", "DirectPipelineRunner")
 _RUNNERS_WITH_FLINK_OPTIONS = ("FlinkRunner", "PortableRunner")
-# Workers import it before they begin. Else their threads, each unpickling a step, import parts of
-# the package at once, and Python ends one of them with a deadlock error (seen on Flink).
+# Workers import it before they begin. Otherwise their threads, each unpickling a step, import parts
+# of the package at the same time, and one ends with Python's deadlock error (seen on Flink).
 _WORKER_IMPORTS = "featureid.transforms"
 
 
 def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]:
-    """Part a command line into Beam's options and the rest, which keeps its order.
+    """Split a command line into Beam's options and the rest, which keeps its order.
 
-    Unlike ``PipelineOptions(argv)`` this loses no unknown option, so that the caller's parser
-    refuses a misspelt one, and never takes an option's value for a positional argument.
+    Unlike ``PipelineOptions(argv)`` this drops no unknown option, so that the caller's parser can
+    refuse a misspelled one, and never takes an option's value for a positional argument.
 
     Raises:
         UsageError: a Beam option has an unusable value.
@@ -51,16 +51,16 @@ def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]
 
 
 def is_local(options: PipelineOptions) -> bool:
-    """Whether the run takes place on this machine, in Beam's direct runner."""
+    """Return whether the run takes place on this machine, in Beam's direct runner."""
     runner = options.view_as(StandardOptions).runner
     return runner is None or runner in _LOCAL_RUNNERS
 
 
 def parse_hints(texts: Sequence[str]) -> dict[str, str]:
-    """Beam's resource hints from ``NAME=VALUE``, name to value.
+    """Return Beam's resource hints by name from texts ``NAME=VALUE``.
 
     Raises:
-        UsageError: that is none, or Beam does not know it.
+        UsageError: a text is not of that form, or Beam does not know the hint.
     """
     hints = {}
     for text in texts:
@@ -78,18 +78,18 @@ def parse_hints(texts: Sequence[str]) -> dict[str, str]:
 class FlinkJobServerOptions(PipelineOptions):
     """Options of the Flink runner that only its job server knows, as far as batch jobs use them.
 
-    Beam asks the job server for them when a job is submitted, too late to refuse a misspelt one.
+    Beam asks the job server for them when a job is submitted, too late to refuse a misspelled one.
     From Beam's table of Flink options; those that Beam's Python side knows are not repeated.
     """
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
-        add("--number_of_execution_retries", type=int, help="of a failed task")
-        add("--execution_retry_delay", type=int, help="milliseconds before a task is tried again")
+        add("--number_of_execution_retries", type=int, help="retries of a failed task")
+        add("--execution_retry_delay", type=int, help="milliseconds before a task is retried")
         add("--execution_mode_for_batch", help="PIPELINED, PIPELINED_FORCED, BATCH, BATCH_FORCED")
-        add("--max_bundle_size", type=int, help="elements in a bundle, at most")
-        add("--max_bundle_time_mills", type=int, help="milliseconds until a bundle is ended")
+        add("--max_bundle_size", type=int, help="maximum number of elements in a bundle")
+        add("--max_bundle_time_mills", type=int, help="maximum milliseconds of a bundle")
         add("--flink_conf_dir", help="folder of a Flink configuration for the job")
         add("--object_reuse", action="store_true", default=None)
         add("--faster_copy", action="store_true", default=None)

@@ -46,11 +46,11 @@ def nowhere(_: Callable[[], str]) -> contextlib.AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Submission:
-    """A run that goes on by itself.
+    """A submitted run that continues without this process.
 
     Attributes:
-        snapshot: the folder that it publishes in the end.
-        job: the runner's id of the job; None where it gives none, as in a template's launcher.
+        snapshot: the folder that it will publish.
+        job: the runner's id of the job; None if it gives none, as in a template's launcher.
     """
 
     snapshot: str
@@ -62,20 +62,20 @@ class EmbedSummary:
     """What a run has done.
 
     Attributes:
-        snapshot: the folder of the published snapshot; of the previous one if nothing was new.
-        published: False if nothing was new, so that nothing was published.
-        changes: how many pictures were new, changed, unchanged, ...; empty without a previous
+        snapshot: the folder of the published snapshot, or of the previous one if nothing changed.
+        published: False if nothing changed, so that nothing was published.
+        changes: number of images that were new, changed, unchanged, ...; empty without a previous
             snapshot.
-        images: pictures in the input.
-        embedded: pictures with a row in the snapshot.
-        rows: rows in the snapshot: as many, or one a face.
-        failed: pictures with a failure row.
-        failures_by_reason: how many failed for which reason.
+        images: images in the input.
+        embedded: images with a row in the snapshot.
+        rows: rows in the snapshot: one per embedded image, or one per face.
+        failed: images with a failure row.
+        failures_by_reason: number of failed images by reason.
         started: when the run started, in seconds since 1970.
         seconds: from then to the end of the run.
-        images_per_s: pictures a second, embedded or failed in this run, while pictures were
-            embedded: without the time to start up and to write; 0 where none was embedded.
-        first_image_s: seconds from the start to the first embedded picture; None without one.
+        images_per_s: images embedded or failed per second while images were embedded, that is
+            without start-up and writing; 0 if none was embedded.
+        first_image_s: seconds from the start to the first embedded image; None without one.
     """
 
     snapshot: str
@@ -202,7 +202,7 @@ def _start(
 
 
 def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOptions:
-    """The same options where workers share files with this process, but no folder or cache.
+    """Return the options for workers that share files with this process, but no folder or cache.
 
     Raises:
         UsageError: an input is relative to this process's folder.
@@ -211,9 +211,9 @@ def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOp
     for source in options.sources:
         if not files.is_remote(source.path) and not os.path.isabs(source.path):
             raise UsageError(
-                f"input {source.path!r} is relative to the folder that you are in, which the "
-                f"workers of this runner do not know; name {os.path.abspath(source.path)!r}, and "
-                "perhaps --strip-prefix"
+                f"input {source.path!r} is relative to the current folder, which this runner's "
+                f"workers do not share; give {os.path.abspath(source.path)!r}, with --strip-prefix "
+                "to keep keys short"
             )
     output = files.absolute(options.output)
     return replace(options, output=output, model=keep_model(output, model))
@@ -245,7 +245,7 @@ def describe_run(options: EmbedOptions) -> tuple[EmbedOptions, ModelBundle, Snap
 def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> EmbedSummary:
     metrics = run_metrics(result)
     report = complete_report(plan.folder, metrics)
-    # Without a report of this run there is nothing new: the previous snapshot says it all.
+    # Without a record of this run nothing has changed: the previous snapshot is the result.
     folder = plan.folder if report else plan.previous_folder
     manifest = read_manifest(folder)
     counts = manifest.counts

@@ -1,4 +1,4 @@
-"""What a job is asked to do."""
+"""The options of jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from featureid.refresh import RefreshPolicy
 
 @dataclass(frozen=True)
 class RefreshOptions:
-    """What to carry over from where.
+    """What an incremental run carries over, and from where.
 
     Attributes:
         previous: ``auto``, an output folder or a snapshot's folder; "" for a full run.
@@ -32,7 +32,7 @@ class RefreshOptions:
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """What to embed, with which model, and where to.
+    """What to embed, with which model, and where to write it.
 
     Attributes:
         sources: the inputs, at least one.
@@ -40,9 +40,9 @@ class EmbedOptions:
         model: a known model's name, or the path of a model bundle.
         num_shards: files to spread the rows over; None chooses by the number of images.
         dtype: how vectors are stored, ``float32`` or ``float16``.
-        settings: threads, batch size, limits and back end.
+        settings: threads, batch size, limits, backend and faces.
         refresh: what is carried over from a previous snapshot.
-        hints: Beam's resource hints for the workers that embed, name to value.
+        hints: Beam's resource hints for the workers that embed, by name.
     """
 
     sources: tuple[InputSource, ...]

@@ -17,7 +17,7 @@ AUTO = "auto"
 def find_previous(
     options: RefreshOptions, output: str, model: ModelInfo
 ) -> PreviousSnapshot | None:
-    """The snapshot to carry over from; None for a full run.
+    """Return the snapshot to carry rows from; None for a full run.
 
     Raises:
         UsageError: it is ``auto``, and there is no output.
@@ -28,13 +28,13 @@ def find_previous(
         return None
     place = options.previous
     if place == AUTO and not output:
-        raise UsageError("--previous auto is the current snapshot of --output; name that, too")
+        raise UsageError("--previous auto means the current snapshot of --output; add --output")
     if place == AUTO:
         newest = current_snapshot(output)
         if newest is None:
             return None
         place = output
-    folder = files.absolute(find_snapshot(place))  # workers know no current folder
+    folder = files.absolute(find_snapshot(place))  # workers have another current folder
     previous = PreviousSnapshot(folder, read_manifest(folder))
     if not options.policy.re_embed:
         check_same_model(previous.manifest.info.model, model, folder)

@@ -3,12 +3,12 @@
 The other side of ``--environment_type=EXTERNAL``, for Flink without Docker: one pool runs beside
 each TaskManager, in the Python environment that has featureid. Unlike Beam's own pool it
 
-- lets workers print: Beam's gives them a pipe that nobody reads, and a worker that has filled it
-  waits for ever (https://github.com/apache/beam/issues/21589);
-- hands the options of the run to the worker, which Beam's only does with a script of one's own:
-  its file systems, log levels and pickler are set up from them;
-- tells the workers of several runners apart, so that TaskManagers of one machine may share it;
-- listens on this machine alone, unless told otherwise: whoever reaches it can run code.
+- lets workers print: Beam's pool gives them a pipe that nobody reads, and a worker that has filled
+  it hangs (https://github.com/apache/beam/issues/21589);
+- passes the options of the run to the worker, which sets up its file systems, log levels and
+  pickler from them; Beam's pool does so only with a custom script;
+- distinguishes the workers of several runners, so that TaskManagers of one machine can share it;
+- listens on this machine only, by default: whoever can connect to it can run code.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class WorkerPool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Several of one name: runners that share this pool, such as two TaskManagers, number their
-        # workers alike.
+        # Several per name: runners that share this pool, such as two TaskManagers, use the same
+        # names for their workers.
         self._workers: defaultdict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
 
     def StartWorker(
         self, request: beam_fn_api_pb2.StartWorkerRequest, _context: object
     ) -> beam_fn_api_pb2.StartWorkerResponse:
-        """Start a worker process that serves the runner which asks."""
+        """Start a worker process for the runner that asks."""
         try:
             environment = {**os.environ, **worker_environment(request)}
             # Its output goes to this process's log: standard error, never to a pipe.
@@ -70,10 +70,10 @@ class WorkerPool:
     def StopWorker(
         self, request: beam_fn_api_pb2.StopWorkerRequest, _context: object
     ) -> beam_fn_api_pb2.StopWorkerResponse:
-        """Stop a worker process; one that is not known is no error, as it may have ended.
+        """Stop a worker process; an unknown one is not an error, since it may have ended.
 
-        Of several with that name the one is meant that ends by itself, since a runner first closes
-        the connection of its worker. If none does, all are left alone.
+        Of several with that name, the one that ends by itself is meant, since a runner first closes
+        the connection of its worker. If none ends, all keep running.
         """
         deadline = time.monotonic() + _STOP_LIMIT_S
         while (found := self._take(request.worker_id)) is None and time.monotonic() < deadline:
@@ -82,7 +82,7 @@ class WorkerPool:
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def _take(self, worker_id: str) -> list[subprocess.Popen[bytes]] | None:
-        """Forget and return the worker of that name, if there is one; None: not clear which."""
+        """Remove and return the worker of that name, if any; None if it is not clear which one."""
         with self._lock:
             workers = self._workers[worker_id]
             ended = [worker for worker in workers if worker.poll() is not None]
@@ -101,7 +101,7 @@ class WorkerPool:
 
 
 def worker_environment(request: beam_fn_api_pb2.StartWorkerRequest) -> dict[str, str]:
-    """What a Beam worker wants to find in its environment, asked of the runner's provision service.
+    """Return the environment variables of a Beam worker, from the runner's provision service.
 
     Raises:
         grpc.RpcError: the runner does not answer.
