@@ -9,7 +9,7 @@ FLINK_VENV ?= .venv-flink
 BEAM_VERSION = 2.77.0
 PRISM ?= $(CURDIR)/$(FLINK_VENV)/bin/prism
 
-.PHONY: demo test store-test deploy-test soak flink flink-test prism-test check format bench fuzz \
+.PHONY: demo test store-test deploy-test package-test soak flink flink-test prism-test check format bench fuzz \
 	clean
 
 demo: $(INSTALLED)  ## embed real pictures and show the result; IMAGES=FOLDER takes your own
@@ -20,6 +20,9 @@ test: $(INSTALLED)  ## run the tests
 
 store-test: $(VENV)/.stores  ## S3 and GCS, against real servers on this machine
 	$(VENV)/bin/python -m pytest tests/stores
+
+package-test: $(INSTALLED)  ## build the sdist and the wheel, install the wheel, run it
+	$(VENV)/bin/python -m pytest tests/package
 
 soak: $(INSTALLED)  ## the tests that take long: runs killed at every point
 	$(VENV)/bin/python -m pytest -m soak

@@ -181,12 +181,13 @@ def test_float16_halves_the_vectors(
     assert half.manifest.embeddings[0].bytes < full.manifest.embeddings[0].bytes - 128 * NUM_PHOTOS
 
 
-def test_beam_conventions_run_the_same_pipeline(photos: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipelines.embed", f"--input={photos}/small"]
-    options = [f"--output={tmp_path}/out", "--runner=DirectRunner", "--json"]
-    done = subprocess.run(
-        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+@pytest.mark.parametrize("script", [("pipelines/embed.py",), ("-m", "pipelines.embed")])
+def test_the_script_takes_beams_conventions(
+    script: tuple[str, ...], photos: Path, tmp_path: Path
+) -> None:
+    options = [f"--input={photos}/small", f"--output={tmp_path}/out", "--runner=DirectRunner"]
+    command = [sys.executable, *script, *options, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["embedded"] == 6
 
 

@@ -1,0 +1,1 @@
+"""What is published: the sdist, the wheel built from it, and its installation."""
