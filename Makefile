@@ -64,9 +64,10 @@ $(AIRFLOW_VENV)/.installed: tests/deploy/requirements-airflow.txt
 	$(AIRFLOW_VENV)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
-format: $(INSTALLED)  ## put the code into its format
+format: $(INSTALLED)  ## format the code, update docs/cli.md
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/python docs/generate_cli.py
 
 bench: $(INSTALLED)  ## the benchmarks behind the published figures (some minutes)
 	$(VENV)/bin/python benchmarks/embed.py

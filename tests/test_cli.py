@@ -92,14 +92,6 @@ def test_the_installed_command_knows_its_version() -> None:
     assert done.stdout == f"featureid {__version__}\n"
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.main([command, "--help"])
-    assert caught.value.code == 0
-    assert f"featureid {command}" in capsys.readouterr().out
-
-
 def test_models_lists_and_describes(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "--json"]) == 0
     listed, face = json.loads(capsys.readouterr().out)["models"]
