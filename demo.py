@@ -116,7 +116,7 @@ def photo_of(key: str) -> str:
 def show_neighbours(output: Path, queries: list[str]) -> None:
     """Print and draw the nearest neighbours of some pictures, by default the first few."""
     snapshot = featureid.open_snapshot(str(output))
-    keys, vectors = snapshot.keys(), snapshot.vectors()
+    keys, vectors = snapshot.row_keys(), snapshot.vectors()
     if len(keys) < 2:
         print("\nFewer than two pictures were embedded, so there are no neighbours to show.")
         return

@@ -76,7 +76,7 @@ def quality(photos: list[Path], faces: FaceSettings) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         snapshot, _ = embed(photos, Path(folder), faces)
         failed = snapshot.manifest.counts.failed
-        return {**verification(snapshot.keys(), snapshot.vectors()), "without_face": failed}
+        return {**verification(snapshot.row_keys(), snapshot.vectors()), "without_face": failed}
 
 
 def hold_of_the_lock(faces: FaceSettings, photo: Path) -> dict[str, float]:

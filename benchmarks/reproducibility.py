@@ -51,7 +51,9 @@ def compare(data: Path) -> dict[str, dict[str, Any]]:
         first = embed(data, Path(scratch, "reference"), [])
         for name, options in VARIANTS.items():
             other = embed(data, Path(scratch, name), options)
-            same = first.keys() == other.keys() and shard_ranges(first) == shard_ranges(other)
+            same = first.row_keys() == other.row_keys() and shard_ranges(first) == shard_ranges(
+                other
+            )
             difference = float(np.abs(first.vectors() - other.vectors()).max()) if same else None
             result[name] = {"same_rows_and_shards": same, "largest_difference": difference}
     return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,9 +163,9 @@ def _nearest(vectors: Matrix, k: int) -> npt.NDArray[np.intp]:
 
 
 def _read(snapshot: Snapshot) -> _Rows:
-    keys: Sequence[str] = snapshot.keys()
+    keys = snapshot.row_keys()
     faces = [0] * len(keys)
-    if snapshot.model.faces:
-        faces = np.asarray(snapshot.attributes(layout.FACE_INDEX)).tolist()
-    digests = np.asarray(snapshot.attributes("sha256"))
+    if snapshot.has_faces():
+        faces = np.asarray(snapshot.column(layout.FACE_INDEX)).tolist()
+    digests = np.asarray(snapshot.column("sha256"))
     return _Rows(list(zip(keys, faces, strict=True)), snapshot.vectors(), digests)

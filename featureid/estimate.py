@@ -22,7 +22,8 @@ from featureid.refresh import (
     refreshed_num_shards,
 )
 from featureid.storage import layout
-from featureid.storage.carry import PreviousSnapshot
+from featureid.storage.carry import read_row_index
+from featureid.storage.reader import Snapshot
 from featureid.storage.records import EmbeddingRow, Failure, SnapshotInfo
 from featureid.storage.shard import (
     ShardEncoder,
@@ -105,7 +106,7 @@ class Estimate:
 
 
 def plan_sources(
-    sources: Iterable[InputSource], previous: PreviousSnapshot | None, policy: RefreshPolicy
+    sources: Iterable[InputSource], previous: Snapshot | None, policy: RefreshPolicy
 ) -> tuple[list[ImageRef], Changes, list[str]]:
     """List the inputs and compare them with the previous snapshot, here and now.
 
@@ -117,7 +118,7 @@ def plan_sources(
         UsageError: an input is missing or empty.
         StorageError: the previous snapshot is damaged or cannot be read.
     """
-    parts = previous.num_shards if previous else 1
+    parts = 1 if previous is None else previous.num_shards
     refs: list[list[ImageRef]] = [[] for _ in range(parts)]
     known: list[list[Failure]] = [[] for _ in range(parts)]
     unlisted = []
@@ -127,14 +128,15 @@ def plan_sources(
                 unlisted.append(item.key)
             else:
                 refs[shard_of(item.key, parts)].append(item)
-    for failure in previous.failures() if previous else ():
+    for failure in () if previous is None else previous.failures():
         known[shard_of(failure.key, parts)].append(failure)
     images: list[ImageRef] = []
     changes = Changes()
     for number in range(parts):
         part = PreviousPart()
-        if previous:
-            index = previous.index(number, digests=policy.check == "content")
+        if previous is not None:
+            shard = previous.shard(number)
+            index = read_row_index(shard, digests=policy.check == "content")
             part = PreviousPart(index.keys, index.versions, index.digests, known[number])
         plan = plan_part(refs[number], part, policy, unlisted)
         images += plan.embed
@@ -204,7 +206,7 @@ def estimate(
     unlisted: list[str],
     sample: Sample,
     info: SnapshotInfo,
-    previous: PreviousSnapshot | None,
+    previous: Snapshot | None,
     fixed_shards: bool,
 ) -> Estimate:
     """Extrapolate from a sample.
@@ -220,14 +222,14 @@ def estimate(
     """
     share = to_embed / sample.images if sample.images else 0.0
     rate = sample.images / max(sample.seconds, 1e-3) if sample.images else 0.0
-    carried = previous.manifest.rows / max(1, changes.previous) if previous else 0.0
+    carried = 0.0 if previous is None else previous.num_rows / max(1, changes.previous)
     rows = round(len(sample.rows) * share + carried * changes.unchanged)
     worker = peak_memory()
     engine = _ENGINE_BYTES + to_embed * _EMBEDDED_BYTES + changes.images * _CARRIED_BYTES
     num_shards = info.num_shards
     if not fixed_shards:
         num_shards = choose_num_shards(changes.images, info.model)
-        if previous:
+        if previous is not None:
             num_shards = refreshed_num_shards(num_shards, previous.num_shards)
     seconds = _START_S + sample.load_s + changes.images / _CARRIED_PER_S
     return Estimate(
@@ -250,12 +252,13 @@ def estimate(
 
 
 def _row_bytes(
-    rows: Sequence[EmbeddingRow], info: SnapshotInfo, previous: PreviousSnapshot | None
+    rows: Sequence[EmbeddingRow], info: SnapshotInfo, previous: Snapshot | None
 ) -> float:
     """Bytes of a row in a shard: of the sample, encoded; without one, of the snapshot before."""
     if not rows:
-        sizes = sum(shard.bytes for shard in previous.manifest.embeddings) if previous else 0
-        return sizes / max(1, previous.manifest.rows) if previous else 0.0
+        if previous is None:
+            return 0.0
+        return sum(s.bytes for s in previous.manifest.embeddings) / max(1, previous.num_rows)
     ordered = sorted(rows, key=lambda row: row.order)
     with_rows, without = (_shard_bytes(some, info) for some in (ordered, []))
     return (with_rows - without) / len(ordered)

@@ -212,7 +212,7 @@ def lying_manifest(rng: random.Random, folder: Path) -> None:
 
     def read() -> None:
         snapshot = open_snapshot(str(folder))
-        assert len(snapshot.vectors(1)) == len(snapshot.keys(1))
+        assert len(snapshot.vectors(1)) == len(snapshot.row_keys(1))
         list(snapshot.batches(4, 1))
         list(snapshot.failures())
 

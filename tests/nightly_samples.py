@@ -67,12 +67,12 @@ class Nights:
 def contents(output: Path) -> Contents:
     """Key -> the bytes of every column; and the failures."""
     snapshot = featureid.open_snapshot(str(output))
-    columns = [snapshot.attributes(name) for name in COLUMNS]
+    columns = [snapshot.column(name) for name in COLUMNS]
     rows = {
         key: tuple(
             value.encode() if isinstance(value, str) else np.asarray(value).tobytes()
             for value in values
         )
-        for key, *values in zip(snapshot.keys(), *columns, strict=True)
+        for key, *values in zip(snapshot.row_keys(), *columns, strict=True)
     }
     return rows, sorted(snapshot.failures())

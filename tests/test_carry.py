@@ -14,6 +14,7 @@ from featureid.errors import CorruptFileError, StorageError
 from featureid.storage import (
     EmbeddingRow,
     Face,
+    Snapshot,
     build_manifest,
     count_outcomes,
     prepare_snapshot,
@@ -23,27 +24,28 @@ from featureid.storage import (
 )
 from featureid.storage.carry import (
     CarriedRows,
-    PreviousSnapshot,
+    check_can_carry,
     merged_blocks,
+    read_row_index,
     shards_between,
     write_refreshed_shard,
 )
-from tests.storage_samples import FAILURES, make_info, make_row, read_all, write_files
+from tests.storage_samples import make_info, make_row, read_all, write_files
 
 NEW_ID = "20261124T054231Z-000000"
 KEYS = [f"photos/{n:04}.jpg" for n in range(200)]
 
 
 @pytest.fixture(params=["float32", "float16"])
-def previous(tmp_path: Path, request: pytest.FixtureRequest) -> PreviousSnapshot:
+def previous(tmp_path: Path, request: pytest.FixtureRequest) -> Snapshot:
     info = make_info(4, dtype=request.param)
     manifest = write_files(tmp_path / "old", info, KEYS)
-    return PreviousSnapshot(prepare_snapshot(str(tmp_path / "old"), info.snapshot), manifest)
+    return Snapshot(prepare_snapshot(str(tmp_path / "old"), info.snapshot), manifest)
 
 
 def refresh(
     folder: Path,
-    previous: PreviousSnapshot,
+    previous: Snapshot,
     num_shards: int,
     carry: set[str],
     rows: list[EmbeddingRow],
@@ -53,8 +55,8 @@ def refresh(
     info = replace(previous.manifest.info, snapshot=NEW_ID, num_shards=num_shards)
     folder.mkdir()
     masks = {
-        number: np.array([key in carry for key in previous.index(number, digests=False).keys])
-        for number in range(previous.num_shards)
+        shard.number: np.array([key in carry for key in shard.row_keys()])
+        for shard in previous.shards()
     }
     found: dict[str, list] = {}
     for shard in range(num_shards):
@@ -78,7 +80,7 @@ def refresh(
 
 @pytest.mark.parametrize("num_shards", [4, 8, 2, 3, 1])
 def test_a_refreshed_snapshot_is_what_a_full_one_would_be(
-    previous: PreviousSnapshot, tmp_path: Path, num_shards: int
+    previous: Snapshot, tmp_path: Path, num_shards: int
 ) -> None:
     carry, touched = set(KEYS[:150]), {KEYS[160]: "new version", KEYS[161]: "another"}
     new = [make_row(key) for key in ("a.jpg", "photos/0007a.jpg", "z.jpg")]
@@ -97,16 +99,15 @@ def test_a_refreshed_snapshot_is_what_a_full_one_would_be(
             assert found[name][position] == getattr(row, name)
 
 
-def test_the_index_tells_keys_versions_and_digests(previous: PreviousSnapshot) -> None:
-    for number in range(4):
-        index = previous.index(number, digests=True)
-        rows = [make_row(key) for key in KEYS if shard_of(key, 4) == number]
+def test_the_row_index_has_keys_versions_and_digests(previous: Snapshot) -> None:
+    for shard in previous.shards():
+        index = read_row_index(shard, digests=True)
+        rows = [make_row(key) for key in KEYS if shard_of(key, 4) == shard.number]
         assert index.keys == [row.key for row in rows]
         assert index.versions == [row.source_version for row in rows]
         assert index.digests is not None
         assert [digest.tobytes() for digest in index.digests] == [row.sha256 for row in rows]
-        assert previous.index(number, digests=False).digests is None
-    assert sorted(previous.failures()) == sorted(FAILURES)
+        assert read_row_index(shard, digests=False).digests is None
 
 
 def test_faces_stay_together_and_keep_every_bit(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_faces_stay_together_and_keep_every_bit(tmp_path: Path) -> None:
     shard = write_shard(folder, info, 0, rows)
     failures = write_failures(folder, [])
     manifest = build_manifest(info, [shard], [failures], count_outcomes(4, {}))
-    old = PreviousSnapshot(folder, manifest)
+    old = Snapshot(folder, manifest)
     mask = np.array([row.key != "b" for row in rows])
     new = replace(info, snapshot=NEW_ID)
     target = prepare_snapshot(str(tmp_path), NEW_ID)
@@ -134,7 +135,7 @@ def test_faces_stay_together_and_keep_every_bit(tmp_path: Path) -> None:
         assert np.asarray(after[name]).tobytes() == np.asarray(wanted).tobytes(), name
 
 
-def test_damage_is_found_and_not_carried(previous: PreviousSnapshot, tmp_path: Path) -> None:
+def test_damage_is_found_and_not_carried(previous: Snapshot, tmp_path: Path) -> None:
     shard = Path(previous.folder, previous.manifest.embeddings[1].file)
     damaged = bytearray(shard.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -144,17 +145,17 @@ def test_damage_is_found_and_not_carried(previous: PreviousSnapshot, tmp_path: P
     assert not (tmp_path / "new" / shard.name).exists()
 
 
-def test_a_mask_of_another_length_is_refused(previous: PreviousSnapshot, tmp_path: Path) -> None:
+def test_a_mask_of_another_length_is_refused(previous: Snapshot, tmp_path: Path) -> None:
     info = replace(previous.manifest.info, snapshot=NEW_ID)
     carried = CarriedRows({0: np.ones(3, np.bool_)})
     with pytest.raises(StorageError, match="rows, not 3"):
         write_refreshed_shard(str(tmp_path), info, 0, [], previous, carried)
 
 
-def test_other_columns_are_refused(previous: PreviousSnapshot) -> None:
-    previous.check_columns(previous.manifest.info.model)
+def test_other_columns_are_refused(previous: Snapshot) -> None:
+    check_can_carry(previous, previous.model)
     with pytest.raises(StorageError, match=r"so that rows cannot be carried over. Give --re-embed"):
-        previous.check_columns(replace(previous.manifest.info.model, faces="haar all"))
+        check_can_carry(previous, replace(previous.model, faces="haar all"))
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.text(max_size=5))

@@ -41,7 +41,7 @@ def embed(
 def contents(output: object) -> dict[str, dict[str, bytes]]:
     """Shard file -> key -> vector bytes."""
     snapshot = featureid.open_snapshot(str(output))
-    vectors = dict(zip(snapshot.keys(), snapshot.vectors(), strict=True))
+    vectors = dict(snapshot)
     found: dict[str, dict[str, bytes]] = {}
     for summary in snapshot.manifest.embeddings:
         shard_number = int(summary.file.split("-")[1])
@@ -65,12 +65,12 @@ def test_photos_become_a_published_snapshot(
 
     snapshot = featureid.open_snapshot(str(output))
     assert len(snapshot) == NUM_PHOTOS
-    assert set(snapshot.keys()) >= {"astronaut.png", "small/astronaut.jpg", "liar.png"}
+    assert set(snapshot) >= {"astronaut.png", "small/astronaut.jpg", "liar.png"}
     for key in ("coffee.png", "small/rocket.jpg"):
         np.testing.assert_array_equal(snapshot[key], featureid.generate_feature_id(photos / key))
     # Every thumbnail lies nearest to the photo it was made of, so the vectors mean something.
-    for thumbnail in (key for key in snapshot.keys() if key.startswith("small/")):
-        others = [key for key in snapshot.keys() if "/" not in key and key != "liar.png"]
+    for thumbnail in (key for key in snapshot if key.startswith("small/")):
+        others = [key for key in snapshot if "/" not in key and key != "liar.png"]
         nearest = max(others, key=lambda key: snapshot[thumbnail] @ snapshot[key])
         assert Path(nearest).stem == Path(thumbnail).stem
 

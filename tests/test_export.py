@@ -35,7 +35,7 @@ def exported(snap, kind: str, name: str) -> Path:
     assert sum(counted) == len(snap)
     if kind != "parquet":
         with open(export.keys_path(str(path)), encoding="utf-8") as lines:
-            assert [json.loads(line) for line in lines] == [{"key": key} for key in snap.keys()]
+            assert [json.loads(line) for line in lines] == [{"key": key} for key in snap.row_keys()]
     return path
 
 
@@ -83,7 +83,7 @@ def test_parquet_is_read_by_pyarrow_duckdb_and_polars(snap):
     assert table == snap.to_arrow()
     flat = table["vector"].combine_chunks().flatten().to_numpy()
     assert np.array_equal(flat.reshape(-1, 4), vectors)
-    assert table["sha256"].to_pylist() == [bytes(value) for value in snap.attributes("sha256")]
+    assert table["sha256"].to_pylist() == [bytes(value) for value in snap.column("sha256")]
     assert pyarrow.parquet.ParquetFile(path).num_row_groups > 1
 
     columns = "key, vector, sha256, source_size, source_version, width, height"
@@ -99,9 +99,9 @@ def test_parquet_is_read_by_pyarrow_duckdb_and_polars(snap):
 
 def test_pandas(snap):
     frame = snap.to_pandas()
-    assert frame["key"].tolist() == snap.keys()
+    assert frame["key"].tolist() == snap.row_keys()
     assert np.array_equal(np.stack(frame["vector"]), snap.vectors())
-    assert frame["width"].tolist() == snap.attributes("width").tolist()
+    assert frame["width"].tolist() == snap.column("width").tolist()
 
 
 @pytest.mark.parametrize("kind", export.EXPORTS)
@@ -145,14 +145,14 @@ def test_commands_there_and_back(snap, tmp_path, capsys):
         said = json.loads(capsys.readouterr().out)
         assert said["model"]["digest"] == "unverified:same"
         copy = open_snapshot(said["snapshot"])
-        assert copy.keys() == snap.keys()
+        assert copy.row_keys() == snap.row_keys()
         assert np.array_equal(copy.vectors(), snap.vectors())
         assert cli.main(["verify", said["snapshot"]]) == 0
         capsys.readouterr()
     other = str(tmp_path / "other")
     argv = ["import", path, "--output", other, "--model", "same", "--number-rows"]
     assert cli.main(argv) == 0
-    assert sorted(open_snapshot(other).keys()) == sorted(map(str, range(100)))
+    assert sorted(open_snapshot(other).row_keys()) == sorted(map(str, range(100)))
 
 
 def test_wrong_use_of_the_commands(tmp_path, capsys):

@@ -62,10 +62,10 @@ def snap(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 
 def test_rows_are_ordered_by_key_and_face(snap: Snapshot) -> None:
-    found = list(zip(snap.keys(), snap.attributes("face_index").tolist(), strict=True))
+    found = list(zip(snap.row_keys(), snap.column("face_index").tolist(), strict=True))
     assert sorted(found) == sorted(row.order for row in ROWS)
     assert found == sorted(found, key=lambda row: (shard_of(row[0], 2), row))
-    assert len(snap) == 5 and snap.manifest.counts.embedded == 3
+    assert (snap.num_rows, len(snap)) == (5, 3) and snap.manifest.counts.embedded == 3
     assert sum(shard.keys for shard in snap.manifest.embeddings) == 3
     assert snap.model.faces == FACES
 
@@ -83,13 +83,22 @@ def test_a_whole_image_is_marked(snap: Snapshot) -> None:
     ((face, vector),) = snap.faces("whole.jpg")
     assert (face.index, face.box, face.landmarks) == (-1, (0, 0, 640, 480), ())
     assert math.isnan(face.score)
-    np.testing.assert_array_equal(vector, snap["whole.jpg"])
+    np.testing.assert_array_equal([vector], snap["whole.jpg"])
 
 
-def test_a_key_alone_names_a_vector_only_where_there_is_one(snap: Snapshot) -> None:
-    np.testing.assert_array_equal(snap["a.jpg"], face_row("a.jpg", 0).vector)
-    with pytest.raises(StorageError, match=r"'b.jpg' has 3 faces; faces\('b.jpg'\)"):
-        snap["b.jpg"]
+def test_a_key_always_has_a_row_per_face(snap: Snapshot) -> None:
+    assert snap.has_faces()
+    assert {key: vectors.shape for key, vectors in snap.items()} == {
+        "a.jpg": (1, 4),
+        "b.jpg": (3, 4),
+        "whole.jpg": (1, 4),
+    }
+    for key, vectors in snap.items():
+        wanted = sorted((row for row in ROWS if row.key == key), key=lambda row: row.order)
+        np.testing.assert_array_equal(vectors, [row.vector for row in wanted])
+        np.testing.assert_array_equal(snap[key], vectors)
+        assert snap[key].dtype == vectors.dtype == np.float32
+    assert list(snap) == list(snap.keys()) == sorted(snap, key=snap.row_keys().index)
     assert "b.jpg" in snap and "c.jpg" not in snap
     with pytest.raises(KeyError, match=r"c\.jpg"):
         snap.faces("c.jpg")

@@ -96,7 +96,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_every_picture_has_the_right_rows_or_the_right_failure(snap: Snapshot) -> None:
-    rows = {key: snap.keys().count(key) for key in snap.keys()}
+    rows = {key: len(vectors) for key, vectors in snap.items()}
     expected = {"one.png": 1, "gray.png": 1, "several.png": 3, "wide.jpg": 1, "cut.png": 1}
     assert rows == expected | {"upright.jpg": 1, "exif6.jpg": 1, "exif8.jpg": 1}
     failures = {failure.key: failure for failure in snap.failures()}
@@ -151,7 +151,7 @@ def test_places_are_those_of_the_upright_original(snap: Snapshot) -> None:
     assert left_outer[0] < left_inner[0] < nose[0] < right_inner[0] < right_outer[0]
     assert all(abs(y - 101) < 8 for _, y in face.landmarks[:4]) and nose[1] > 115
     assert face.score > 0.5
-    widths = dict(zip(snap.keys(), snap.attributes("width").tolist(), strict=True))
+    widths = dict(zip(snap.row_keys(), snap.column("width").tolist(), strict=True))
     ((wide, _),) = snap.faces("wide.jpg")
     assert widths["wide.jpg"] == 6000
     wanted = [n * 4 + shift for n, shift in zip(FACE, (3800, 700, 3800, 700), strict=True)]

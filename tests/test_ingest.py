@@ -43,7 +43,7 @@ def test_every_vector_is_found_by_its_key(tmp_path, monkeypatch, dtype):
     snap = import_all(tmp_path, dtype=dtype)
     for key, vector in zip(KEYS, VECTORS, strict=True):
         assert np.array_equal(snap[key], vector.astype(dtype))
-    assert [spec.name for spec in snap.columns] == ["key", "vector"]
+    assert [spec.name for spec in snap.columns()] == ["key", "vector"]
     assert verify_snapshot(str(tmp_path)).ok
     assert not snap.model.verified
     assert (snap.model.name, snap.model.digest) == ("theirs", "unverified:theirs")
@@ -55,7 +55,7 @@ def test_many_faces_a_key(tmp_path, monkeypatch):
     faces = [number for _ in range(10) for number in (3, 1, 4, 0, 2)]
     snap = import_all(tmp_path, keys, VECTORS, faces)
     rows = dict(zip(zip(keys, faces, strict=True), VECTORS, strict=True))
-    found = zip(snap.keys(), snap.attributes("face_index").tolist(), snap.vectors(), strict=True)
+    found = zip(snap.row_keys(), snap.column("face_index").tolist(), snap.vectors(), strict=True)
     for key, face, vector in found:
         assert np.array_equal(rows.pop((key, face)), vector)
     assert not rows

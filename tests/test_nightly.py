@@ -53,6 +53,25 @@ def test_nothing_new_publishes_nothing(nights: Nights, capsys: pytest.CaptureFix
     assert not nights.refresh("--retry-failed")["published"]
 
 
+def test_a_previous_snapshot_without_rows_is_one_nevertheless(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights = Nights(photos, tmp_path, capsys)
+    good = tmp_path / "good"
+    good.mkdir()
+    for path in nights.pictures.glob("*.jpg"):
+        if path.name != "bad.jpg":
+            path.rename(good / path.name)
+    nights.run(status=3)
+    assert not featureid.open_snapshot(nights.output)
+    assert nights.refresh(status=3)  # nothing new is published, and nothing was embedded
+    assert len(list((nights.output / "snapshots").iterdir())) == 1
+    for path in good.iterdir():
+        path.rename(nights.pictures / path.name)
+    assert nights.refresh()["changes"] == changes(new=6, unchanged=1)
+    nights.check()
+
+
 def test_only_what_changed_is_embedded_and_the_result_is_that_of_a_full_run(
     nights: Nights,
 ) -> None:
@@ -167,7 +186,7 @@ def test_a_reader_that_is_open_goes_on_undisturbed(nights: Nights) -> None:
     before = contents(nights.output)
     shutil.copy(nights.pictures / "rocket.jpg", nights.pictures / "added.jpg")
     nights.refresh()
-    assert sorted(reader.keys()) == sorted(before[0]) and len(reader.vectors()) == 6
+    assert sorted(reader.row_keys()) == sorted(before[0]) and len(reader.vectors()) == 6
 
 
 def test_two_runs_at_once_both_end_valid(nights: Nights) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from featureid import parallel
 from featureid.errors import CorruptFileError, StorageError
-from featureid.storage import ModelInfo, SnapshotInfo, layout, open_snapshot, shard_of
+from featureid.storage import ModelInfo, Snapshot, SnapshotInfo, layout, open_snapshot, shard_of
 from featureid.storage.files import RangeReader
 from featureid.storage.shard import ShardEncoder, make_header, row_columns
 from featureid.storage.shard_reader import ShardMap
@@ -30,22 +33,22 @@ def output(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def snap(output):
-    return open_snapshot(str(output))
+    return open_snapshot(output)
 
 
 def test_everything_comes_in_one_order(snap):
-    keys = snap.keys()
+    keys = snap.row_keys()
     assert sorted(keys) == sorted(KEYS)
     assert keys == sorted(KEYS, key=lambda key: (shard_of(key, 3), key))
-    assert len(snap) == len(keys)
+    assert snap.num_rows == len(snap) == len(keys)
     vectors = snap.vectors()
     assert vectors.dtype == np.float32 and vectors.shape == (200, 4)
     for key, vector in zip(keys, vectors, strict=True):
         assert np.array_equal(vector, make_row(key).vector)
-    widths = snap.attributes("width")
+    widths = snap.column("width")
     assert widths.tolist() == [make_row(key).width for key in keys]
-    assert snap.attributes("sha256").shape == (200, 32)
-    assert snap.attributes("source_version") == [make_row(key).source_version for key in keys]
+    assert snap.column("sha256").shape == (200, 32)
+    assert snap.column("source_version") == [make_row(key).source_version for key in keys]
     assert snap.model.dimension == 4
     assert repr(snap) == f"<Snapshot {snap.folder}: 200 rows of image>"
 
@@ -62,12 +65,52 @@ def test_one_row_by_key(snap):
     assert 7 not in snap
 
 
+def test_a_snapshot_is_a_mapping(snap):
+    assert isinstance(snap, Mapping)
+    assert list(snap) == list(snap.keys()) == snap.row_keys()
+    assert len(snap.keys()) == len(snap.values()) == len(snap.items()) == 200
+    for (key, vector), value in zip(snap.items(), snap.values(), strict=True):
+        assert vector.dtype == np.float32 and vector.base.nbytes == vector.nbytes
+        assert np.array_equal(vector, make_row(key).vector) and np.array_equal(vector, value)
+    assert snap.keys() >= {"0.png", "1/é.jpg"} and "nosuch.jpg" not in snap
+    assert snap.get("nosuch.jpg") is None
+    vector = make_row("0.png").vector
+    assert ("0.png", vector) in snap.items() and ("5.png", vector) not in snap.items()
+    assert ("nosuch.jpg", vector) not in snap.items() and "0.png" not in snap.items()
+    assert vector in snap.values() and np.zeros(4, np.float32) not in snap.values()
+
+
+@pytest.mark.parametrize(("view", "columns"), [("keys", 1), ("values", 2), ("items", 2)])
+def test_iteration_reads_every_block_once_and_only_when_it_comes_to_it(
+    snap, view, columns, monkeypatch
+):
+    blocks = len(list(snap.blocks([])))
+    reads = []
+    real = RangeReader.read
+    monkeypatch.setattr(RangeReader, "read", lambda *place: reads.append(place) or real(*place))
+    monkeypatch.setattr(parallel, "available_cpus", lambda: 1)
+    rows = iter(getattr(snap, view)())
+    next(rows)
+    assert len(reads) == columns
+    assert len(list(rows)) == 199
+    assert len(reads) == columns * blocks
+
+
+def test_a_snapshot_pickles_without_what_it_has_read(snap, output):
+    before = pickle.dumps(open_snapshot(output))
+    assert np.array_equal(snap.vectors(), pickle.loads(before).vectors())
+    assert pickle.dumps(snap) == before and len(before) < 2000
+    copy = pickle.loads(before)
+    assert copy == snap and hash(copy) == hash(snap)
+    assert copy != Snapshot(f"{snap.folder}/..", snap.manifest) and copy != dict(snap)
+
+
 @settings(deadline=None)
 @given(rows=st.integers(1, 250))
 def test_batches(snap, rows):
     batches = list(snap.batches(rows))
     assert [len(keys) for keys, _ in batches[:-1]] == [rows] * (len(batches) - 1)
-    assert [key for keys, _ in batches for key in keys] == snap.keys()
+    assert [key for keys, _ in batches for key in keys] == snap.row_keys()
     assert np.array_equal(np.concatenate([matrix for _, matrix in batches]), snap.vectors())
     assert all(len(keys) == len(matrix) for keys, matrix in batches)
 
@@ -75,7 +118,7 @@ def test_batches(snap, rows):
 @pytest.mark.parametrize("threads", [1, 2, 9])
 def test_threads_change_nothing(snap, threads):
     assert np.array_equal(snap.vectors(threads), snap.vectors())
-    assert snap.keys(threads) == snap.keys()
+    assert snap.row_keys(threads) == snap.row_keys()
     first, second = snap.batches(130, threads), snap.batches(130)
     for (keys, matrix), (other_keys, other) in zip(first, second, strict=True):
         assert keys == other_keys and np.array_equal(matrix, other)
@@ -83,8 +126,8 @@ def test_threads_change_nothing(snap, threads):
 
 def test_blocks_are_columns(snap):
     blocks = list(snap.blocks())
-    assert all(list(block) == [spec.name for spec in snap.columns] for block in blocks)
-    assert [key for block in blocks for key in block["key"]] == snap.keys()
+    assert all(list(block) == [spec.name for spec in snap.columns()] for block in blocks)
+    assert [key for block in blocks for key in block["key"]] == snap.row_keys()
     assert np.array_equal(np.concatenate([b["vector"] for b in blocks]), snap.vectors())
     some = list(snap.blocks(["width", "key"]))
     assert list(some[0]) == ["width", "key"]
@@ -93,7 +136,7 @@ def test_blocks_are_columns(snap):
 
 
 def test_vectors_as_a_column_are_float32(snap):
-    assert np.array_equal(snap.attributes("vector"), snap.vectors())
+    assert np.array_equal(snap.column("vector"), snap.vectors())
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -129,7 +172,7 @@ def test_failures(snap):
 
 def test_an_unknown_attribute_names_those_there_are(snap):
     with pytest.raises(StorageError, match="no column 'mood'; it has key, vector, sha256"):
-        snap.attributes("mood")
+        snap.column("mood")
 
 
 def test_a_batch_that_nobody_has_memory_for_holds_the_rows_there_are(snap):
@@ -140,11 +183,11 @@ def test_a_batch_that_nobody_has_memory_for_holds_the_rows_there_are(snap):
 def test_an_empty_snapshot(tmp_path):
     write_snapshot(tmp_path, [], failures=[])
     snap = open_snapshot(str(tmp_path))
-    assert len(snap) == 0
-    assert snap.keys() == []
+    assert len(snap) == snap.num_rows == 0
+    assert snap.row_keys() == list(snap) == list(snap.items()) == list(snap.values()) == []
     assert snap.vectors().shape == (0, 4)
-    assert snap.attributes("sha256").shape == (0, 32)
-    assert snap.attributes("source_version") == []
+    assert snap.column("sha256").shape == (0, 32)
+    assert snap.column("source_version") == []
     assert list(snap.batches(10)) == []
     assert list(snap.failures()) == []
     assert "a" not in snap
@@ -154,7 +197,7 @@ def test_float16_is_read_as_float32(tmp_path):
     write_snapshot(tmp_path, KEYS, dtype="float16")
     snap = open_snapshot(str(tmp_path))
     assert snap.vectors().dtype == np.float32
-    for key, vector in zip(snap.keys(), snap.vectors(), strict=True):
+    for key, vector in zip(snap.row_keys(), snap.vectors(), strict=True):
         assert np.array_equal(vector, make_row(key).vector.astype(np.float16))
         assert np.array_equal(vector, snap[key])
 
@@ -229,7 +272,7 @@ def test_a_missing_shard_is_named(output, tmp_path):
     shutil.copytree(output, tmp_path / "out")
     (tmp_path / "out" / "snapshots" / ID / "embeddings-00000-of-00003.fid.gz").unlink()
     with pytest.raises(StorageError, match=r"Cannot read .*embeddings-00000-of-00003\.fid\.gz"):
-        open_snapshot(str(tmp_path / "out")).keys()
+        open_snapshot(str(tmp_path / "out")).row_keys()
 
 
 def test_object_stores_work_the_same():

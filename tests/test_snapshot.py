@@ -67,13 +67,13 @@ def test_what_is_not_published_is_not_seen(tmp_path):
     manifest = write_files(tmp_path, make_info(3), ["c"])
     assert find_snapshot(str(tmp_path)).endswith(OLDER)
     assert (
-        open_snapshot(str(tmp_path)).keys()
-        == open_snapshot(snapshot_folder(str(tmp_path), OLDER)).keys()
+        open_snapshot(str(tmp_path)).row_keys()
+        == open_snapshot(snapshot_folder(str(tmp_path), OLDER)).row_keys()
     )
     with pytest.raises(StorageError, match="holds no complete snapshot"):
         open_snapshot(snapshot_folder(str(tmp_path), ID))
     publish(str(tmp_path), manifest)
-    assert open_snapshot(str(tmp_path)).keys() == ["c"]
+    assert open_snapshot(str(tmp_path)).row_keys() == ["c"]
 
 
 def test_a_crash_at_any_write_of_publish_leaves_readers_with_a_whole_snapshot(
@@ -94,12 +94,12 @@ def test_a_crash_at_any_write_of_publish_leaves_readers_with_a_whole_snapshot(
         monkeypatch.setattr(files, "write_atomic", dies)
         with pytest.raises(StorageError, match="killed"):
             publish(str(tmp_path), manifest)
-        seen.append(open_snapshot(str(tmp_path)).keys())
+        seen.append(open_snapshot(str(tmp_path)).row_keys())
     assert seen == [["a"], ["a"]]
     monkeypatch.undo()
     publish(str(tmp_path), manifest)
     publish(str(tmp_path), manifest)
-    assert open_snapshot(str(tmp_path)).keys() == ["c"]
+    assert open_snapshot(str(tmp_path)).row_keys() == ["c"]
 
 
 def test_nothing_is_published_when_a_file_is_missing_or_short(tmp_path):
@@ -120,7 +120,7 @@ def test_current_never_goes_back(tmp_path):
     write_snapshot(tmp_path, ["b"], snapshot=OLDER)
     assert current_snapshot(str(tmp_path)) == NEWER
     assert (tmp_path / "current").read_text() == NEWER + "\n"
-    assert open_snapshot(str(tmp_path / "snapshots" / OLDER)).keys() == ["b"]
+    assert open_snapshot(str(tmp_path / "snapshots" / OLDER)).row_keys() == ["b"]
 
 
 def test_what_is_not_there_is_said(tmp_path):

@@ -70,7 +70,7 @@ def test_workers_elsewhere_give_the_same_rows_with_the_model_from_the_output_fol
         arguments = ["embed", str(photos), "--output", str(output), "--num-shards=3", *options]
         assert cli.main(arguments) == 0, capsys.readouterr().err
     here, elsewhere = (featureid.open_snapshot(str(output)) for output in outputs)
-    assert here.keys() == elsewhere.keys()
+    assert here.row_keys() == elsewhere.row_keys()
     assert [s.rows for s in here.manifest.embeddings] == [
         s.rows for s in elsewhere.manifest.embeddings
     ]

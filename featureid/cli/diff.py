@@ -51,8 +51,8 @@ def run(argv: Sequence[str], prog: str) -> int:
 def _text(found: Difference, first: Snapshot, second: Snapshot, statement: str) -> str:
     shared = found.same + found.changed
     lines = [
-        f"A  {first.folder}: {len(first)} rows",
-        f"B  {second.folder}: {len(second)} rows",
+        f"A  {first.folder}: {first.num_rows} rows",
+        f"B  {second.folder}: {second.num_rows} rows",
         f"{found.added} added, {found.removed} removed, {found.changed} with a changed image, "
         f"{found.same} with the same image",
     ]

@@ -24,7 +24,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     """Write a snapshot in another format; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
     snapshot = open_snapshot(arguments.snapshot)
-    with console.counting("rows exported", len(snapshot)) as count:
+    with console.counting("rows exported", snapshot.num_rows) as count:
         export.EXPORTS[arguments.to](snapshot, arguments.path, count)
     written = [arguments.path]
     if arguments.to != "parquet":
@@ -33,9 +33,9 @@ def run(argv: Sequence[str], prog: str) -> int:
     result = {
         "snapshot": snapshot.folder,
         "model": asdict(snapshot.model),
-        "rows": len(snapshot),
+        "rows": snapshot.num_rows,
         "files": sizes,
     }
     lines = (f"{path}: {size} bytes" for path, size in sizes.items())
-    console.print_result(result, arguments.json, "\n".join([f"{len(snapshot)} rows", *lines]))
+    console.print_result(result, arguments.json, "\n".join([f"{snapshot.num_rows} rows", *lines]))
     return console.DONE

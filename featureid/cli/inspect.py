@@ -39,7 +39,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     if arguments.failures:
         described["failures"] = [asdict(failure) for failure in snapshot.failures()]
     if arguments.keys:
-        described["keys"] = snapshot.keys()
+        described["keys"] = list(snapshot)
     console.print_result(described, arguments.json, _text(described))
     if arguments.max_age is not None:
         last = described["checked"] or described["created"]

@@ -98,7 +98,7 @@ def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePl
     sources = pipeline | "Inputs" >> beam.Create(options.sources)
     listed = sources | ListImages(plan.previous, options.refresh.policy, run)
     images, same = listed["images"], {}
-    if plan.previous and options.refresh.policy.check == "content":
+    if plan.previous is not None and options.refresh.policy.check == "content":
         checked = listed["compare"] | CheckContent(options.settings)
         images = (images, checked["images"]) | "ToEmbed" >> beam.Flatten()
         same = {"same": checked["same"]}

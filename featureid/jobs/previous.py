@@ -6,7 +6,8 @@ from featureid.errors import UsageError
 from featureid.jobs.options import RefreshOptions
 from featureid.refresh import check_same_model
 from featureid.storage import files
-from featureid.storage.carry import PreviousSnapshot
+from featureid.storage.carry import check_can_carry
+from featureid.storage.reader import Snapshot
 from featureid.storage.records import ModelInfo
 from featureid.storage.snapshot import current_snapshot, find_snapshot, read_manifest
 
@@ -14,9 +15,7 @@ from featureid.storage.snapshot import current_snapshot, find_snapshot, read_man
 AUTO = "auto"
 
 
-def find_previous(
-    options: RefreshOptions, output: str, model: ModelInfo
-) -> PreviousSnapshot | None:
+def find_previous(options: RefreshOptions, output: str, model: ModelInfo) -> Snapshot | None:
     """Return the snapshot to carry rows from; None for a full run.
 
     Raises:
@@ -35,8 +34,8 @@ def find_previous(
             return None
         place = output
     folder = files.absolute(find_snapshot(place))  # workers have another current folder
-    previous = PreviousSnapshot(folder, read_manifest(folder))
+    previous = Snapshot(folder, read_manifest(folder))
     if not options.policy.re_embed:
         check_same_model(previous.manifest.info.model, model, folder)
-        previous.check_columns(model)
+        check_can_carry(previous, model)
     return previous

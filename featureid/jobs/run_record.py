@@ -17,7 +17,7 @@ from featureid.jobs.beam_options import is_local
 from featureid.jobs.run_metrics import RunMetrics
 from featureid.parallel import available_cpus
 from featureid.storage import files
-from featureid.storage.carry import PreviousSnapshot
+from featureid.storage.reader import Snapshot
 from featureid.storage.records import SnapshotInfo
 from featureid.storage.run_record import RunReport, read_run, this_process, write_run
 from featureid.storage.snapshot import MANIFEST, prepare_snapshot
@@ -31,7 +31,7 @@ def new_report(
     info: SnapshotInfo,
     options: Any,
     beam_options: PipelineOptions,
-    previous: PreviousSnapshot | None,
+    previous: Snapshot | None,
 ) -> RunReport:
     """What is known of a run as it starts."""
     return RunReport(
@@ -47,7 +47,7 @@ def new_report(
             **{name: metadata.version(name) for name in _PACKAGES},
             "machine": f"{platform.system()} {platform.machine()}, {available_cpus()} cores",
         },
-        previous=previous.manifest.info.snapshot if previous else "",
+        previous=previous.manifest.info.snapshot if previous is not None else "",
         process=this_process() if is_local(beam_options) else "",
     )
 
@@ -66,7 +66,9 @@ def marked_run(plan: WritePlan, *, local: bool) -> Iterator[None]:
     try:
         write_run(folder, plan.report)
         # In this order: whoever prunes takes the manifest away first and then looks for marks.
-        if plan.previous and not files.exists(files.join(plan.previous.folder, MANIFEST)):
+        if plan.previous is not None and not files.exists(
+            files.join(plan.previous.folder, MANIFEST)
+        ):
             raise StorageError(
                 f"{plan.previous.folder} was removed just as this run started; run it again"
             )

@@ -45,7 +45,7 @@ def export_npy(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
 
     def chunks() -> Iterator[bytes]:
         head = io.BytesIO()
-        shape = (len(snapshot), snapshot.model.dimension)
+        shape = (snapshot.num_rows, snapshot.model.dimension)
         np.lib.format.write_array_header_1_0(
             head, {"descr": "<f4", "fortran_order": False, "shape": shape}
         )
@@ -67,7 +67,7 @@ def export_published(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
     Raises:
         StorageError: as in :func:`export_npy`, or there are too many rows for the layout.
     """
-    chunks = published.multiple_chunks(len(snapshot), _matrices(snapshot, on_rows))
+    chunks = published.multiple_chunks(snapshot.num_rows, _matrices(snapshot, on_rows))
     _write_keys(snapshot, path)
     compressed = path.endswith(".gz")
     files.write_atomic(path, map(published.compress_binary, chunks) if compressed else chunks)
@@ -87,7 +87,7 @@ def export_parquet(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
         UsageError: pyarrow is not installed.
         StorageError: as in :func:`export_npy`.
     """
-    specs = snapshot.columns
+    specs = snapshot.columns()
     fields = arrow.schema(specs, snapshot.model)
     parquet = arrow.load_package("pyarrow.parquet", "pyarrow")
     pa = arrow.load_package("pyarrow", "pyarrow")
@@ -149,15 +149,17 @@ def _matrices(snapshot: Snapshot, on_rows: OnRows) -> Iterator[npt.NDArray[np.fl
         yield matrix.astype("<f4", copy=False)
         done += len(matrix)
         on_rows(len(matrix))
-    if done != len(snapshot):
+    if done != snapshot.num_rows:
         raise StorageError(
-            f"{snapshot.folder} has {done} rows, its manifest says {len(snapshot)}; run "
+            f"{snapshot.folder} has {done} rows, its manifest says {snapshot.num_rows}; run "
             "featureid verify"
         )
 
 
 def _write_keys(snapshot: Snapshot, path: str) -> None:
-    names = [spec.name for spec in snapshot.columns if spec.name in (layout.KEY, layout.FACE_INDEX)]
+    names = [
+        spec.name for spec in snapshot.columns() if spec.name in (layout.KEY, layout.FACE_INDEX)
+    ]
 
     def lines(block: dict[str, Any]) -> Iterable[str]:
         values = (np.asarray(block[n]).tolist() if n != layout.KEY else block[n] for n in names)

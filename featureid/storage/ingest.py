@@ -8,7 +8,6 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from featureid.storage.records import SnapshotInfo
 from featureid.storage.shard import (
     ShardEncoder,
     ShardSummary,
+    cut_blocks,
     make_header,
     row_columns,
     shard_name,
@@ -193,14 +193,16 @@ def _write_shard(
 ) -> ShardSummary:
     faces = keys.face_indexes
     rows = sorted(rows, key=lambda row: (keys.keys[row], faces[row] if faces else 0))
+    row_keys = [keys.keys[row] for row in rows]
     specs = row_columns(info.model)[:2]
     if faces:
         specs += (ColumnSpec(layout.FACE_INDEX, "int32"),)
 
     def blocks() -> Iterator[dict[str, Values]]:
-        for block in _cut(rows, keys.keys):
+        for start, end in cut_blocks(row_keys, layout.BLOCK_ROWS):
+            block = rows[start:end]
             values: dict[str, Values] = {
-                layout.KEY: [keys.keys[row] for row in block],
+                layout.KEY: row_keys[start:end],
                 layout.VECTOR: vectors[block],
             }
             if faces:
@@ -211,15 +213,3 @@ def _write_shard(
     encoder = ShardEncoder(name, make_header(info, shard, len(rows), specs), blocks())
     files.write_atomic(files.join(folder, name), encoder)
     return encoder.summary
-
-
-def _cut(rows: list[int], keys: Sequence[str]) -> Iterator[list[int]]:
-    """Cut sorted rows into blocks, all rows of a key in one of them."""
-    block: list[int] = []
-    for _, group in groupby(rows, lambda row: keys[row]):
-        if len(block) >= layout.BLOCK_ROWS:
-            yield block
-            block = []
-        block.extend(group)
-    if block:
-        yield block

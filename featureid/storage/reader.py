@@ -6,10 +6,11 @@ import contextlib
 import gzip
 import hashlib
 import io
+import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from itertools import accumulate, groupby
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,84 +22,145 @@ from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError
 from featureid.storage.manifest import FileSummary, Manifest
-from featureid.storage.records import Face, Failure, ModelInfo, SnapshotInfo
-from featureid.storage.shard import FACE_COLUMNS, ShardSummary, shard_of
+from featureid.storage.records import Face, Failure, ModelInfo
+from featureid.storage.shard import FACE_COLUMNS, shard_of
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.snapshot import find_snapshot, read_manifest
+from featureid.storage.snapshot_shard import (
+    SnapshotShard,
+    block_values,
+    joined_blocks,
+    known_columns,
+    shards_of,
+)
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
+
+Vectors = npt.NDArray[np.float32]
 
 _MAX_FAILURE_LINE = 1 << 20
 
 _Read = TypeVar("_Read")
 
 
-def open_snapshot(path: str) -> Snapshot:
+def open_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     """Open a complete snapshot for reading.
 
     Args:
-        path: an output folder, meaning its current snapshot, or a snapshot's own folder; local,
-            ``s3://`` or ``gs://``.
+        path: an output folder, meaning its current snapshot, or a snapshot's own folder; a local
+            path, or a URI such as ``s3://bucket/out``.
 
     Raises:
         StorageError: there is no complete snapshot, or it cannot be read.
         CorruptFileError: its manifest is damaged.
     """
-    folder = find_snapshot(path)
+    folder = find_snapshot(os.fspath(path))
     return Snapshot(folder, read_manifest(folder))
 
 
-class Snapshot:
-    """A complete snapshot. Rows come shard by shard and, in each, by key: the same order always.
+class Snapshot(Mapping[str, Vectors]):
+    """A complete snapshot: a mapping from image keys to vectors, and all columns of its rows.
+
+    A key stands for one image. Its value is the image's vector, float32 (dimension,), or, in a
+    snapshot of faces, the vectors of its faces in the order of their indexes, (faces, dimension).
+    Rows are always in the same order: shard by shard, and sorted by key within a shard. Iteration
+    reads block by block, so that snapshots may be larger than memory.
 
     Every method that reads raises :class:`~featureid.errors.CorruptFileError` where a byte is not
     what was written, and :class:`~featureid.errors.StorageError` where a file cannot be read.
 
+    A snapshot pickles as its folder and manifest. Two are equal if both are the same; vectors are
+    not compared.
+
     Attributes:
-        folder: where it lies.
-        manifest: what it consists of.
+        folder: path or URI of the snapshot's folder.
+        manifest: the files that it consists of, and its model.
     """
 
     def __init__(self, folder: str, manifest: Manifest) -> None:
-        """Keep place and manifest; :func:`open_snapshot` is how to get here."""
+        """Read nothing yet; use :func:`open_snapshot` to find the manifest."""
         self.folder = folder
         self.manifest = manifest
+        self._shards = shards_of(folder, manifest)
         self._maps: dict[int, ShardMap] = {}
+
+    def __reduce__(self) -> tuple[type[Snapshot], tuple[str, Manifest]]:
+        """Pickle without the indexes that have been read."""
+        return type(self), (self.folder, self.manifest)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are the same snapshot in the same folder."""
+        if not isinstance(other, Snapshot):
+            return NotImplemented
+        return (self.folder, self.manifest) == (other.folder, other.manifest)
+
+    def __hash__(self) -> int:
+        """Return a hash of the folder."""
+        return hash(self.folder)
+
+    def __repr__(self) -> str:
+        """Return a short description."""
+        return f"<Snapshot {self.folder}: {self.num_rows} rows of {self.model.name}>"
 
     @property
     def model(self) -> ModelInfo:
         """The model that made the vectors."""
         return self.manifest.info.model
 
-    def __len__(self) -> int:
-        """Return the number of rows."""
+    @property
+    def num_rows(self) -> int:
+        """Number of rows: one per image, or one per face."""
         return self.manifest.rows
 
-    def __repr__(self) -> str:
-        """Return a short description."""
-        return f"<Snapshot {self.folder}: {len(self)} rows of {self.model.name}>"
-
     @property
+    def num_shards(self) -> int:
+        """Number of shards."""
+        return len(self._shards)
+
+    def shards(self) -> tuple[SnapshotShard, ...]:
+        """Return all shards, in order; each can be sent to another process and read there."""
+        return self._shards
+
+    def shard(self, number: int) -> SnapshotShard:
+        """Return one shard by its number, from 0.
+
+        Raises:
+            StorageError: there is no such shard.
+        """
+        if not 0 <= number < len(self._shards):
+            raise StorageError(f"{self.folder} has {len(self._shards)} shards, no shard {number}")
+        return self._shards[number]
+
     def columns(self) -> tuple[ColumnSpec, ...]:
-        """The columns that every row has and that this version can read, key and vector first."""
-        with self._source(0) as source:
-            return tuple(spec for spec in self._map(0, source).header.columns if spec.known)
+        """Return the columns that this version can read, key and vector first.
 
-    def keys(self, threads: int = 0) -> list[str]:
-        """Return the image key of every row."""
-        return list(self.attributes(layout.KEY, threads))
+        The header of the first shard lists them; all shards have the same.
+        """
+        with self._shards[0].open() as (shard, _):
+            return known_columns(shard.header)
 
-    def vectors(self, threads: int = 0) -> npt.NDArray[np.float32]:
+    def has_faces(self) -> bool:
+        """Return whether rows are faces, with a ``face_index``; reads the first shard's header."""
+        return any(spec.name == layout.FACE_INDEX for spec in self.columns())
+
+    def row_keys(self, threads: int = 0) -> list[str]:
+        """Return the image key of every row, parallel to :meth:`vectors`.
+
+        An image with several faces has several rows; iterate over the snapshot for each key once.
+        """
+        return list(self.column(layout.KEY, threads))
+
+    def vectors(self, threads: int = 0) -> Vectors:
         """Return all vectors as float32 (rows, dimension), whatever type is stored.
 
         Args:
-            threads: blocks that are read and decoded at the same time; 0 means one a CPU core.
+            threads: blocks to read and decode at the same time; 0 means one per CPU core.
         """
         rows = self._shard_rows(threads)
         first_rows = [0, *accumulate(rows)]
-        out: npt.NDArray[np.float32] = np.empty((sum(rows), self.model.dimension), np.float32)
+        out: Vectors = np.empty((sum(rows), self.model.dimension), np.float32)
 
         def read(shard: ShardMap, source: RangeReader, block: int) -> None:
             start = first_rows[shard.header.shard] + shard.first_rows[block]
@@ -108,9 +170,7 @@ class Snapshot:
             pass
         return out
 
-    def batches(
-        self, rows: int, threads: int = 0
-    ) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
+    def batches(self, rows: int, threads: int = 0) -> Iterator[tuple[list[str], Vectors]]:
         """Yield keys and vectors of ``rows`` rows at a time; the last batch may have fewer.
 
         Memory holds one batch and, for each thread, two blocks of some 1,536 rows.
@@ -139,39 +199,35 @@ class Snapshot:
     def blocks(
         self, columns: Sequence[str] | None = None, threads: int = 0
     ) -> Iterator[dict[str, Values]]:
-        """Yield the rows block by block as they are stored, some 1,536 at a time.
+        """Yield the rows as they are stored, one block of some 1,536 rows at a time.
 
         Args:
-            columns: the names of those to read; None means all that this version can read.
-            threads: blocks that are read ahead at the same time; 0 means one a CPU core.
+            columns: names of the columns to read; None for all that this version can read.
+            threads: blocks to read ahead at the same time; 0 means one per CPU core.
 
         Yields:
-            column name -> values: a list of texts, or an array (rows, *shape); vectors always as
+            column name -> values: a list of strings, or an array (rows, *shape); vectors always as
             float32.
 
         Raises:
-            StorageError: the snapshot has no such column.
+            StorageError: there is no such column.
         """
-        names = [spec.name for spec in self.columns] if columns is None else list(columns)
+        names = [spec.name for spec in self.columns()] if columns is None else list(columns)
 
         def read(shard: ShardMap, source: RangeReader, block: int) -> dict[str, Values]:
-            return {name: _block_values(shard, source, block, name) for name in names}
+            return {name: block_values(shard, source, block, name) for name in names}
 
         return self._each_block(read, threads)
 
-    def attributes(self, name: str, threads: int = 0) -> Values:
-        """Return one column of all rows: a list of texts, or an array (rows, *shape).
+    def column(self, name: str, threads: int = 0) -> Values:
+        """Return one column of all rows: a list of strings, or an array (rows, *shape).
 
         Raises:
-            StorageError: the snapshot has no such column.
+            StorageError: there is no such column.
         """
-        with self._source(0) as source:
-            _, spec = self._map(0, source).spec(name)
-        parts = [block[name] for block in self.blocks([name], threads)]
-        if spec.is_text:
-            return [value for part in parts for value in part]
-        dtype = np.dtype(np.float32) if name == layout.VECTOR else spec.dtype
-        return np.concatenate([np.empty((0, *spec.shape), dtype), *parts])
+        with self._shards[0].open() as (shard, _):
+            _, spec = shard.spec(name)
+        return joined_blocks(spec, [block[name] for block in self.blocks([name], threads)])
 
     def to_arrow(self, threads: int = 0) -> pyarrow.Table:
         """Return all columns as an Arrow table, its metadata naming the model.
@@ -181,7 +237,7 @@ class Snapshot:
         Raises:
             UsageError: pyarrow is not installed.
         """
-        return arrow.to_table(self.columns, self.model, self.blocks(threads=threads))
+        return arrow.to_table(self.columns(), self.model, self.blocks(threads=threads))
 
     def to_pandas(self, threads: int = 0) -> pandas.DataFrame:
         """Return all columns as a data frame; each vector is an array in its cell.
@@ -196,20 +252,7 @@ class Snapshot:
         for summary in self.manifest.failures:
             yield from read_failures(files.join(self.folder, summary.file), summary)
 
-    def __getitem__(self, key: str) -> npt.NDArray[np.float32]:
-        """Return the vector of one image, float32 (dimension,), reading the index and one block.
-
-        Raises:
-            KeyError: no row has this key; the error holds it.
-            StorageError: several faces of the image have rows; :meth:`faces` returns them all.
-        """
-        (vectors,) = self._rows_of(key, layout.VECTOR)
-        if len(vectors) > 1:
-            raise StorageError(f"{key!r} has {len(vectors)} faces; faces({key!r}) gives them all")
-        vector: npt.NDArray[np.float32] = _as_float32(vectors)[0]
-        return vector
-
-    def faces(self, key: str) -> list[tuple[Face, npt.NDArray[np.float32]]]:
+    def faces(self, key: str) -> list[tuple[Face, Vectors]]:
         """Return the faces of one image, by index, each with its vector, float32 (dimension,).
 
         Raises:
@@ -218,44 +261,102 @@ class Snapshot:
         """
         if not self.model.faces:
             raise StorageError(
-                f"{self.folder} has no faces: {self.model.name!r} takes whole images"
+                f"{self.folder} has no faces: the model {self.model.name!r} takes whole images"
             )
-        vectors, *columns = self._rows_of(key, layout.VECTOR, *FACE_COLUMNS)
+        with self._find(key) as (shard, source, block, rows):
+            columns = [shard.values(source, block, name)[rows] for name in FACE_COLUMNS]
+            vectors = np.array(shard.values(source, block, layout.VECTOR)[rows], np.float32)
         faces = [Face.from_values(*values) for values in zip(*columns, strict=True)]
-        return list(zip(faces, _as_float32(vectors), strict=True))
+        return list(zip(faces, vectors, strict=True))
+
+    def __len__(self) -> int:
+        """Return the number of images with rows, that is, of keys."""
+        return sum(summary.keys for summary in self.manifest.embeddings)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield each key once, reading block by block."""
+        for block in self.blocks([layout.KEY]):
+            # All rows of a key lie in one block.
+            yield from dict.fromkeys(block[layout.KEY])
+
+    def __getitem__(self, key: str) -> Vectors:
+        """Return the vector of an image, or the vectors of its faces; reads one block.
+
+        Returns:
+            float32 (dimension,), or in a snapshot of faces (faces, dimension), by face index.
+
+        Raises:
+            KeyError: no row has this key; the error holds it.
+        """
+        with self._find(key) as (shard, source, block, rows):
+            # A copy, so that a row does not keep its whole block in memory.
+            vectors = np.array(shard.values(source, block, layout.VECTOR)[rows], np.float32)
+            return vectors if _of_faces(shard) else vectors[0]
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether a row has this key."""
+        """Return whether a row has this key."""
+        if not isinstance(key, str):
+            return False
         try:
-            return isinstance(key, str) and self._rows_of(key) == []
+            with self._find(key):
+                return True
         except KeyError:
             return False
 
-    def _rows_of(self, key: str, *names: str) -> list[Values]:
-        """Return the named columns of the rows of one key; KeyError if there are none."""
+    def values(self) -> ValuesView[Vectors]:
+        """Return a view of the values, parallel to the keys; iteration reads block by block."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[str, Vectors]:
+        """Return a view of keys with their values; iteration reads block by block."""
+        return _Items(self)
+
+    def _rows_by_key(self) -> Iterator[tuple[str, Vectors]]:
+        """Yield each key with its value; all rows of a key lie in one block."""
+
+        def read(
+            shard: ShardMap, source: RangeReader, block: int
+        ) -> tuple[list[str], Vectors, bool]:
+            matrix = np.asarray(block_values(shard, source, block, layout.VECTOR))
+            return shard.keys(source, block), matrix, _of_faces(shard)
+
+        for keys, matrix, of_faces in self._each_block(read, 0):
+            start = 0
+            for key, rows in groupby(keys):
+                end = start + sum(1 for _ in rows)
+                vectors = matrix[start:end].copy()
+                yield key, vectors if of_faces else vectors[0]
+                start = end
+
+    @contextlib.contextmanager
+    def _find(self, key: str) -> Iterator[tuple[ShardMap, RangeReader, int, slice]]:
+        """Open the shard of a key: its index, its file, the block with the key, and the rows there.
+
+        Raises:
+            KeyError: no row has this key; the error holds it.
+        """
         try:
-            number = shard_of(key, self.manifest.info.num_shards)
+            number = shard_of(key, self.num_shards)
         except StorageError:
             raise KeyError(key) from None  # not valid Unicode, so never stored
-        with self._source(number) as source:
+        with self._open(number) as source:
             shard = self._map(number, source)
             block = shard.find_block(key)
             keys = [] if block is None else shard.keys(source, block)
             if block is None or key not in keys:
                 raise KeyError(key)
             start = keys.index(key)
-            end = start + keys.count(key)
-            return [shard.values(source, block, name)[start:end] for name in names]
+            yield shard, source, block, slice(start, start + keys.count(key))
 
     def _each_block(
         self, read: Callable[[ShardMap, RangeReader, int], _Read], threads: int
     ) -> Iterator[_Read]:
-        """Yield what ``read`` makes of every block, in order, with threads that work ahead."""
+        """Yield what ``read`` returns for every block, in order; threads work ahead."""
         opened: dict[int, RangeReader] = {}
 
         def blocks() -> Iterator[tuple[int, int]]:
-            for number in range(self.manifest.info.num_shards):
-                opened[number] = self._source(number)
+            for number in range(self.num_shards):
+                opened[number] = self._open(number)
                 count = len(self._map(number, opened[number]).index.blocks)
                 if not count:
                     opened.pop(number).close()
@@ -275,15 +376,13 @@ class Snapshot:
             for source in opened.values():
                 source.close()
 
-    def _source(self, number: int) -> RangeReader:
-        return RangeReader(files.join(self.folder, self.manifest.embeddings[number].file))
+    def _open(self, number: int) -> RangeReader:
+        return RangeReader(self._shards[number].file)
 
     def _map(self, number: int, source: RangeReader) -> ShardMap:
+        """Return header and index of an opened shard; they are kept for later reads."""
         if number not in self._maps:
-            shard = ShardMap(source)
-            summary = self.manifest.embeddings[number]
-            check_belongs(shard, source.size, self.manifest.info, number, summary)
-            self._maps[number] = shard
+            self._maps[number] = self._shards[number].read_map(source)
         return self._maps[number]
 
     def _shard_rows(self, threads: int) -> list[int]:
@@ -291,59 +390,43 @@ class Snapshot:
 
         def rows(number: int) -> int:
             if number not in self._maps:
-                with self._source(number) as source:
+                with self._open(number) as source:
                     self._map(number, source)
             return self._maps[number].header.rows
 
-        numbers = range(self.manifest.info.num_shards)
-        return [count for _, count in map_in_order(rows, numbers, threads)]
+        return [count for _, count in map_in_order(rows, range(self.num_shards), threads)]
 
 
-def _block_values(shard: ShardMap, source: RangeReader, block: int, name: str) -> Values:
-    if name != layout.VECTOR:
-        return shard.values(source, block, name)
-    shape = (shard.index.blocks[block].rows, shard.header.dimension)
-    matrix: npt.NDArray[np.float32] = np.empty(shape, np.float32)
-    shard.vectors_into(source, block, matrix)
-    return matrix
+class _Values(ValuesView[Vectors]):
+    """The values of a snapshot; arrays are compared as a whole."""
+
+    _mapping: Snapshot
+
+    def __iter__(self) -> Iterator[Vectors]:
+        return (vectors for _, vectors in self._mapping._rows_by_key())
+
+    def __contains__(self, value: object) -> bool:
+        wanted = np.asarray(value)
+        return any(np.array_equal(vectors, wanted) for vectors in self)
 
 
-def _as_float32(vectors: Values) -> npt.NDArray[np.float32]:
-    """Return a copy, so that a row does not keep its whole block in memory."""
-    return np.array(vectors, np.float32)
+class _Items(ItemsView[str, Vectors]):
+    """The items of a snapshot; arrays are compared as a whole."""
+
+    _mapping: Snapshot
+
+    def __iter__(self) -> Iterator[tuple[str, Vectors]]:
+        return self._mapping._rows_by_key()
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2 or item[0] not in self._mapping:
+            return False
+        return np.array_equal(self._mapping[item[0]], item[1])
 
 
-def check_belongs(
-    shard: ShardMap, size: int, info: SnapshotInfo, number: int, summary: ShardSummary
-) -> None:
-    """Check that a shard is the one that the manifest lists.
-
-    Raises:
-        DamageError: it is another; the message names the difference.
-    """
-    header, model = shard.header, info.model
-    wanted: dict[str, Any] = {
-        "snapshot": info.snapshot,
-        "shard": number,
-        "num_shards": info.num_shards,
-        "model": model.name,
-        "model_digest": model.digest,
-        "preprocessing_digest": model.preprocessing_digest,
-        "dimension": model.dimension,
-        "dtype": model.dtype,
-        "faces": model.faces,
-        "rows": summary.rows,
-    }
-    for name, value in wanted.items():
-        _same(shard, name, getattr(header, name), value)
-    _same(shard, "size", size, summary.bytes)
-
-
-def _same(shard: ShardMap, name: str, found: object, wanted: object) -> None:
-    if found != wanted:
-        reason = f"its {name} is {found!r}, the manifest's {wanted!r}"
-        member = shard.index.header
-        raise DamageError(shard.file, "the header", member.offset, member.end, reason)
+def _of_faces(shard: ShardMap) -> bool:
+    """Return whether a key may have several rows, as the faces of an image."""
+    return shard.header.column(layout.FACE_INDEX) is not None
 
 
 def read_failures(place: str, summary: FileSummary) -> Iterator[Failure]:
@@ -365,6 +448,6 @@ def read_failures(place: str, summary: FileSummary) -> Iterator[Failure]:
                 rows += 1
                 yield Failure.from_json(line)
     except (EOFError, OSError, zlib.error) as error:
-        raise CorruptFileError(f"{place} is no gzip file: {error}") from error
+        raise CorruptFileError(f"{place} is not a gzip file, or corrupt: {error}") from error
     if rows != summary.rows:
         raise CorruptFileError(f"{place} has {rows} failures, the manifest says {summary.rows}")

@@ -185,12 +185,23 @@ def row_blocks(
         StorageError: a vector of another dimension, or a face where none belongs or none where
             one does.
     """
-    start = 0
-    while start < len(rows):
-        end = min(start + block_rows, len(rows))
-        while end < len(rows) and rows[end].key == rows[end - 1].key:
-            end += 1
+    for start, end in cut_blocks([row.key for row in rows], block_rows):
         yield _row_block(rows[start:end], info.model)
+
+
+def cut_blocks(keys: Sequence[str], block_rows: int) -> Iterator[tuple[int, int]]:
+    """Yield the bounds ``[start, end)`` of the blocks into which sorted rows are cut.
+
+    Args:
+        keys: the key of every row, sorted.
+        block_rows: rows per block; more where the last key of a block has more rows.
+    """
+    start = 0
+    while start < len(keys):
+        end = min(start + block_rows, len(keys))
+        while end < len(keys) and keys[end] == keys[end - 1]:
+            end += 1
+        yield start, end
         start = end
 
 

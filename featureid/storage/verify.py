@@ -17,11 +17,12 @@ from featureid.storage.columns import Values
 from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError
 from featureid.storage.manifest import FileSummary, Manifest
-from featureid.storage.reader import check_belongs, read_failures
+from featureid.storage.reader import read_failures
 from featureid.storage.run_record import RUN
 from featureid.storage.shard import ShardSummary, row_steps, shard_of
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.snapshot import MANIFEST, find_snapshot, read_manifest
+from featureid.storage.snapshot_shard import SnapshotShard, shards_of
 
 #: How far a stored vector's length may be from 1: float16 adds up to 5e-4 to the writer's 1e-3.
 UNIT_TOLERANCE = 2e-3
@@ -96,11 +97,11 @@ def verify_snapshot(
     _check_names(folder, manifest, report)
     keys = 0
 
-    def check(number: int) -> tuple[VerifyReport, int]:
+    def check(shard: SnapshotShard) -> tuple[VerifyReport, int]:
         found = VerifyReport(folder)
-        return found, _check_shard(folder, manifest, number, found, on_rows)
+        return found, _check_shard(shard, found, on_rows)
 
-    for _, (found, different) in map_in_order(check, range(manifest.info.num_shards), threads):
+    for _, (found, different) in map_in_order(check, shards_of(folder, manifest), threads):
         report.include(found)
         keys += different
     if report.ok and keys != manifest.counts.embedded:
@@ -118,26 +119,17 @@ def _check_names(folder: str, manifest: Manifest, report: VerifyReport) -> None:
             report.add(files.join(folder, name), f"{name} is not listed in the manifest")
 
 
-def _check_shard(
-    folder: str,
-    manifest: Manifest,
-    number: int,
-    report: VerifyReport,
-    on_rows: Callable[[int], None],
-) -> int:
+def _check_shard(shard: SnapshotShard, report: VerifyReport, on_rows: Callable[[int], None]) -> int:
     """Check one shard and return its number of different keys."""
-    summary = manifest.embeddings[number]
-    place = files.join(folder, summary.file)
     try:
-        with RangeReader(place) as source:
+        with RangeReader(shard.file) as source:
             report.files += 1
-            _check_file(source, summary, report)
-            shard = ShardMap(source)
-            check_belongs(shard, source.size, manifest.info, number, summary)
-            _check_members(shard, source, report)
-            return _check_rows(shard, source, summary, report, on_rows)
+            _check_file(source, shard.summary, report)
+            shard_map = shard.read_map(source)
+            _check_members(shard_map, source, report)
+            return _check_rows(shard_map, source, shard.summary, report, on_rows)
     except StorageError as error:
-        report.add(place, str(error))
+        report.add(shard.file, str(error))
         return 0
 
 

@@ -14,7 +14,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from featureid.inputs import ImageRef, InputSource, list_source
 from featureid.refresh import PreviousPart, RefreshPolicy, plan_part
-from featureid.storage.carry import PreviousSnapshot
+from featureid.storage.carry import read_row_index
+from featureid.storage.reader import Snapshot
 from featureid.storage.records import Failure
 from featureid.storage.shard import shard_of
 from featureid.transforms import metrics
@@ -49,7 +50,7 @@ class ListImages(beam.PTransform):
         run: a unique name of the run, for its progress.
     """
 
-    def __init__(self, previous: PreviousSnapshot | None, policy: RefreshPolicy, run: str) -> None:
+    def __init__(self, previous: Snapshot | None, policy: RefreshPolicy, run: str) -> None:
         super().__init__()
         self._run = run
         self._previous = previous
@@ -57,12 +58,12 @@ class ListImages(beam.PTransform):
 
     def expand(self, sources: beam.PCollection) -> dict[str, beam.PCollection]:
         """Wire the listing."""
-        parts = self._previous.num_shards if self._previous else _PARTS
+        parts = self._previous.num_shards if self._previous is not None else _PARTS
         listed = sources | "List" >> beam.ParDo(_List(parts, self._run)).with_outputs(
             "failures", main="packs"
         )
         packs = [listed.packs]
-        if self._previous:
+        if self._previous is not None:
             once = sources.pipeline | "Previous" >> beam.Impulse()
             packs.append(once | "PreviousFailures" >> beam.FlatMap(_pack_failures, self._previous))
         planned = (
@@ -84,7 +85,7 @@ class ListImages(beam.PTransform):
         }
 
 
-def _pack_failures(_: bytes, previous: PreviousSnapshot) -> Iterator[tuple[int, bytes]]:
+def _pack_failures(_: bytes, previous: Snapshot) -> Iterator[tuple[int, bytes]]:
     """The previous failures by part; one pack for every part, that none is left out."""
     by_part: defaultdict[int, list[Failure]] = defaultdict(list)
     for failure in previous.failures():
@@ -134,7 +135,7 @@ class _List(beam.DoFn):
 
 
 class _Plan(beam.DoFn):
-    def __init__(self, previous: PreviousSnapshot | None, policy: RefreshPolicy) -> None:
+    def __init__(self, previous: Snapshot | None, policy: RefreshPolicy) -> None:
         self._previous = previous
         self._policy = policy
         self._stage = metrics.Stage(metrics.PLAN)
@@ -163,5 +164,5 @@ class _Plan(beam.DoFn):
     def _known(self, part: int, failures: list[Failure]) -> PreviousPart:
         if self._previous is None:
             return PreviousPart()
-        index = self._previous.index(part, digests=self._policy.check == "content")
+        index = read_row_index(self._previous.shard(part), digests=self._policy.check == "content")
         return PreviousPart(index.keys, index.versions, index.digests, failures)

@@ -20,11 +20,11 @@ from featureid.storage import files
 from featureid.storage.carry import (
     CarriedRows,
     Mask,
-    PreviousSnapshot,
     shards_between,
     write_refreshed_shard,
 )
 from featureid.storage.manifest import build_manifest, count_outcomes
+from featureid.storage.reader import Snapshot
 from featureid.storage.records import EmbeddingRow, Failure, SnapshotInfo
 from featureid.storage.run_record import RunReport, write_run
 from featureid.storage.shard import ShardSummary, choose_num_shards, shard_of, write_shard
@@ -77,7 +77,7 @@ class WriteSnapshot(beam.PTransform):
         ).with_outputs("any", main="packs")
         failures = AsIter(inputs["failures"])
         packs, num_same, anything_new = [rows.packs, empty], 0, True
-        if plan.previous:
+        if plan.previous is not None:
             carried, num_same, num_touched = self._carried(inputs, info)
             packs += carried
             anything_new = AsSingleton(
@@ -135,7 +135,7 @@ class WritePlan:
     output: str
     info: SnapshotInfo
     report: RunReport
-    previous: PreviousSnapshot | None = None
+    previous: Snapshot | None = None
     fixed_shards: bool = False
     max_deleted: float = 1.0
 
@@ -166,12 +166,12 @@ class WritePlan:
             FeatureIdError: too many images are missing.
         """
         total = sum(changes, Changes())
-        if self.previous:
+        if self.previous is not None:
             check_deleted(total, self.max_deleted)
         if self.fixed_shards:
             return self.info
         number = choose_num_shards(total.images, self.info.model)
-        if self.previous:
+        if self.previous is not None:
             number = refreshed_num_shards(number, self.previous.num_shards)
         return replace(self.info, num_shards=number)
 
@@ -226,7 +226,7 @@ class _PackByShard(beam.DoFn):
 
 
 def _carry_to_shards(
-    carried: tuple[int, Mask], previous: PreviousSnapshot | None, info: SnapshotInfo
+    carried: tuple[int, Mask], previous: Snapshot | None, info: SnapshotInfo
 ) -> Iterator[tuple[int, bytes]]:
     """What is carried from a previous shard, for every shard that some of it goes to."""
     number, mask = carried
@@ -278,7 +278,7 @@ def _publish(
     shards: Iterable[ShardSummary],
 ) -> str:
     """Write the failures, the report and the manifest; or take it back, as there is no need."""
-    if plan.previous and not anything_new:
+    if plan.previous is not None and not anything_new:
         files.remove_folder(plan.folder)
         write_checked(plan.output, plan.previous.manifest.info.snapshot, info.created)
         return plan.folder
@@ -292,7 +292,7 @@ def _publish(
         total = sum(changes, Changes()).compared(same)
         outcome = replace(
             plan.report,
-            changes=total.to_dict() if plan.previous else {},
+            changes=total.to_dict() if plan.previous is not None else {},
             counts={
                 "images": counts.images,
                 "embedded": counts.embedded,

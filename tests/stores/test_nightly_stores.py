@@ -45,7 +45,7 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
 
 def rows(output: str) -> dict[str, bytes]:
     snapshot = featureid.open_snapshot(output)
-    return {key: snapshot[key].tobytes() for key in snapshot.keys()}
+    return {key: vector.tobytes() for key, vector in snapshot.items()}
 
 
 def test_nights_in_a_store(scheme: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +104,7 @@ def test_a_listed_image_is_known_by_its_version(
     snapshot = featureid.open_snapshot(str(tmp_path / "out"))
     (failure,) = snapshot.failures()
     assert failure.key == f"{scheme}://{BUCKET}/in/gone.jpg" and "no such file" in failure.message
-    versions = dict(zip(snapshot.keys(), snapshot.attributes("source_version"), strict=True))
+    versions = dict(zip(snapshot.row_keys(), snapshot.column("source_version"), strict=True))
     assert all(str(versions[uri]).startswith(VERSIONS[scheme]) for uri in uris)
 
     # What is missing is looked for again, the others are as they were.

@@ -24,7 +24,7 @@ def check_snapshot(output: str, photos: Path) -> None:
     assert verify_snapshot(output).ok
     snapshot = featureid.open_snapshot(output)
     assert len(snapshot) == 6
-    (key,) = [key for key in snapshot.keys() if key.endswith("/coffee.jpg")]
+    (key,) = [key for key in snapshot if key.endswith("/coffee.jpg")]
     expected = featureid.generate_feature_id(photos / "small" / "coffee.jpg")
     assert (snapshot[key] == expected).all()
 
@@ -37,7 +37,7 @@ def test_s3_in_and_out(s3: S3, photos: Path, capsys: pytest.CaptureFixture[str])
         assert "ContentEncoding" not in client.head_object(Bucket=BUCKET, Key=entry["Key"])
     assert cli.main(["verify", "s3://photos/out"]) == 0
     assert cli.main(["inspect", "s3://photos/out"]) == 0
-    versions = featureid.open_snapshot("s3://photos/out").attributes("source_version")
+    versions = featureid.open_snapshot("s3://photos/out").column("source_version")
     assert all(str(version).startswith("etag:") for version in versions)
 
 
@@ -51,7 +51,7 @@ def test_an_image_takes_one_request(s3: S3, capsys: pytest.CaptureFixture[str]) 
 def test_gs_in_and_out(gs: None, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert embed(capsys, "gs://photos/in", "--output", "gs://photos/out")["embedded"] == 6
     check_snapshot("gs://photos/out", photos)
-    versions = featureid.open_snapshot("gs://photos/out").attributes("source_version")
+    versions = featureid.open_snapshot("gs://photos/out").column("source_version")
     assert all(str(version).startswith("generation:") for version in versions)
     store = fsspec.filesystem("gs")
     for path in store.find(f"{BUCKET}/out"):
