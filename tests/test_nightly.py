@@ -62,9 +62,11 @@ def test_a_previous_snapshot_without_rows_is_one_nevertheless(
     for path in nights.pictures.glob("*.jpg"):
         if path.name != "bad.jpg":
             path.rename(good / path.name)
-    nights.run(status=3)
-    assert not featureid.open_snapshot(nights.output)
-    assert nights.refresh(status=3)  # nothing new is published, and nothing was embedded
+    # Status 3: no image could be embedded.
+    assert cli.main(nights.arguments(nights.output)) == 3
+    assert len(featureid.open_snapshot(nights.output)) == 0
+    capsys.readouterr()
+    assert not nights.refresh()["published"]
     assert len(list((nights.output / "snapshots").iterdir())) == 1
     for path in good.iterdir():
         path.rename(nights.pictures / path.name)
