@@ -34,18 +34,15 @@ import numpy.typing as npt
 
 from featureid.storage import (
     ModelInfo,
+    RunRecord,
     SnapshotInfo,
-    build_manifest,
-    count_outcomes,
+    SnapshotWriter,
     files,
     layout,
     open_snapshot,
-    prepare_snapshot,
-    publish,
     published,
     shard_name,
     shard_of,
-    write_failures,
 )
 from featureid.storage.files import RangeReader
 from featureid.storage.shard import ShardEncoder, make_header, row_columns
@@ -139,7 +136,8 @@ def write_snapshot(output: Path, shards: Sequence[tuple[list[str], Matrix]]) -> 
     """Write and publish a snapshot of keys and vectors that :func:`spread` has sorted."""
     model = ModelInfo("image", "ab" * 32, "cd" * 32, DIMENSION)
     info = SnapshotInfo(ID, "2026-11-23T05:42:31Z", "benchmark", model, len(shards))
-    folder = prepare_snapshot(str(output), ID)
+    writer = SnapshotWriter(str(output), info, RunRecord.begin(info, {}, {}))
+    writer.begin()
     summaries, specs = [], row_columns(model)[:2]
     for number, (keys, matrix) in enumerate(shards):
         name = shard_name(number, len(shards))
@@ -149,11 +147,9 @@ def write_snapshot(output: Path, shards: Sequence[tuple[list[str], Matrix]]) -> 
             for i in starts
         )
         encoder = ShardEncoder(name, make_header(info, number, len(keys), specs), blocks)
-        files.write_atomic(f"{folder}/{name}", encoder)
+        files.write_atomic(f"{writer.folder}/{name}", encoder)
         summaries.append(encoder.summary)
-    rows = sum(len(keys) for keys, _ in shards)
-    counts = count_outcomes(rows, {})
-    publish(str(output), build_manifest(info, summaries, [write_failures(folder, [])], counts))
+    writer.commit(info, summaries, failures=[], changes={})
 
 
 def spread(keys: Sequence[str], matrix: Matrix, count: int) -> list[tuple[list[str], Matrix]]:

@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 from embed import embed_all, make_pictures  # benchmarks/embed.py
 
+from featureid.durations import time_text
 from featureid.embedding import EmbedSettings
 from featureid.inputs import ImageRef, InputSource, list_source
 from featureid.models import ModelBundle, resolve_model
@@ -43,15 +44,11 @@ from featureid.storage import (
     EmbeddingRow,
     Failure,
     ModelInfo,
+    RunRecord,
     SnapshotInfo,
-    build_manifest,
-    count_outcomes,
-    created_text,
+    SnapshotWriter,
     new_snapshot_id,
-    prepare_snapshot,
-    publish,
     shard_of,
-    write_failures,
     write_shard,
 )
 from featureid.storage.shard import choose_num_shards
@@ -183,17 +180,17 @@ def write_free_snapshot(folder: Path, output: Path) -> None:
     refs = [ref for ref in list_source(InputSource(str(folder))) if isinstance(ref, ImageRef)]
     now = datetime.now(UTC)
     shards = choose_num_shards(len(refs), model)
-    info = SnapshotInfo(new_snapshot_id(now), created_text(now), "benchmark", model, shards)
-    place = prepare_snapshot(str(output), info.snapshot)
+    info = SnapshotInfo(new_snapshot_id(now), time_text(now), "benchmark", model, shards)
+    writer = SnapshotWriter(str(output), info, RunRecord.begin(info, {}, {}))
+    writer.begin()
     parts: list[list[ImageRef]] = [[] for _ in range(shards)]
     for ref in refs:
         parts[shard_of(ref.key, shards)].append(ref)
     summaries = [
-        write_shard(place, info, n, (free_row(ref, model.dimension) for ref in part))
+        write_shard(writer.folder, info, n, (free_row(ref, model.dimension) for ref in part))
         for n, part in enumerate(parts)
     ]
-    counts = count_outcomes(len(refs), {})
-    publish(str(output), build_manifest(info, summaries, [write_failures(place, [])], counts))
+    writer.commit(info, summaries, failures=[], changes={})
 
 
 def measure_rows(rows: int, full: bool) -> dict[str, Any]:

@@ -34,9 +34,20 @@ def duration_text(duration: timedelta) -> str:
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
+def as_utc(time: datetime) -> datetime:
+    """Return the same time in UTC.
+
+    Raises:
+        ValueError: it has no time zone.
+    """
+    if time.tzinfo is None:
+        raise ValueError(f"the time {time} has no time zone; give datetime.now(UTC)")
+    return time.astimezone(UTC)
+
+
 def time_text(time: datetime) -> str:
     """Return a time, aware of its zone, as files state it: ``2026-11-23T05:42:31Z``."""
-    return time.astimezone(UTC).strftime(_TIME)
+    return as_utc(time).strftime(_TIME)
 
 
 def parse_time(text: str) -> datetime:

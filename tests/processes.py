@@ -113,3 +113,31 @@ def children(pid: int, command: str) -> list[int]:
             if parent == pid and command.encode() in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return found
+
+
+@contextlib.contextmanager
+def waiting_process() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a process that does nothing, and give it with what identifies it."""
+    code = (
+        "import sys; from featureid.storage.process import this_process; "
+        "print(this_process(), flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            stop(process)
+
+
+def ended_process() -> str:
+    """Return what identifies a process of this machine that has ended."""
+    with waiting_process() as (_, identity):
+        return identity

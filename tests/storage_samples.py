@@ -13,18 +13,17 @@ from featureid.storage import (
     Failure,
     Manifest,
     ModelInfo,
+    RunRecord,
+    ShardSummary,
     SnapshotInfo,
-    build_manifest,
-    count_outcomes,
-    prepare_snapshot,
-    publish,
+    SnapshotWriter,
     shard_of,
-    write_failures,
     write_shard,
 )
 from featureid.storage.files import RangeReader
 from featureid.storage.shard import ShardEncoder, make_header, row_blocks
 from featureid.storage.shard_reader import ShardMap
+from featureid.storage.snapshot import snapshot_folder
 
 ID = "20261123T054231Z-3f9a1c"
 FAILURES = (
@@ -74,6 +73,15 @@ def read_all(path: Path) -> dict[str, list]:
         }
 
 
+def make_writer(
+    output: Path, info: SnapshotInfo, previous: str = "", process: str = ""
+) -> SnapshotWriter:
+    """Return the writer of a snapshot; its previous one lies in the same output."""
+    record = RunRecord.begin(info, {}, {}, previous=previous, process=process)
+    folder = snapshot_folder(str(output), previous) if previous else ""
+    return SnapshotWriter(str(output), info, record, folder)
+
+
 def write_snapshot(
     output: Path,
     keys: Sequence[str],
@@ -84,30 +92,24 @@ def write_snapshot(
 ) -> Manifest:
     """Write and publish a snapshot."""
     info = make_info(num_shards, snapshot=snapshot, dtype=dtype)
-    manifest = write_files(output, info, keys, failures)
-    publish(str(output), manifest)
-    return manifest
-
-
-def write_files(
-    output: Path, info: SnapshotInfo, keys: Sequence[str], failures: Sequence[Failure] = FAILURES
-) -> Manifest:
-    """Write a snapshot's files without publishing it."""
-    return write_rows(output, info, [make_row(key, info.model.dimension) for key in keys], failures)
+    return write_rows(output, info, [make_row(key) for key in keys], failures)
 
 
 def write_rows(
     output: Path, info: SnapshotInfo, rows: Sequence[EmbeddingRow], failures: Sequence[Failure] = ()
 ) -> Manifest:
-    """The same with rows of one's own."""
-    folder = prepare_snapshot(str(output), info.snapshot)
-    total = info.num_shards
-    summaries = [
-        write_shard(folder, info, n, [row for row in rows if shard_of(row.key, total) == n])
+    """Write and publish a snapshot of these rows."""
+    writer = make_writer(output, info)
+    with writer.running():
+        return writer.commit(info, write_shards(writer, rows), failures, {})
+
+
+def write_shards(writer: SnapshotWriter, rows: Sequence[EmbeddingRow]) -> list[ShardSummary]:
+    """Write all shards of a snapshot, without publishing it."""
+    total = writer.info.num_shards
+    return [
+        write_shard(
+            writer.folder, writer.info, n, [row for row in rows if shard_of(row.key, total) == n]
+        )
         for n in range(total)
     ]
-    reasons = [failure.reason for failure in failures]
-    counts = count_outcomes(
-        len({row.key for row in rows}), {reason: reasons.count(reason) for reason in reasons}
-    )
-    return build_manifest(info, summaries, [write_failures(folder, failures)], counts)

@@ -11,17 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featureid.errors import CorruptFileError, StorageError
-from featureid.storage import (
-    EmbeddingRow,
-    Face,
-    Snapshot,
-    build_manifest,
-    count_outcomes,
-    prepare_snapshot,
-    shard_of,
-    write_failures,
-    write_shard,
-)
+from featureid.storage import EmbeddingRow, Face, Snapshot, shard_of, snapshot_folder
 from featureid.storage.carry import (
     CarriedRows,
     check_can_carry,
@@ -30,7 +20,7 @@ from featureid.storage.carry import (
     shards_between,
     write_refreshed_shard,
 )
-from tests.storage_samples import make_info, make_row, read_all, write_files
+from tests.storage_samples import ID, make_info, make_row, read_all, write_rows, write_snapshot
 
 NEW_ID = "20261124T054231Z-000000"
 KEYS = [f"photos/{n:04}.jpg" for n in range(200)]
@@ -38,9 +28,8 @@ KEYS = [f"photos/{n:04}.jpg" for n in range(200)]
 
 @pytest.fixture(params=["float32", "float16"])
 def previous(tmp_path: Path, request: pytest.FixtureRequest) -> Snapshot:
-    info = make_info(4, dtype=request.param)
-    manifest = write_files(tmp_path / "old", info, KEYS)
-    return Snapshot(prepare_snapshot(str(tmp_path / "old"), info.snapshot), manifest)
+    manifest = write_snapshot(tmp_path / "old", KEYS, 4, dtype=request.param)
+    return Snapshot(snapshot_folder(str(tmp_path / "old"), ID), manifest)
 
 
 def refresh(
@@ -118,17 +107,15 @@ def test_faces_stay_together_and_keep_every_bit(tmp_path: Path) -> None:
         for n in range(3)
     ]
     rows.append(replace(make_row("w"), face=Face(-1, (0, 0, 5, 5))))
-    folder = prepare_snapshot(str(tmp_path), info.snapshot)
-    shard = write_shard(folder, info, 0, rows)
-    failures = write_failures(folder, [])
-    manifest = build_manifest(info, [shard], [failures], count_outcomes(4, {}))
-    old = Snapshot(folder, manifest)
+    folder = snapshot_folder(str(tmp_path), ID)
+    old = Snapshot(folder, write_rows(tmp_path, info, rows))
     mask = np.array([row.key != "b" for row in rows])
     new = replace(info, snapshot=NEW_ID)
-    target = prepare_snapshot(str(tmp_path), NEW_ID)
+    target = tmp_path / "new"
+    target.mkdir()
     changed = [row for row in rows if row.key == "b"][:2]
-    write_refreshed_shard(target, new, 0, changed, old, CarriedRows({0: mask}))
-    before, after = read_all(Path(folder, shard.file)), read_all(Path(target, shard.file))
+    shard = write_refreshed_shard(str(target), new, 0, changed, old, CarriedRows({0: mask}))
+    before, after = read_all(Path(folder, shard.file)), read_all(target / shard.file)
     kept = [n for n, row in enumerate(rows) if row.key != "b" or row in changed]
     for name, values in before.items():
         wanted = [values[n] for n in kept]

@@ -12,11 +12,7 @@ import pytest
 from featureid.cli import main as cli
 from featureid.difference import diff_snapshots, neighbour_overlap, row_cosines
 from featureid.errors import UsageError
-from featureid.storage import (
-    Snapshot,
-    open_snapshot,
-    publish,
-)
+from featureid.storage import Snapshot, open_snapshot
 from tests.storage_samples import make_info, make_row, write_rows
 
 KEYS = [f"{n:03}" for n in range(60)]
@@ -35,7 +31,7 @@ def write(output: Path, digest: str, keys: list[str], *, turned: bool = False) -
             row = replace(row, vector=vector / np.linalg.norm(vector))
         other = {"sha256": bytes(32)} if key.endswith("'") else {}
         rows.append(replace(row, key=key.removesuffix("'"), **other))
-    publish(str(output), write_rows(output, info, rows))
+    write_rows(output, info, rows)
     return open_snapshot(str(output))
 
 

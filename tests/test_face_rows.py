@@ -19,7 +19,6 @@ from featureid.storage import (
     Face,
     Snapshot,
     open_snapshot,
-    publish,
     shard_of,
     verify_snapshot,
     write_shard,
@@ -57,7 +56,7 @@ ROWS = [
 @pytest.fixture(scope="module")
 def snap(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     output = tmp_path_factory.mktemp("out")
-    publish(str(output), write_rows(output, make_info(2, faces=FACES), ROWS))
+    write_rows(output, make_info(2, faces=FACES), ROWS)
     return open_snapshot(str(output))
 
 

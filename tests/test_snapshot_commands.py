@@ -7,10 +7,8 @@ import pytest
 
 from featureid.cli import main as cli
 from featureid.cli.inspect import check_age
-from featureid.durations import parse_duration
+from featureid.durations import parse_duration, time_text
 from featureid.errors import CorruptFileError, StorageError, UsageError
-from featureid.storage import created_text
-from featureid.storage.snapshot import write_checked
 from tests.storage_samples import ID, write_snapshot
 
 CREATED = datetime(2026, 11, 23, 5, 42, 31, tzinfo=UTC)
@@ -38,10 +36,10 @@ def test_what_is_no_duration(text: str) -> None:
 
 def test_only_an_older_snapshot_is_refused() -> None:
     limit = timedelta(hours=26)
-    check_age("out", created_text(CREATED), limit, CREATED)
-    check_age("out", created_text(CREATED), limit, CREATED + limit)
+    check_age("out", time_text(CREATED), limit, CREATED)
+    check_age("out", time_text(CREATED), limit, CREATED + limit)
     with pytest.raises(StorageError, match="is 26 h 1 min old, more than the allowed 26 h 0 min"):
-        check_age("out", created_text(CREATED), limit, CREATED + limit + timedelta(minutes=1))
+        check_age("out", time_text(CREATED), limit, CREATED + limit + timedelta(minutes=1))
     with pytest.raises(CorruptFileError, match="'yesterday' as the time"):
         check_age("out", "yesterday", limit, CREATED)
 
@@ -65,12 +63,12 @@ def test_a_snapshot_that_was_found_up_to_date_is_not_stale(
     write_snapshot(tmp_path, ["a.jpg"])
     inspect = ["inspect", str(tmp_path), "--max-age", "1h"]
     assert cli.main(inspect) == 1
-    now = created_text(datetime.now(UTC))
-    write_checked(str(tmp_path), ID, now)
+    now = time_text(datetime.now(UTC))
+    (tmp_path / "checked").write_text(f"{ID} {now}\n")
     capsys.readouterr()
     assert cli.main(inspect) == 0
     assert f"checked       {now}: no changes" in capsys.readouterr().out
-    write_checked(str(tmp_path), "20261122T010203Z-ffffff", now)  # says nothing about this one
+    (tmp_path / "checked").write_text(f"20261122T010203Z-ffffff {now}\n")  # not about this one
     assert cli.main(inspect) == 1
     (tmp_path / "checked").write_bytes(b"\xff")
     assert cli.main(inspect) == 1

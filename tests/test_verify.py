@@ -12,6 +12,7 @@ from featureid.storage import Failure, columns, layout, verify_snapshot
 from featureid.storage import shard as shard_module
 from featureid.storage.files import RangeReader
 from featureid.storage.manifest import digest_of
+from featureid.storage.run_record import RUN
 from featureid.storage.shard_reader import ShardMap
 from tests.storage_samples import ID, write_snapshot
 
@@ -70,6 +71,8 @@ def test_damage_in_two_places_of_one_file_is_all_named(folder):
 
 def test_every_flipped_byte_of_every_file_is_found(folder):
     for path in sorted(folder.iterdir()):
+        if path.name == RUN:  # about the run, not about the data
+            continue
         data = path.read_bytes()
         for position in range(0, len(data), 41):
             damaged = bytearray(data)

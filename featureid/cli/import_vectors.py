@@ -8,12 +8,17 @@ from datetime import UTC, datetime
 
 from featureid import __version__
 from featureid.cli import console
+from featureid.durations import time_text
 from featureid.errors import UsageError
 from featureid.storage import export, files, ingest
+from featureid.storage.lifecycle import SnapshotWriter
+from featureid.storage.process import this_process
 from featureid.storage.records import DTYPES, ModelInfo, SnapshotInfo
+from featureid.storage.run_record import RunRecord, versions_of
 from featureid.storage.shard import choose_num_shards
-from featureid.storage.snapshot import created_text, new_snapshot_id, snapshot_folder
+from featureid.storage.snapshot import new_snapshot_id
 
+_PACKAGES = ("numpy", "isal")
 _EXTENSIONS = (".npy", ".bin", ".bin.gz")
 
 
@@ -57,16 +62,18 @@ def run(argv: Sequence[str], prog: str) -> int:
     now = datetime.now(UTC)
     info = SnapshotInfo(
         snapshot=new_snapshot_id(now),
-        created=created_text(now),
+        created=time_text(now),
         writer=f"featureid {__version__}",
         model=model,
         num_shards=arguments.num_shards or choose_num_shards(len(vectors), model),
     )
+    options = {name: value for name, value in vars(arguments).items() if value is not None}
+    record = RunRecord.begin(info, options, versions_of(_PACKAGES), process=this_process())
+    writer = SnapshotWriter(arguments.output, info, record)
     with console.counting("rows imported", len(vectors)) as count:
-        manifest = ingest.import_snapshot(arguments.output, info, keys, vectors, count)
-    folder = snapshot_folder(arguments.output, info.snapshot)
-    result = {"snapshot": folder, "rows": manifest.rows, "model": asdict(model)}
-    text = f"{manifest.rows} rows of {model.name} (unverified)\nsnapshot: {folder}"
+        manifest = ingest.import_snapshot(writer, keys, vectors, count)
+    result = {"snapshot": writer.folder, "rows": manifest.rows, "model": asdict(model)}
+    text = f"{manifest.rows} rows of {model.name} (unverified)\nsnapshot: {writer.folder}"
     console.print_result(result, arguments.json, text)
     return console.DONE
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from featureid.cli import console
 from featureid.cli.snapshots import add_output_arguments
-from featureid.storage.history import prune
+from featureid.storage.lifecycle import prune
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -21,6 +21,9 @@ def make_parser(prog: str) -> console.CommandParser:
     parser.add_argument(
         "--keep", type=int, required=True, metavar="N", help="number of complete snapshots to keep"
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list what would be deleted, and delete nothing"
+    )
     return parser
 
 
@@ -28,7 +31,11 @@ def run(argv: Sequence[str], prog: str) -> int:
     """Delete old snapshots and leftovers of failed runs; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
     now = datetime.now(UTC)
-    removed = prune(arguments.output, arguments.keep, now, arguments.dead_after)
-    lines = [*(f"deleted {snapshot}" for snapshot in removed), f"{len(removed)} deleted"]
-    console.print_result({"deleted": removed}, arguments.json, "\n".join(lines))
+    deleted = prune(
+        arguments.output, arguments.keep, now, arguments.dead_after, dry_run=arguments.dry_run
+    )
+    verb = "would be deleted" if arguments.dry_run else "deleted"
+    lines = [*(f"{verb}: {snapshot}" for snapshot in deleted), f"{len(deleted)} {verb}"]
+    result = {"deleted": deleted, "dry_run": arguments.dry_run}
+    console.print_result(result, arguments.json, "\n".join(lines))
     return console.DONE

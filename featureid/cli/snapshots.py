@@ -56,8 +56,8 @@ def _describe(entry: Entry) -> dict[str, Any]:
             "model": manifest.info.model.name,
             "model_digest": manifest.info.model.digest,
         }
-    if entry.report:
-        described |= {"previous": entry.report.previous, "changes": entry.report.changes or {}}
+    if entry.record:
+        described |= {"previous": entry.record.previous, "changes": entry.record.changes or {}}
     return described
 
 

@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from featureid import __version__
+from featureid.durations import time_text
 from featureid.embedding import describe_model
 from featureid.errors import UsageError
 from featureid.inputs import check_source
@@ -22,16 +23,12 @@ from featureid.jobs.launch import start_elsewhere, wait_for_end
 from featureid.jobs.options import EmbedOptions
 from featureid.jobs.previous import find_previous
 from featureid.jobs.run_metrics import run_metrics
-from featureid.jobs.run_record import complete_report, marked_run, new_report
+from featureid.jobs.run_record import complete_record, new_record
 from featureid.model_store import keep_model, share_model
 from featureid.models import ModelBundle
 from featureid.storage import files
 from featureid.storage.records import SnapshotInfo
-from featureid.storage.snapshot import (
-    created_text,
-    new_snapshot_id,
-    read_manifest,
-)
+from featureid.storage.snapshot import new_snapshot_id, read_manifest
 from featureid.transforms import CheckContent, EmbedReferences, ListImages, WritePlan, WriteSnapshot
 from featureid.transforms.progress import progress_of
 
@@ -180,14 +177,14 @@ def _start(
     plan = WritePlan(
         options.output,
         info,
-        new_report(info, options, beam_options, previous),
+        new_record(info, options, beam_options, previous),
         previous,
         fixed_shards=options.num_shards is not None,
         max_deleted=options.refresh.policy.max_deleted,
     )
     share_model(model)
     progress = progress_of(info.snapshot)
-    with marked_run(plan, local=local):
+    with plan.writer.running(abort_on_error=local):
         pipeline = beam.Pipeline(options=beam_options)
         build_pipeline(pipeline, options, plan)
         if not local:
@@ -234,7 +231,7 @@ def describe_run(options: EmbedOptions) -> tuple[EmbedOptions, ModelBundle, Snap
     now = datetime.now(UTC)
     info = SnapshotInfo(
         snapshot=new_snapshot_id(now),
-        created=created_text(now),
+        created=time_text(now),
         writer=f"featureid {__version__}",
         model=model,
         num_shards=options.num_shards or 1,
@@ -244,16 +241,16 @@ def describe_run(options: EmbedOptions) -> tuple[EmbedOptions, ModelBundle, Snap
 
 def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> EmbedSummary:
     metrics = run_metrics(result)
-    report = complete_report(plan.folder, metrics)
+    record = complete_record(plan.folder, metrics)
     # Without a record of this run nothing has changed: the previous snapshot is the result.
-    folder = plan.folder if report else plan.previous_folder
+    folder = plan.folder if record else plan.previous_folder
     manifest = read_manifest(folder)
     counts = manifest.counts
     first = metrics.first_image
     return EmbedSummary(
         snapshot=folder,
-        published=report is not None,
-        changes=dict(report.changes or {}) if report else metrics.changes,
+        published=record is not None,
+        changes=dict(record.changes or {}) if record else metrics.changes,
         images=counts.images,
         embedded=counts.embedded,
         rows=manifest.rows,

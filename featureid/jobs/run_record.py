@@ -1,105 +1,61 @@
-"""``run.json``: made as a run starts, completed as it ends."""
+"""The record of a run: made as it starts, completed as it ends."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass, replace
-from importlib import metadata
 from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from featureid.errors import FeatureIdError, StorageError
+from featureid.errors import StorageError
 from featureid.jobs.beam_options import is_local
 from featureid.jobs.run_metrics import RunMetrics
-from featureid.parallel import available_cpus
-from featureid.storage import files
+from featureid.storage.process import this_process
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import SnapshotInfo
-from featureid.storage.run_record import RunReport, read_run, this_process, write_run
-from featureid.storage.snapshot import MANIFEST, prepare_snapshot
-from featureid.transforms import WritePlan
+from featureid.storage.run_record import RunRecord, read_run, versions_of, write_run
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("apache-beam", "numpy", "ai-edge-litert", "pillow", "simplejpeg", "isal")
 
 
-def new_report(
+def new_record(
     info: SnapshotInfo,
     options: Any,
     beam_options: PipelineOptions,
     previous: Snapshot | None,
-) -> RunReport:
-    """What is known of a run as it starts."""
-    return RunReport(
-        snapshot=info.snapshot,
-        started=info.created,
-        writer=info.writer,
-        options={
-            **_plain(options),
-            "beam": _plain(beam_options.get_all_options(drop_default=True)),
-        },
-        versions={
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in _PACKAGES},
-            "machine": f"{platform.system()} {platform.machine()}, {available_cpus()} cores",
-        },
+) -> RunRecord:
+    """Return what is known of a run as it starts."""
+    return RunRecord.begin(
+        info,
+        {**_plain(options), "beam": _plain(beam_options.get_all_options(drop_default=True))},
+        versions_of(_PACKAGES),
         previous=previous.manifest.info.snapshot if previous is not None else "",
         process=this_process() if is_local(beam_options) else "",
     )
 
 
-@contextlib.contextmanager
-def marked_run(plan: WritePlan, *, local: bool) -> Iterator[None]:
-    """Mark the new snapshot's folder as being worked on, and clear it away if the run fails.
-
-    Where the work is done elsewhere it may go on though we have lost sight of it: then the folder
-    stays.
-
-    Raises:
-        StorageError: the folder cannot be written, or the previous snapshot was removed meanwhile.
-    """
-    folder = prepare_snapshot(plan.output, plan.info.snapshot)
-    try:
-        write_run(folder, plan.report)
-        # In this order: whoever prunes takes the manifest away first and then looks for marks.
-        if plan.previous is not None and not files.exists(
-            files.join(plan.previous.folder, MANIFEST)
-        ):
-            raise StorageError(
-                f"{plan.previous.folder} was removed just as this run started; run it again"
-            )
-        yield
-    except BaseException:
-        if local:
-            with contextlib.suppress(FeatureIdError):
-                if not files.exists(files.join(folder, MANIFEST)):
-                    files.remove_folder(folder)
-        raise
-
-
-def complete_report(folder: str, metrics: RunMetrics) -> RunReport | None:
-    """Add timings and throughput to the report in a published snapshot, and return it.
+def complete_record(folder: str, metrics: RunMetrics) -> RunRecord | None:
+    """Add timings and throughput to the record in a published snapshot, and return it.
 
     Returns:
-        The report; None if the run has published nothing.
+        The record; None if the run has published nothing.
     """
-    report = read_run(folder)
-    if report is None:
+    record = read_run(folder)
+    if record is None:
         return None
-    report = replace(
-        report,
+    record = replace(
+        record,
         timings=metrics.timings,
         metrics={"images_per_s": metrics.images_per_s, **metrics.counters},
     )
     try:
-        write_run(folder, report)
+        write_run(folder, record)
     except StorageError as error:
-        _LOG.warning("the snapshot is published, its report lacks the timings: %s", error)
-    return report
+        _LOG.warning("the snapshot is published, its run.json lacks the timings: %s", error)
+    return record
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Feature IDs on disk: records, shards, snapshots, and reading them back."""
 
 from featureid.storage.layout import DamageError, ShardHeader
+from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.manifest import (
     Counts,
     FileSummary,
@@ -18,18 +19,14 @@ from featureid.storage.records import (
     SnapshotInfo,
     check_comparable,
 )
+from featureid.storage.run_record import RunRecord
 from featureid.storage.shard import ShardSummary, shard_name, shard_of, write_shard
 from featureid.storage.snapshot import (
-    created_text,
     current_snapshot,
-    failures_name,
     find_snapshot,
     new_snapshot_id,
-    prepare_snapshot,
-    publish,
     read_manifest,
     snapshot_folder,
-    write_failures,
 )
 from featureid.storage.verify import Problem, VerifyReport, verify_snapshot
 
@@ -44,27 +41,24 @@ __all__ = [
     "Manifest",
     "ModelInfo",
     "Problem",
+    "RunRecord",
     "ShardHeader",
     "ShardSummary",
     "Snapshot",
     "SnapshotInfo",
+    "SnapshotWriter",
     "VerifyReport",
     "build_manifest",
     "check_comparable",
     "count_outcomes",
-    "created_text",
     "current_snapshot",
-    "failures_name",
     "find_snapshot",
     "new_snapshot_id",
     "open_snapshot",
-    "prepare_snapshot",
-    "publish",
     "read_manifest",
     "shard_name",
     "shard_of",
     "snapshot_folder",
     "verify_snapshot",
-    "write_failures",
     "write_shard",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import mmap
 import os
 import shutil
@@ -236,6 +237,32 @@ def make_folder(uri: str) -> None:
     if not is_remote(uri):
         with _translated("make the folder", uri):
             os.makedirs(_local(uri), exist_ok=True)
+
+
+@contextlib.contextmanager
+def exclusive(uri: str) -> Iterator[None]:
+    """Keep other processes out of the same block with the same folder while this one is in it.
+
+    Does nothing in object stores, and on file systems that have no locks. A process that ends
+    releases what it holds.
+
+    Args:
+        uri: a folder.
+
+    Raises:
+        StorageError: it cannot be opened.
+    """
+    if is_remote(uri):
+        yield
+        return
+    with _translated("lock", uri):
+        handle = os.open(_local(uri), os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from featureid.errors import CorruptFileError, StorageError
 from featureid.storage import files, layout, published
 from featureid.storage.columns import ColumnSpec, Values
-from featureid.storage.manifest import Manifest, build_manifest, count_outcomes
+from featureid.storage.lifecycle import SnapshotWriter
+from featureid.storage.manifest import Manifest
 from featureid.storage.records import SnapshotInfo
 from featureid.storage.shard import (
     ShardEncoder,
@@ -27,7 +28,6 @@ from featureid.storage.shard import (
     shard_name,
     shard_of,
 )
-from featureid.storage.snapshot import prepare_snapshot, publish, write_failures
 
 _NPY = b"\x93NUMPY"
 _NPY_FLOATS = re.compile(r"[<>]f[248]")
@@ -147,8 +147,7 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def import_snapshot(
-    output: str,
-    info: SnapshotInfo,
+    writer: SnapshotWriter,
     keys: Keys,
     vectors: npt.NDArray[Any],
     on_rows: Callable[[int], None],
@@ -156,31 +155,28 @@ def import_snapshot(
     """Write vectors as a snapshot and publish it.
 
     Args:
-        output: the folder that holds snapshots; local or a URI.
-        info: the snapshot; its model from :meth:`ModelInfo.unverified`.
+        writer: the run; the model of its snapshot is from :meth:`ModelInfo.unverified`.
         keys: what the vectors belong to.
         vectors: (rows, dimension) floats of unit length, in the same order.
-        on_rows: told how many rows have been written, each time some have.
+        on_rows: called with the number of rows written, each time some have been.
 
     Raises:
-        StorageError: keys and vectors are not equally many, a key is there twice, a vector is not
-            of unit length, or something cannot be written; nothing is published then.
+        StorageError: keys and vectors are not equally many, a key occurs twice, a vector is not
+            of unit length, or something cannot be written; nothing is left behind then.
     """
     counts = [len(vectors), len(keys.keys), len(keys.face_indexes or keys.keys)]
     if len(set(counts)) > 1:
         raise StorageError(f"There are {counts[1]} keys for {counts[0]} vectors; each needs one")
-    folder = prepare_snapshot(output, info.snapshot)
-    shards: list[list[int]] = [[] for _ in range(info.num_shards)]
-    for row, key in enumerate(keys.keys):
-        shards[shard_of(key, info.num_shards)].append(row)
-    summaries = []
-    for shard, rows in enumerate(shards):
-        summaries.append(_write_shard(folder, info, shard, rows, keys, vectors))
-        on_rows(len(rows))
-    counted = count_outcomes(len(set(keys.keys)), {})
-    manifest = build_manifest(info, summaries, [write_failures(folder, [])], counted)
-    publish(output, manifest)
-    return manifest
+    info = writer.info
+    with writer.running():
+        shards: list[list[int]] = [[] for _ in range(info.num_shards)]
+        for row, key in enumerate(keys.keys):
+            shards[shard_of(key, info.num_shards)].append(row)
+        summaries = []
+        for shard, rows in enumerate(shards):
+            summaries.append(_write_shard(writer.folder, info, shard, rows, keys, vectors))
+            on_rows(len(rows))
+        return writer.commit(info, summaries, failures=[], changes={})
 
 
 def _write_shard(

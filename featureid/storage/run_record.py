@@ -1,46 +1,54 @@
-"""``run.json``: what a run was told to do and has done, and whether it is still at it.
+"""``run.json``: what a run was asked to do, what it did, and whether it is over.
 
-It is written into the snapshot's folder before anything else and names the snapshot that the run
-carries rows from, so that nobody removes that one meanwhile.
+It is written into the snapshot's folder before anything else. While it says that the run is going
+on, nobody may remove that folder, nor the snapshot that the run carries rows from.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-from collections.abc import Mapping
+import platform
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import datetime, timedelta
+from importlib import metadata
+from typing import Any, Literal
 
 from featureid.errors import StorageError
+from featureid.parallel import available_cpus
 from featureid.storage import files
+from featureid.storage.process import has_ended
+from featureid.storage.records import SnapshotInfo
+from featureid.storage.snapshot import started_at
 
 RUN = "run.json"
 _FORMAT = "featureid-run"
 _MAX_BYTES = 1 << 24
 
+#: ``committed``: the manifest is written and ``current`` names this snapshot or a newer one. A run
+#: that is discarded or aborted leaves no record at all.
+State = Literal["running", "committed"]
+
 
 @dataclass(frozen=True)
-class RunReport:
-    """One run, as ``run.json`` has it.
+class RunRecord:
+    """One run, as ``run.json`` states it.
 
     Attributes:
         snapshot: id of the snapshot that it writes.
         started: UTC, ISO 8601.
         writer: program and version.
-        options: what it was told to do, as far as JSON can say it.
-        versions: of what it runs on: Python, packages, machine.
+        options: what it was asked to do, as far as JSON can express it.
+        versions: Python, packages and machine.
         previous: id of the snapshot that rows are carried from; "" for none.
-        process: the process that does it; "" where it is done elsewhere.
-        changes: images that were new, changed, unchanged, ...; empty until the run has ended.
-        counts: images, embedded, failed, as in the manifest; empty until the run has ended.
-        failures_by_reason: how many images failed for which reason.
-        timings: seconds of every stage, measured over all workers; empty until the run has ended
-            and where nobody waited for its end.
-        metrics: throughput and Beam's counters, by name; the same.
+        process: the local process that does the work; "" if it is done elsewhere.
+        state: whether the run is over.
+        changes: numbers of new, changed, unchanged, ... images; None until the run commits.
+        counts: images, embedded, failed, as in the manifest, and rows; None until the run commits.
+        failures_by_reason: reason code to number of images; None until the run commits.
+        timings: seconds of every stage over all workers; None until the command that started the
+            run has seen its end.
+        metrics: throughput and Beam's counters by name; None as for ``timings``.
     """
 
     snapshot: str
@@ -50,32 +58,74 @@ class RunReport:
     versions: Mapping[str, str]
     previous: str = ""
     process: str = ""
+    state: State = "running"
     changes: Mapping[str, int] | None = None
     counts: Mapping[str, int] | None = None
     failures_by_reason: Mapping[str, int] | None = None
     timings: Mapping[str, float] | None = None
     metrics: Mapping[str, float] | None = None
 
+    @classmethod
+    def begin(
+        cls,
+        info: SnapshotInfo,
+        options: Mapping[str, Any],
+        versions: Mapping[str, str],
+        *,
+        previous: str = "",
+        process: str = "",
+    ) -> RunRecord:
+        """Return the record of a run that starts to write the snapshot ``info``."""
+        return cls(info.snapshot, info.created, info.writer, options, versions, previous, process)
+
     def to_json(self) -> bytes:
-        """Return the report as JSON, what is not known yet left out."""
+        """Return the record as JSON without what is not known yet."""
         known = {name: value for name, value in vars(self).items() if value is not None}
         return (json.dumps({"format": _FORMAT, **known}, indent=1) + "\n").encode()
 
+    def is_over(self, now: datetime, dead_after: timedelta) -> bool:
+        """Return whether the run is known to write nothing more, committed or dead.
 
-def write_run(folder: str, report: RunReport) -> None:
+        Args:
+            now: the time, aware of its zone.
+            dead_after: treat a run as dead this long after its start if its process cannot be
+                checked.
+        """
+        return (
+            self.state == "committed"
+            or (self.process != "" and has_ended(self.process))
+            or is_too_old(self.snapshot, now, dead_after)
+        )
+
+
+def is_too_old(snapshot: str, now: datetime, dead_after: timedelta) -> bool:
+    """Return whether the run that writes a snapshot started longer ago than ``dead_after``."""
+    return now - started_at(snapshot) > dead_after
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Return what a run runs on: Python, the installed versions of the packages, the machine."""
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+        "machine": f"{platform.system()} {platform.machine()}, {available_cpus()} cores",
+    }
+
+
+def write_run(folder: str, record: RunRecord) -> None:
     """Write ``run.json`` into a snapshot's folder, whole or not at all.
 
     Raises:
         StorageError: it cannot be written.
     """
-    files.write_atomic(files.join(folder, RUN), [report.to_json()])
+    files.write_atomic(files.join(folder, RUN), [record.to_json()])
 
 
-def read_run(folder: str) -> RunReport | None:
-    """Return the report of a snapshot's folder; None if it has none that can be read as one.
+def read_run(folder: str) -> RunRecord | None:
+    """Return the record in a snapshot's folder; None if there is none or it cannot be parsed.
 
     Raises:
-        StorageError: it cannot be found out.
+        StorageError: the folder cannot be looked into.
     """
     place = files.join(folder, RUN)
     if not files.exists(place):
@@ -84,72 +134,7 @@ def read_run(folder: str) -> RunReport | None:
         fields = json.loads(files.read_bytes(place, _MAX_BYTES))
         if fields.pop("format") != _FORMAT:
             return None
-        names = set(RunReport.__dataclass_fields__)
-        return RunReport(**{name: value for name, value in fields.items() if name in names})
+        names = set(RunRecord.__dataclass_fields__)
+        return RunRecord(**{name: value for name, value in fields.items() if name in names})
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError, StorageError):
-        return None  # Half of a report helps nobody, and it is no part of the data.
-
-
-def this_process() -> str:
-    """What tells this process from all others: host, boot, process namespace, number, start."""
-    return f"{_place()} {os.getpid()} {_start_of(os.getpid())}"
-
-
-def process_has_ended(process: str) -> bool:
-    """Whether a process of :func:`this_process` is known to have ended.
-
-    Nothing is known of another machine's or container's, nor of one of another format.
-    """
-    place, _, rest = process.partition(" ")
-    if place != _place() or not rest:
-        return False
-    number, _, start = rest.partition(" ")
-    return not number.isdecimal() or _start_of(int(number)) != start
-
-
-def _place() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        boot = namespace = ""  # No Linux: the host's name has to do.
-    return f"{socket.gethostname()}/{boot}/{namespace}".replace(" ", "-")
-
-
-def _start_of(number: int) -> str:
-    """When a process started, as text to be compared; "" if it does not run."""
-    try:
-        stat = Path(f"/proc/{number}/stat").read_text(encoding="ascii", errors="replace")
-        return stat.rpartition(")")[2].split()[19]
-    except OSError:
-        # Where there is no /proc, a number that is in use again counts as the same process.
-        return "runs" if _runs(number) else ""
-
-
-def _runs(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def started_at(snapshot: str) -> datetime:
-    """When the run of a snapshot id was started, to the second."""
-    return datetime.strptime(snapshot[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-
-
-def is_dead(snapshot: str, report: RunReport | None, now: datetime, dead_after: timedelta) -> bool:
-    """Whether the run behind a folder without a manifest will never end.
-
-    Args:
-        snapshot: its id.
-        report: its report, if it has one.
-        now: the time, aware of its zone.
-        dead_after: a run of whose process nothing is known is dead when so much has passed.
-    """
-    if report is not None and report.process and process_has_ended(report.process):
-        return True
-    return now - started_at(snapshot) > dead_after
+        return None  # Treat a partial record as absent; the snapshot's data does not need it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,19 +15,17 @@ from apache_beam.utils.windowed_value import WindowedValue
 from featureid.errors import StorageError
 from featureid.inputs import ImageRef
 from featureid.refresh import Changes, check_deleted, refreshed_num_shards
-from featureid.storage import files
 from featureid.storage.carry import (
     CarriedRows,
     Mask,
     shards_between,
     write_refreshed_shard,
 )
-from featureid.storage.manifest import build_manifest, count_outcomes
+from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import EmbeddingRow, Failure, SnapshotInfo
-from featureid.storage.run_record import RunReport, write_run
+from featureid.storage.run_record import RunRecord
 from featureid.storage.shard import ShardSummary, choose_num_shards, shard_of, write_shard
-from featureid.storage.snapshot import publish, snapshot_folder, write_checked, write_failures
 from featureid.transforms import metrics
 from featureid.transforms.batches import Packer, pack, unpack
 
@@ -126,7 +123,7 @@ class WritePlan:
         output: the folder that holds snapshots; local or a URI.
         info: the snapshot; without ``fixed_shards``, its ``num_shards`` is chosen by the number of
             images.
-        report: what ``run.json`` says of the run so far.
+        record: what ``run.json`` says of the run so far.
         previous: the snapshot that rows are carried from, if any.
         fixed_shards: keep to the number of shards in ``info``.
         max_deleted: the share of the previous snapshot's images that may be missing.
@@ -134,15 +131,21 @@ class WritePlan:
 
     output: str
     info: SnapshotInfo
-    report: RunReport
+    record: RunRecord
     previous: Snapshot | None = None
     fixed_shards: bool = False
     max_deleted: float = 1.0
 
     @property
+    def writer(self) -> SnapshotWriter:
+        """What begins the run, and commits or discards it."""
+        folder = self.previous.folder if self.previous is not None else ""
+        return SnapshotWriter(self.output, self.info, self.record, folder)
+
+    @property
     def folder(self) -> str:
         """The snapshot's folder."""
-        return snapshot_folder(self.output, self.info.snapshot)
+        return self.writer.folder
 
     @property
     def previous_folder(self) -> str:
@@ -277,29 +280,12 @@ def _publish(
     anything_new: bool,
     shards: Iterable[ShardSummary],
 ) -> str:
-    """Write the failures, the report and the manifest; or take it back, as there is no need."""
+    """Commit the snapshot, or discard it if nothing has changed."""
     if plan.previous is not None and not anything_new:
-        files.remove_folder(plan.folder)
-        write_checked(plan.output, plan.previous.manifest.info.snapshot, info.created)
+        plan.writer.discard()
         return plan.folder
     with metrics.Stage(metrics.PUBLISH):
-        summaries, known = list(shards), list(failures)
-        counts = count_outcomes(
-            sum(shard.keys for shard in summaries),
-            dict(Counter(failure.reason for failure in known)),
-        )
-        manifest = build_manifest(info, summaries, [write_failures(plan.folder, known)], counts)
         total = sum(changes, Changes()).compared(same)
-        outcome = replace(
-            plan.report,
-            changes=total.to_dict() if plan.previous is not None else {},
-            counts={
-                "images": counts.images,
-                "embedded": counts.embedded,
-                "failed": counts.failed,
-                "rows": manifest.rows,
-            },
-            failures_by_reason=counts.failures_by_reason,
-        )
-        write_run(plan.folder, outcome)
-        return publish(plan.output, manifest)
+        counted = total.to_dict() if plan.previous is not None else {}
+        plan.writer.commit(info, shards, failures, counted)
+    return plan.folder

@@ -1,0 +1,288 @@
+"""The life of a run in an output folder: begun, then committed, discarded or aborted; and pruning.
+
+Runs and ``prune`` share a folder without a lock, since object stores have none. Two orders of
+writing make that safe:
+
+- A run first writes ``run.json``, which names the previous snapshot, and then looks for that
+  snapshot's manifest. ``prune`` first removes the manifest and then looks for such runs. Of two
+  that do so at once, at least one sees the other.
+- A run writes its files, then the manifest, then ``current``, and then ``run.json`` again, which
+  says that it has committed. ``prune`` removes nothing of a run that is not known to be over, so
+  that it never removes a snapshot that is just becoming current.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from featureid.errors import FeatureIdError, StorageError, UsageError
+from featureid.storage import files, gzip_members
+from featureid.storage.history import Entry, list_snapshots
+from featureid.storage.manifest import FileSummary, Manifest, build_manifest, count_outcomes
+from featureid.storage.records import Failure, SnapshotInfo
+from featureid.storage.run_record import RunRecord, read_run, write_run
+from featureid.storage.shard import ShardSummary
+from featureid.storage.snapshot import (
+    CHECKED,
+    CURRENT,
+    FAILURES,
+    MANIFEST,
+    SNAPSHOTS,
+    current_snapshot,
+    read_checked,
+    read_manifest,
+    snapshot_folder,
+)
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SnapshotWriter:
+    """One run that writes a snapshot; small enough to be sent to workers.
+
+    Whoever runs it calls :meth:`begin`, writes shards into :attr:`folder`, and then calls
+    :meth:`commit`, :meth:`discard` or :meth:`abort`; :meth:`running` does the first and the last.
+    Each may be called again, as by a step of a pipeline that is retried.
+
+    Attributes:
+        output: the folder that holds snapshots; local or a URI.
+        info: the snapshot. Its number of shards may change until :meth:`commit`.
+        record: what ``run.json`` says about the run as it starts.
+        previous_folder: the snapshot that rows are carried from; "" for none.
+    """
+
+    output: str
+    info: SnapshotInfo
+    record: RunRecord
+    previous_folder: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The snapshot's folder."""
+        return snapshot_folder(self.output, self.info.snapshot)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the manifest is written, which makes the snapshot visible."""
+        return files.exists(files.join(self.folder, MANIFEST))
+
+    def begin(self) -> None:
+        """Make the folder and mark it as being written.
+
+        Raises:
+            StorageError: it cannot be written, or the previous snapshot has been removed.
+        """
+        if self.is_complete:
+            return
+        files.make_folder(self.folder)
+        write_run(self.folder, self.record)
+        if self.previous_folder and not files.exists(files.join(self.previous_folder, MANIFEST)):
+            raise StorageError(
+                f"{self.previous_folder} was removed just as this run started; run it again"
+            )
+
+    def commit(
+        self,
+        info: SnapshotInfo,
+        shards: Iterable[ShardSummary],
+        failures: Iterable[Failure],
+        changes: Mapping[str, int],
+    ) -> Manifest:
+        """Write failures and outcome, make the snapshot visible, and return its manifest.
+
+        The manifest is the commit. Then ``current`` names the snapshot, unless it names a newer one
+        already. In an object store, which has no lock, the later writer wins if two runs do that at
+        the same moment.
+
+        Args:
+            info: the snapshot as it was written.
+            shards: what was written, in any order.
+            failures: what could not be embedded, in any order.
+            changes: numbers of new, changed, unchanged, ... images.
+
+        Raises:
+            StorageError: a listed file is missing or has another size, or a file cannot be written.
+        """
+        if self.is_complete:  # a retry
+            manifest, record = read_manifest(self.folder), read_run(self.folder) or self.record
+        else:
+            manifest = self._write_manifest(info, shards, failures)
+            counts = manifest.counts
+            record = replace(
+                self.record,
+                changes=dict(changes),
+                counts={
+                    "images": counts.images,
+                    "embedded": counts.embedded,
+                    "failed": counts.failed,
+                    "rows": manifest.rows,
+                },
+                failures_by_reason=counts.failures_by_reason,
+            )
+            write_run(self.folder, record)
+            files.write_atomic(files.join(self.folder, MANIFEST), [manifest.to_json()])
+        self._make_current()
+        try:
+            write_run(self.folder, replace(record, state="committed"))
+        except StorageError as error:
+            _LOG.warning(
+                "%s is published, but its run.json is not complete: %s", self.folder, error
+            )
+        return manifest
+
+    def discard(self) -> None:
+        """Remove the folder, as nothing has changed, and note when that was in ``checked``.
+
+        Raises:
+            StorageError: the folder cannot be removed, or the file not written.
+        """
+        self._remove_unless_complete()
+        checked = (self.record.previous, self.info.created)
+        with files.exclusive(self.output):
+            if checked > read_checked(self.output):
+                text = " ".join(checked) + "\n"
+                files.write_atomic(files.join(self.output, CHECKED), [text.encode()])
+
+    def abort(self) -> None:
+        """Remove the folder of a failed run, unless the snapshot is complete.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
+        self._remove_unless_complete()
+
+    @contextlib.contextmanager
+    def running(self, *, abort_on_error: bool = True) -> Iterator[None]:
+        """Begin the run, and abort it if the block raises.
+
+        Args:
+            abort_on_error: False if the work is done elsewhere, where it may go on.
+
+        Raises:
+            StorageError: as in :meth:`begin`.
+        """
+        try:
+            self.begin()
+            yield
+        except BaseException:
+            if abort_on_error:
+                with contextlib.suppress(FeatureIdError):
+                    self.abort()
+            raise
+
+    def _write_manifest(
+        self, info: SnapshotInfo, shards: Iterable[ShardSummary], failures: Iterable[Failure]
+    ) -> Manifest:
+        """Write the failures and return the manifest, once all files are known to be there."""
+        shards, failures = list(shards), sorted(failures)
+        counts = count_outcomes(
+            sum(shard.keys for shard in shards),
+            dict(Counter(failure.reason for failure in failures)),
+        )
+        manifest = build_manifest(info, shards, [self._write_failures(failures)], counts)
+        for name, length in manifest.file_sizes().items():
+            found = files.size(files.join(self.folder, name))
+            if found != length:
+                raise StorageError(
+                    f"{files.join(self.folder, name)} has {found} bytes, but {length} were "
+                    "written; the snapshot is not published. Run it again"
+                )
+        return manifest
+
+    def _write_failures(self, failures: list[Failure]) -> FileSummary:
+        """Write sorted failures as gzipped JSON lines; none gives an empty file."""
+        data = gzip_members.deflate(b"".join(failure.to_json() for failure in failures))
+        files.write_atomic(files.join(self.folder, FAILURES), [data])
+        return FileSummary(FAILURES, len(failures), len(data), hashlib.sha256(data).hexdigest())
+
+    def _make_current(self) -> None:
+        with files.exclusive(self.output):
+            newest = current_snapshot(self.output)
+            if newest is None or newest < self.info.snapshot:
+                name = self.info.snapshot.encode() + b"\n"
+                files.write_atomic(files.join(self.output, CURRENT), [name])
+
+    def _remove_unless_complete(self) -> None:
+        if not self.is_complete:
+            files.remove_folder(self.folder)
+
+
+def prune(
+    output: str, keep: int, now: datetime, dead_after: timedelta, *, dry_run: bool = False
+) -> list[str]:
+    """Delete all but the newest snapshots, and what dead runs have left.
+
+    The current snapshot, runs in progress and the snapshots that they carry rows from are kept.
+
+    Args:
+        output: the folder that holds snapshots.
+        keep: how many complete snapshots stay, the current one among them.
+        now: the time, aware of its zone.
+        dead_after: see :meth:`featureid.storage.run_record.RunRecord.is_over`.
+        dry_run: delete nothing.
+
+    Returns:
+        The ids of what was, or would be, deleted, oldest first.
+
+    Raises:
+        UsageError: ``keep`` is less than 1.
+        StorageError: something cannot be read or removed.
+    """
+    if keep < 1:
+        raise UsageError(f"--keep is {keep}; the current snapshot always stays: give 1 or more")
+    if dry_run or not files.exists(files.join(output, SNAPSHOTS)):
+        return [
+            entry.snapshot for entry in _unneeded(list_snapshots(output, now, dead_after), keep)
+        ]
+    with files.exclusive(files.join(output, SNAPSHOTS)):  # Of two prunes at once, one waits.
+        unneeded = _unneeded(list_snapshots(output, now, dead_after), keep)
+        manifests = [_retire(entry) for entry in unneeded]
+        in_use = _in_use(list_snapshots(output, now, dead_after)) if unneeded else set()
+        removed = []
+        for entry, manifest in zip(unneeded, manifests, strict=True):
+            if entry.snapshot not in in_use:
+                files.remove_folder(entry.folder)
+                removed.append(entry.snapshot)
+            elif manifest is not None:
+                files.write_atomic(files.join(entry.folder, MANIFEST), [manifest])
+    return removed
+
+
+def _unneeded(entries: list[Entry], keep: int) -> list[Entry]:
+    in_use = _in_use(entries)
+    complete = [entry for entry in entries if entry.complete]
+    by_need = sorted(complete, key=lambda entry: (entry.current, entry.snapshot))
+    old = {entry.snapshot for entry in by_need[: max(0, len(by_need) - keep)] if entry.over}
+    return [
+        entry
+        for entry in entries
+        if (entry.dead or entry.snapshot in old) and entry.snapshot not in in_use
+    ]
+
+
+def _in_use(entries: list[Entry]) -> set[str]:
+    """Return the current snapshot, and those that runs in progress carry rows from."""
+    carried = {entry.record.previous for entry in entries if entry.record and not entry.over}
+    return carried | {entry.snapshot for entry in entries if entry.current}
+
+
+def _retire(entry: Entry) -> bytes | None:
+    """Remove a snapshot's manifest, so that no new run carries from it, and return its content."""
+    place = files.join(entry.folder, MANIFEST)
+    if not entry.complete:
+        return None
+    try:
+        content = files.read_bytes(place)
+    except StorageError:
+        if files.exists(place):
+            raise
+        return None  # In an object store, another prune was faster.
+    files.remove(place)
+    return content

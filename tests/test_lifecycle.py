@@ -1,0 +1,302 @@
+"""A run becomes visible all at once or not at all, and pruning never takes what is in use."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from featureid.errors import StorageError, UsageError
+from featureid.storage import (
+    Failure,
+    current_snapshot,
+    files,
+    find_snapshot,
+    open_snapshot,
+    snapshot_folder,
+    verify_snapshot,
+)
+from featureid.storage.lifecycle import SnapshotWriter, prune
+from featureid.storage.process import this_process
+from featureid.storage.run_record import read_run
+from featureid.storage.snapshot import checked_at
+from tests.processes import ended_process, stop, waiting_process
+from tests.storage_samples import (
+    FAILURES,
+    ID,
+    make_info,
+    make_row,
+    make_writer,
+    write_shards,
+    write_snapshot,
+)
+
+OLDER, NEWER = "20261122T010203Z-ffffff", "20261124T010203Z-000000"
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+DAY = timedelta(days=1)
+IDS = [f"2026112{n}T000000Z-00000{n}" for n in range(5)]
+RUNNING = "20261129T230000Z-aaaaaa"
+
+
+def begin(output: Path, snapshot: str, previous: str = "", process: str = "") -> SnapshotWriter:
+    writer = make_writer(output, make_info(1, snapshot=snapshot), previous, process)
+    writer.begin()
+    return writer
+
+
+def commit(writer: SnapshotWriter, keys: list[str], failures: tuple[Failure, ...] = ()) -> None:
+    shards = write_shards(writer, [make_row(key) for key in keys])
+    writer.commit(writer.info, shards, failures, {})
+
+
+def folders(output: Path) -> list[str]:
+    return sorted(folder.name for folder in (output / "snapshots").iterdir())
+
+
+def test_a_run_is_marked_until_it_has_committed(tmp_path: Path) -> None:
+    write_snapshot(tmp_path, ["a"], snapshot=OLDER)
+    writer = pickle.loads(pickle.dumps(make_writer(tmp_path, make_info(2), OLDER)))
+    writer.begin()
+    mark = read_run(writer.folder)
+    assert mark == writer.record and mark.state == "running" and mark.previous == OLDER
+    shards = write_shards(writer, [make_row(key) for key in "abc"])
+    manifest = writer.commit(writer.info, shards, FAILURES, {"new": 2, "unchanged": 1})
+    record = read_run(writer.folder)
+    assert record is not None and record.state == "committed"
+    assert record.changes == {"new": 2, "unchanged": 1}
+    assert record.counts == {"images": 5, "embedded": 3, "failed": 2, "rows": 3}
+    assert record.failures_by_reason == manifest.counts.failures_by_reason
+    assert find_snapshot(str(tmp_path)) == writer.folder and verify_snapshot(str(tmp_path)).ok
+
+
+def test_failures_are_sorted_gzipped_lines(tmp_path: Path) -> None:
+    manifest = write_snapshot(tmp_path, ["a"], failures=FAILURES)
+    (summary,) = manifest.failures
+    path = tmp_path / "snapshots" / ID / "failures-00000-of-00001.jsonl.gz"
+    assert (summary.file, summary.rows) == (path.name, 2)
+    subprocess.run(["gzip", "-t", path], check=True)
+    lines = gzip.decompress(path.read_bytes()).splitlines()
+    assert [Failure.from_json(line) for line in lines] == sorted(FAILURES)
+    again = write_snapshot(tmp_path / "again", ["a"], failures=FAILURES[::-1])
+    assert again.failures == manifest.failures
+
+
+def test_no_failures_make_an_empty_gzip_file(tmp_path: Path) -> None:
+    (summary,) = write_snapshot(tmp_path, ["a"], failures=()).failures
+    path = tmp_path / "snapshots" / ID / summary.file
+    assert summary.rows == 0 and gzip.decompress(path.read_bytes()) == b""
+
+
+def test_what_is_not_committed_is_not_seen(tmp_path: Path) -> None:
+    write_snapshot(tmp_path, ["a", "b"], snapshot=OLDER)
+    writer = begin(tmp_path, ID)
+    shards = write_shards(writer, [make_row("c")])
+    assert find_snapshot(str(tmp_path)).endswith(OLDER)
+    with pytest.raises(StorageError, match="holds no complete snapshot"):
+        open_snapshot(writer.folder)
+    writer.commit(writer.info, shards, [], {})
+    assert open_snapshot(str(tmp_path)).row_keys() == ["c"]
+
+
+def test_every_step_may_be_retried(tmp_path: Path) -> None:
+    writer = begin(tmp_path, ID)
+    writer.begin()
+    shards = write_shards(writer, [make_row("c")])
+    first = writer.commit(writer.info, shards, FAILURES, {"new": 3})
+    record = read_run(writer.folder)
+    assert writer.commit(writer.info, shards, FAILURES, {"new": 3}) == first
+    for retry in (writer.begin, writer.abort, writer.discard):
+        retry()
+        assert read_run(writer.folder) == record and verify_snapshot(str(tmp_path)).ok
+
+
+@pytest.mark.parametrize("survivors", range(4))
+def test_a_commit_that_fails_at_any_write_leaves_a_whole_snapshot_and_can_be_retried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survivors: int
+) -> None:
+    write_snapshot(tmp_path, ["a"], snapshot=OLDER)
+    writer = begin(tmp_path, ID)
+    shards = write_shards(writer, [make_row("c")])
+    real, calls = files.write_atomic, iter(range(99))
+
+    def fail(uri: str, chunks: list[bytes]) -> int:
+        if next(calls) >= survivors:
+            raise StorageError("disk full")
+        return real(uri, chunks)
+
+    monkeypatch.setattr(files, "write_atomic", fail)
+    with pytest.raises(StorageError, match="disk full"):
+        writer.commit(writer.info, shards, [], {})
+    assert open_snapshot(str(tmp_path)).row_keys() == ["a"]
+    monkeypatch.undo()
+    writer.commit(writer.info, shards, [], {})
+    assert open_snapshot(str(tmp_path)).row_keys() == ["c"] and verify_snapshot(str(tmp_path)).ok
+
+
+def test_nothing_is_published_when_a_file_is_missing_or_short(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path, make_info(2))
+    writer.begin()
+    shards = write_shards(writer, [make_row(key) for key in "abc"])
+    victim = Path(writer.folder, shards[1].file)
+    data = victim.read_bytes()
+    victim.write_bytes(data[:-1])
+    with pytest.raises(StorageError, match=f"{len(data) - 1} bytes, but {len(data)} were written"):
+        writer.commit(writer.info, shards, [], {})
+    victim.unlink()
+    with pytest.raises(StorageError, match=victim.name):
+        writer.commit(writer.info, shards, [], {})
+    assert current_snapshot(str(tmp_path)) is None
+
+
+def test_current_never_goes_back(tmp_path: Path) -> None:
+    write_snapshot(tmp_path, ["a"], snapshot=NEWER)
+    write_snapshot(tmp_path, ["b"], snapshot=OLDER)
+    assert current_snapshot(str(tmp_path)) == NEWER
+    assert (tmp_path / "current").read_text() == NEWER + "\n"
+    assert open_snapshot(snapshot_folder(str(tmp_path), OLDER)).row_keys() == ["b"]
+
+
+def test_a_discarded_run_leaves_the_time_of_the_latest_check(tmp_path: Path) -> None:
+    for snapshot in (OLDER, NEWER):
+        write_snapshot(tmp_path, ["a"], snapshot=snapshot)
+    late = replace(make_info(snapshot=RUNNING), created="2026-11-29T23:00:00Z")
+    early = replace(late, created="2026-11-29T22:00:00Z")
+    for info, previous in ((late, NEWER), (early, NEWER), (late, OLDER)):
+        writer = make_writer(tmp_path, info, previous)
+        writer.begin()
+        writer.discard()
+        assert folders(tmp_path) == [OLDER, NEWER]
+        # Neither a run that started earlier nor one that knew an older snapshot takes it back.
+        assert checked_at(str(tmp_path), NEWER) == "2026-11-29T23:00:00Z"
+
+
+def test_a_failed_run_is_aborted_unless_it_goes_on_elsewhere(tmp_path: Path) -> None:
+    for abort, left in ((True, []), (False, [ID])):
+        writer = make_writer(tmp_path, make_info(1))
+        with pytest.raises(KeyboardInterrupt), writer.running(abort_on_error=abort):
+            write_shards(writer, [make_row("a")])
+            raise KeyboardInterrupt
+        assert folders(tmp_path) == left
+
+
+def test_what_is_complete_is_never_aborted(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path, make_info(1))
+    with pytest.raises(KeyboardInterrupt), writer.running():
+        commit(writer, ["a"])
+        raise KeyboardInterrupt
+    assert verify_snapshot(str(tmp_path)).ok
+
+
+def test_a_run_whose_previous_snapshot_is_gone_does_not_start(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path, make_info(1), OLDER)
+    with pytest.raises(StorageError, match=f"{OLDER} was removed just as"), writer.running():
+        raise AssertionError("it has started")
+    assert folders(tmp_path) == []
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    for snapshot in IDS:
+        write_snapshot(tmp_path, ["a", "b"], 1, snapshot=snapshot)
+    return tmp_path
+
+
+def test_the_newest_stay(output: Path) -> None:
+    for _ in range(2):
+        assert prune(str(output), 2, NOW, DAY, dry_run=True) == IDS[:3]
+    assert folders(output) == IDS
+    assert prune(str(output), 2, NOW, DAY) == IDS[:3]
+    assert folders(output) == IDS[3:]
+    assert prune(str(output), 2, NOW, DAY) == []
+    assert prune(str(output / "nothing"), 2, NOW, DAY) == []
+
+
+def test_the_current_snapshot_stays_even_if_it_is_old(output: Path) -> None:
+    (output / "current").write_text(IDS[0] + "\n")
+    assert prune(str(output), 1, NOW, DAY) == IDS[1:]
+    assert verify_snapshot(str(output)).ok
+    with pytest.raises(UsageError, match="--keep is 0"):
+        prune(str(output), 0, NOW, DAY)
+
+
+def test_the_current_snapshot_stays_even_if_it_is_damaged(output: Path) -> None:
+    for damage in (b"{}", None):
+        manifest = output / "snapshots" / IDS[4] / "manifest.json"
+        manifest.unlink() if damage is None else manifest.write_bytes(damage)
+        assert IDS[4] not in prune(str(output), 1, NOW, timedelta(0))
+
+
+def test_what_a_run_carries_from_stays_until_the_run_is_over(output: Path) -> None:
+    writer = begin(output, RUNNING, previous=IDS[1], process=this_process())
+    assert prune(str(output), 1, NOW, DAY) == [IDS[0], IDS[2], IDS[3]]
+    commit(writer, ["a"])
+    assert prune(str(output), 1, NOW, DAY) == [IDS[1], IDS[4]]
+    assert folders(output) == [RUNNING]
+
+
+def test_a_snapshot_that_is_about_to_become_current_stays(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = begin(output, RUNNING, process=this_process())
+    real, pruned = files.write_atomic, []
+
+    def prune_first(uri: str, chunks: list[bytes]) -> int:
+        if uri.endswith("/current"):
+            pruned.extend(prune(str(output), 1, NOW, DAY))
+        return real(uri, chunks)
+
+    monkeypatch.setattr(files, "write_atomic", prune_first)
+    commit(writer, ["a"])
+    assert pruned == IDS[:4] and folders(output) == [IDS[4], RUNNING]
+    assert find_snapshot(str(output)) == writer.folder
+
+
+def test_a_snapshot_that_is_published_while_it_is_listed_is_not_taken_for_dead(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run publishes, and its process ends, just after its manifest was looked for."""
+    with waiting_process() as (process, identity):
+        writer = begin(output, RUNNING, process=identity)
+        real, looks = files.exists, iter(range(99))
+
+        def publish_after(uri: str) -> bool:
+            found = real(uri)
+            if uri == f"{writer.folder}/manifest.json" and next(looks) == 0:
+                commit(writer, ["a"])
+                stop(process)
+            return found
+
+        monkeypatch.setattr(files, "exists", publish_after)
+        assert RUNNING not in prune(str(output), 1, NOW, DAY)
+    assert verify_snapshot(writer.folder).ok
+
+
+def test_a_run_whose_process_has_ended_is_dead_at_once(output: Path) -> None:
+    begin(output, RUNNING, previous=IDS[0], process=ended_process())
+    assert prune(str(output), 5, NOW, DAY) == [RUNNING]
+
+
+def test_a_run_that_starts_meanwhile_gets_its_previous_snapshot_back(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = files.remove
+
+    def remove_and_begin(place: str) -> None:
+        remove(place)
+        if not (output / "snapshots" / RUNNING).exists():
+            with pytest.raises(StorageError, match="was removed just as"):
+                begin(output, RUNNING, previous=IDS[0])
+
+    monkeypatch.setattr(files, "remove", remove_and_begin)
+    assert prune(str(output), 4, NOW, DAY) == []
+    assert verify_snapshot(snapshot_folder(str(output), IDS[0])).ok
+
+
+def test_what_a_killed_prune_has_left_goes_with_the_next(output: Path) -> None:
+    (output / "snapshots" / IDS[3] / "manifest.json").unlink()
+    assert prune(str(output), 5, NOW, DAY) == [IDS[3]]
