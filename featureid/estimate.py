@@ -1,4 +1,4 @@
-"""What a run will do and cost, estimated from the listing and a sample of the images."""
+"""Estimate what a run will do and cost from the listing and a sample of the images."""
 
 from __future__ import annotations
 
@@ -14,50 +14,37 @@ from featureid.embedding import BatchedStream, Embedder, EmbedSettings
 from featureid.errors import UsageError
 from featureid.inputs import ImageRef, InputSource, list_source
 from featureid.models import ModelBundle
-from featureid.refresh import (
-    Changes,
-    PreviousPart,
-    RefreshPolicy,
-    plan_part,
-    refreshed_num_shards,
-)
+from featureid.refresh import Changes, Planner, RefreshPolicy, with_num_shards
 from featureid.storage import layout
-from featureid.storage.carry import read_row_index
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import EmbeddingRow, Failure, SnapshotInfo
-from featureid.storage.shard import (
-    ShardEncoder,
-    choose_num_shards,
-    make_header,
-    row_blocks,
-    shard_of,
-)
+from featureid.storage.shard import ShardEncoder, make_header, row_blocks
 
-# Of `python benchmarks/nightly.py` and `plan.py` on 2 cores: what the command takes to start and to
-# end without the model, how fast listing and carrying go, what the engine holds, and what an image
-# that is embedded or carried adds to that.
+# From `python benchmarks/nightly.py` and `plan.py` on 2 cores: seconds to start and end the command
+# without the model, images listed and carried per second, memory of the engine, and what each image
+# that is embedded or carried adds to it.
 _START_S = 2.0
 _CARRIED_PER_S = 35_000
 _ENGINE_BYTES = 40_000_000
 _EMBEDDED_BYTES = 3_500
 _CARRIED_BYTES = 100
-# Batches of each thread that are embedded before the clock starts: caches and allocators warm up.
+# Batches that each thread embeds before the clock starts, to warm up caches and allocators.
 _WARM_BATCHES = 1
-# A rate of a second or two is that of the moment: whatever else the machine does comes and goes. So
-# images that are quick are tried for as long as this, up to so many times what was asked for.
-_LEAST_S = 6.0
-_MOST_TIMES = 20
+# A second or two shows the rate of the moment only, since other load on the machine comes and goes.
+# So a fast sample is extended until it takes this long, up to so many times its size.
+_MIN_SAMPLE_S = 6.0
+_MAX_SAMPLE_FACTOR = 20
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What embedding a sample of the images has shown.
+    """The result of embedding a sample of the images.
 
     Attributes:
-        images: pictures in it; more than asked for where they are quick.
-        seconds: for all of them, after warming up.
-        rows: what they became.
-        failures_by_reason: how many failed for which reason.
+        images: number of images in it; more than asked for if they are fast.
+        seconds: time for all of them, after warming up.
+        rows: their rows.
+        failures_by_reason: reason -> number of images that failed.
         load_s: seconds to load the model.
     """
 
@@ -73,18 +60,18 @@ class Estimate:
     """What a run will do and cost on this machine.
 
     Attributes:
-        images: in the inputs.
+        images: number of images in the inputs.
         changes: of these, how many are new, changed, ...; without a previous snapshot all are new.
-        to_embed: images that will be embedded, or read and compared.
-        sampled: images that were embedded to find out.
-        images_per_s: pictures a second, embedded or failed.
+        to_embed: number of images to embed, or to read and compare.
+        sampled: number of images embedded for the estimate.
+        images_per_s: images per second, embedded or failed.
         wall_s: seconds of the whole run.
         peak_mb: peak memory of a run on this machine in one process.
         worker_mb: peak memory of a worker process with as many threads.
-        rows: in the new snapshot.
+        rows: number of rows in the new snapshot.
         output_bytes: size of its shards.
-        num_shards: how many.
-        failures_by_reason: expected number of failures among what is embedded.
+        num_shards: number of its shards.
+        failures_by_reason: reason -> number of images expected to fail, among those embedded.
         unlisted: folders that could not be listed.
         stopped: why the run would stop before it publishes; "" if it would not.
     """
@@ -108,37 +95,29 @@ class Estimate:
 def plan_sources(
     sources: Iterable[InputSource], previous: Snapshot | None, policy: RefreshPolicy
 ) -> tuple[list[ImageRef], Changes, list[str]]:
-    """List the inputs and compare them with the previous snapshot, here and now.
+    """List the inputs and compare them with the previous snapshot, in this process.
 
     Returns:
-        The images to embed or to compare, how many are what, and the folders that could not be
-        listed.
+        The images to embed or to compare, the number of images by how they compare, and the folders
+        that could not be listed.
 
     Raises:
         UsageError: an input is missing or empty.
         StorageError: the previous snapshot is damaged or cannot be read.
     """
-    parts = 1 if previous is None else previous.num_shards
-    refs: list[list[ImageRef]] = [[] for _ in range(parts)]
-    known: list[list[Failure]] = [[] for _ in range(parts)]
+    planner = Planner(previous, policy)
+    refs: list[list[ImageRef]] = [[] for _ in range(planner.num_partitions)]
     unlisted = []
     for source in sources:
         for item in list_source(source):
             if isinstance(item, Failure):
                 unlisted.append(item.key)
             else:
-                refs[shard_of(item.key, parts)].append(item)
-    for failure in () if previous is None else previous.failures():
-        known[shard_of(failure.key, parts)].append(failure)
+                refs[planner.partition_of(item.key)].append(item)
     images: list[ImageRef] = []
     changes = Changes()
-    for number in range(parts):
-        part = PreviousPart()
-        if previous is not None:
-            shard = previous.shard(number)
-            index = read_row_index(shard, digests=policy.check == "content")
-            part = PreviousPart(index.keys, index.versions, index.digests, known[number])
-        plan = plan_part(refs[number], part, policy, unlisted)
+    for partition, failures in enumerate(planner.known_failures()):
+        plan = planner.plan(partition, refs[partition], failures, unlisted)
         images += plan.embed
         images += (compared.ref for compared in plan.compare)
         changes += plan.changes
@@ -148,20 +127,20 @@ def plan_sources(
 def embed_sample(
     images: Sequence[ImageRef], bundle: ModelBundle, settings: EmbedSettings, size: int
 ) -> Sample:
-    """Embed images that are drawn at random, always in the same order, and take the time.
+    """Embed a random sample of the images, always the same one, and measure the time.
 
     Args:
-        images: what to draw from.
+        images: the images to draw from.
         bundle: the model.
-        settings: of the run that is to be foretold.
-        size: how many; more, if there are more, until some seconds have passed.
+        settings: those of the run to estimate.
+        size: number of images; if there are more, continue until some seconds have passed.
 
     Raises:
         UsageError: ``size`` is less than 1.
     """
     if size < 1:
         raise UsageError(f"--sample is {size}; give 1 or more")
-    chosen = random.Random(0).sample(images, min(_MOST_TIMES * size, len(images)))
+    chosen = random.Random(0).sample(images, min(_MAX_SAMPLE_FACTOR * size, len(images)))
     started = time.monotonic()
     embedder = Embedder(bundle, settings)
     load_s = time.monotonic() - started
@@ -169,7 +148,7 @@ def embed_sample(
         warm = _WARM_BATCHES * embedder.threads * settings.batch_size
         _embed(embedder, chosen[:warm], settings.batch_size)
         started = time.monotonic()
-        sampled = _for_some_time(chosen, size, started + _LEAST_S)
+        sampled = _for_some_time(chosen, size, started + _MIN_SAMPLE_S)
         number, results = _embed(embedder, sampled, settings.batch_size)
         seconds = time.monotonic() - started
     finally:
@@ -180,7 +159,7 @@ def embed_sample(
 
 
 def _for_some_time(refs: Sequence[ImageRef], least: int, until: float) -> Iterator[ImageRef]:
-    """So many of them, and then more until it is so late."""
+    """Yield at least ``least`` references, then continue until the time ``until``."""
     for number, ref in enumerate(refs):
         if number >= least and time.monotonic() >= until:
             return
@@ -190,7 +169,7 @@ def _for_some_time(refs: Sequence[ImageRef], least: int, until: float) -> Iterat
 def _embed(
     embedder: Embedder, refs: Iterable[ImageRef], batch_size: int
 ) -> tuple[int, list[EmbeddingRow | Failure]]:
-    """How many there were, and what became of them."""
+    """Embed images; return how many there were, and their rows and failures."""
     stream: BatchedStream[None] = BatchedStream(embedder, batch_size)
     number = 0
     results: list[EmbeddingRow | Failure] = []
@@ -212,13 +191,13 @@ def estimate(
     """Extrapolate from a sample.
 
     Args:
-        to_embed: images to embed or to compare.
+        to_embed: number of images to embed or to compare.
         changes: what has changed in the inputs.
         unlisted: folders that could not be listed.
-        sample: what embedding some of the images has shown.
+        sample: the result of embedding some of the images.
         info: the snapshot that would be written.
         previous: the snapshot that rows would be carried from.
-        fixed_shards: whether the number of shards in ``info`` is the user's.
+        fixed_shards: whether the user chose the number of shards in ``info``.
     """
     share = to_embed / sample.images if sample.images else 0.0
     rate = sample.images / max(sample.seconds, 1e-3) if sample.images else 0.0
@@ -226,11 +205,6 @@ def estimate(
     rows = round(len(sample.rows) * share + carried * changes.unchanged)
     worker = peak_memory()
     engine = _ENGINE_BYTES + to_embed * _EMBEDDED_BYTES + changes.images * _CARRIED_BYTES
-    num_shards = info.num_shards
-    if not fixed_shards:
-        num_shards = choose_num_shards(changes.images, info.model)
-        if previous is not None:
-            num_shards = refreshed_num_shards(num_shards, previous.num_shards)
     seconds = _START_S + sample.load_s + changes.images / _CARRIED_PER_S
     return Estimate(
         images=changes.images,
@@ -243,7 +217,7 @@ def estimate(
         worker_mb=round(worker / 1e6, 1),
         rows=rows,
         output_bytes=round(rows * _row_bytes(sample.rows, info, previous)),
-        num_shards=num_shards,
+        num_shards=with_num_shards(info, changes.images, previous, fixed=fixed_shards).num_shards,
         failures_by_reason={
             reason: round(count * share) for reason, count in sample.failures_by_reason.items()
         },
@@ -254,7 +228,7 @@ def estimate(
 def _row_bytes(
     rows: Sequence[EmbeddingRow], info: SnapshotInfo, previous: Snapshot | None
 ) -> float:
-    """Bytes of a row in a shard: of the sample, encoded; without one, of the snapshot before."""
+    """Return bytes per row: of the encoded sample, or without one of the previous snapshot."""
     if not rows:
         if previous is None:
             return 0.0
@@ -270,6 +244,6 @@ def _shard_bytes(rows: Sequence[EmbeddingRow], info: SnapshotInfo) -> int:
 
 
 def peak_memory() -> int:
-    """The most bytes of memory that this process has held."""
+    """Return the peak memory of this process in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

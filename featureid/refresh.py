@@ -1,8 +1,9 @@
-"""What a nightly run has to do: the listing against the snapshot before, decided without reading.
+"""What an incremental run has to do: the listing compared with the previous snapshot.
 
-An image is known by its key and told to be unchanged by its source version.  The images are parted
-by the hash of their keys, as rows are into shards, so that each part is compared with one shard of
-the previous snapshot, anywhere, and only small records travel between workers.
+An image is identified by its key and considered unchanged if its source version is the same; no
+image is read to decide that. Images are partitioned by the hash of their keys, as rows are into
+shards, so that each partition is compared with one shard of the previous snapshot, on any worker,
+and only small records travel between workers.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from featureid.errors import FeatureIdError, MixedModelsError, StorageError, UsageError
 from featureid.inputs import ImageRef
-from featureid.storage.records import Failure, ModelInfo, first_difference
+from featureid.storage.carry import Mask, RowIndex, read_row_index
+from featureid.storage.reader import Snapshot
+from featureid.storage.records import Failure, ModelInfo, SnapshotInfo, first_difference
+from featureid.storage.shard import choose_num_shards, shard_of
 
-Mask = npt.NDArray[np.bool_]
 Check = Literal["version", "content"]
 _Fate = Literal["changed", "unchanged", "deleted", "retried"]
 
 #: The stage of a failure that stands for a folder, not for an image.
 _LIST_STAGE = "list"
+#: Partitions of a full run, which has no previous snapshot whose shards they could be.
+_PARTITIONS = 1024
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,9 @@ class RefreshPolicy:
     """What counts as unchanged, and what stops a run.
 
     Attributes:
-        check: ``version`` trusts the source version; ``content`` reads every image and trusts the
+        check: ``version`` compares source versions; ``content`` reads every image and compares the
             SHA-256 of its bytes.
-        retry_failed: try known failures again whose images have not changed.
+        retry_failed: retry known failures whose images have not changed.
         re_embed: embed every image, changed or not.
         max_deleted: the share of the previous snapshot's images that may be missing in the inputs.
     """
@@ -48,20 +52,23 @@ class RefreshPolicy:
         if not 0 <= self.max_deleted <= 1:
             raise UsageError(f"--max-deleted is {self.max_deleted}; give 0 to 1")
         if self.re_embed and self.check == "content":
-            raise UsageError("--re-embed embeds every image, --check content what has changed")
+            raise UsageError(
+                "--re-embed embeds every image, --check content only those that have changed; "
+                "give one of them"
+            )
 
 
 @dataclass(frozen=True)
 class Changes:
-    """How many images of the inputs are what, compared with the previous snapshot.
+    """Number of images by how they compare with the previous snapshot.
 
     Attributes:
         new: not in the previous snapshot.
         changed: in it with another version or none; with ``check="content"`` also those whose
             bytes are still to be compared.
-        retried: failures to be tried again though the image has not changed.
+        retried: failures to retry although the image has not changed.
         unchanged: carried over, failures included.
-        deleted: in the previous snapshot, and not in the inputs.
+        deleted: in the previous snapshot, but not in the inputs.
     """
 
     new: int = 0
@@ -76,17 +83,17 @@ class Changes:
         return Changes(*(one + two for one, two in pairs))
 
     def compared(self, same: int) -> Changes:
-        """Return the numbers after ``same`` images have turned out to have the same content."""
+        """Return the numbers after ``same`` images turned out to have the same content."""
         return replace(self, changed=self.changed - same, unchanged=self.unchanged + same)
 
     @property
     def images(self) -> int:
-        """Images in the inputs."""
+        """Number of images in the inputs."""
         return self.new + self.changed + self.retried + self.unchanged
 
     @property
     def previous(self) -> int:
-        """Images in the previous snapshot."""
+        """Number of images in the previous snapshot."""
         return self.changed + self.retried + self.unchanged + self.deleted
 
     def to_dict(self) -> dict[str, int]:
@@ -95,30 +102,13 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class PreviousPart:
-    """The previous snapshot as far as one part of the keys goes.
-
-    Attributes:
-        keys: of every row, sorted; a key has several rows where an image has several faces.
-        versions: the source version of every row.
-        digests: (rows, 32) uint8, the SHA-256 of every row's image; None if not needed.
-        failures: its failures.
-    """
-
-    keys: Sequence[str] = ()
-    versions: Sequence[str] = ()
-    digests: npt.NDArray[np.uint8] | None = None
-    failures: Sequence[Failure] = ()
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """An image that is to be embedded only if its content has changed.
+    """An image to embed only if its content has changed.
 
     Attributes:
         ref: the image.
         sha256: digest of its content in the previous snapshot, 32 bytes.
-        version: its source version there.
+        version: its source version in the previous snapshot.
     """
 
     ref: ImageRef
@@ -127,20 +117,20 @@ class Comparison:
 
     @property
     def touched(self) -> bool:
-        """Whether it looks changed by its version."""
+        """Whether its source version has changed, or is unknown."""
         return not self.ref.version or self.ref.version != self.version
 
 
 @dataclass(frozen=True)
-class PartPlan:
-    """What to do with one part of the keys.
+class PartitionPlan:
+    """What to do with the images of one partition.
 
     Attributes:
         embed: images to embed.
         compare: images to read, and to embed only if their content has changed.
-        carry: (rows,) bool, the rows of the previous part that stay as they are.
+        carry: (rows,) bool, the rows of the previous snapshot's shard that stay as they are.
         failures: known failures that stay as they are.
-        changes: how many images are what.
+        changes: number of images by how they compare.
     """
 
     embed: list[ImageRef] = field(default_factory=list)
@@ -150,25 +140,87 @@ class PartPlan:
     changes: Changes = field(default_factory=Changes)
 
 
-def plan_part(
+@dataclass(frozen=True)
+class Planner:
+    """Plans a run, one partition of the keys at a time; small enough to be sent to workers.
+
+    With a previous snapshot, partitions are its shards.
+
+    Attributes:
+        previous: the snapshot to carry rows from; None for a full run.
+        policy: what counts as unchanged.
+    """
+
+    previous: Snapshot | None
+    policy: RefreshPolicy
+
+    @property
+    def num_partitions(self) -> int:
+        """Number of partitions."""
+        return _PARTITIONS if self.previous is None else self.previous.num_shards
+
+    def partition_of(self, key: str) -> int:
+        """Return the partition of an image."""
+        return shard_of(key, self.num_partitions)
+
+    def known_failures(self) -> list[list[Failure]]:
+        """Return the previous snapshot's failures by partition.
+
+        Raises:
+            StorageError: they are damaged or cannot be read.
+        """
+        known: list[list[Failure]] = [[] for _ in range(self.num_partitions)]
+        for failure in () if self.previous is None else self.previous.failures():
+            known[self.partition_of(failure.key)].append(failure)
+        return known
+
+    def plan(
+        self,
+        partition: int,
+        refs: Iterable[ImageRef],
+        failures: Iterable[Failure],
+        unlisted: Collection[str],
+    ) -> PartitionPlan:
+        """Decide what to do with each image of one partition.
+
+        Args:
+            partition: its number.
+            refs: its images in the inputs, in any order.
+            failures: its known failures.
+            unlisted: keys of folders that could not be listed, of any partition.
+
+        Raises:
+            StorageError: the previous snapshot's shard is damaged or cannot be read.
+        """
+        index = RowIndex()
+        if self.previous is not None:
+            shard = self.previous.shard(partition)
+            index = read_row_index(shard, digests=self.policy.check == "content")
+        return plan_partition(refs, index, failures, self.policy, unlisted)
+
+
+def plan_partition(
     refs: Iterable[ImageRef],
-    previous: PreviousPart,
+    previous: RowIndex,
+    known_failures: Iterable[Failure],
     policy: RefreshPolicy,
     unlisted: Collection[str] = (),
-) -> PartPlan:
-    """Decide for every image of one part what is to be done with it.
+) -> PartitionPlan:
+    """Decide what to do with each image of one partition.
 
     Args:
-        refs: what the inputs hold, in any order; of several with one key the first by URI counts.
-        previous: the same part of the previous snapshot; empty where there is none.
+        refs: its images in the inputs, in any order; of several with one key the first by URI
+            counts.
+        previous: its rows in the previous snapshot; empty if there is none.
+        known_failures: its failures in the previous snapshot.
         policy: what counts as unchanged.
         unlisted: keys of folders that could not be listed: what the previous snapshot has below
-            them is carried over, since nobody knows that it is gone.
+            them is carried over, since it may still be there.
     """
     listed = _unique(refs)
-    # Vectors made anew must not be mixed with those that nobody could make anew.
+    # Re-embedded vectors must not be mixed with old ones that could not be re-embedded.
     below = () if policy.re_embed else tuple(f"{folder.rstrip('/')}/" for folder in unlisted)
-    plan = PartPlan(carry=np.zeros(len(previous.keys), np.bool_))
+    plan = PartitionPlan(carry=np.zeros(len(previous.keys), np.bool_))
     counts: Counter[str] = Counter()
 
     first_rows = _first_rows(previous.keys)
@@ -184,7 +236,7 @@ def plan_part(
         elif fate == "unchanged":
             plan.carry[row:end] = True
         counts[fate] += 1
-    for failure in previous.failures:
+    for failure in known_failures:
         if failure.stage == _LIST_STAGE or failure.key in first_rows:
             continue
         ref = listed.pop(failure.key, None)
@@ -204,7 +256,7 @@ def plan_part(
 def _fate(
     key: str, version: str, ref: ImageRef | None, policy: RefreshPolicy, below: tuple[str, ...]
 ) -> _Fate:
-    """What has become of an image of the previous snapshot, as far as its version tells."""
+    """Return what became of an image of the previous snapshot, as far as its version shows."""
     if ref is None:
         return "unchanged" if key.startswith(below) else "deleted"
     if policy.re_embed or not ref.version or ref.version != version:
@@ -213,7 +265,7 @@ def _fate(
 
 
 def _first_rows(keys: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Key to its rows ``[start, end)``; keys are sorted."""
+    """Return key -> its rows ``[start, end)``; keys are sorted."""
     starts = [row for row, key in enumerate(keys) if row == 0 or key != keys[row - 1]]
     ends = [*starts, len(keys)][1:]
     return {keys[start]: (start, end) for start, end in zip(starts, ends, strict=True)}
@@ -229,7 +281,7 @@ def _unique(refs: Iterable[ImageRef]) -> dict[str, ImageRef]:
 
 
 def check_deleted(changes: Changes, max_deleted: float) -> None:
-    """Stop a run whose inputs lack too much of what the previous snapshot has.
+    """Stop a run whose inputs lack too many images of the previous snapshot.
 
     Raises:
         FeatureIdError: more than the share ``max_deleted`` is missing.
@@ -238,13 +290,13 @@ def check_deleted(changes: Changes, max_deleted: float) -> None:
         raise FeatureIdError(
             f"{changes.deleted} of the {changes.previous} images of the previous snapshot are not "
             f"in the inputs, more than --max-deleted {max_deleted} allows; nothing is published. "
-            "Is a disk not mounted, or a prefix another? If they are really gone, raise "
+            "Is a disk unmounted, or did a prefix change? If they are really gone, raise "
             "--max-deleted"
         )
 
 
 def check_same_model(previous: ModelInfo, model: ModelInfo, place: str) -> None:
-    """Refuse to carry vectors into a snapshot where they would not compare or not fit.
+    """Refuse to carry vectors into a snapshot where they would not compare or fit.
 
     Args:
         previous: of the snapshot that rows would be carried from.
@@ -262,21 +314,40 @@ def check_same_model(previous: ModelInfo, model: ModelInfo, place: str) -> None:
         what, before, now = found
         raise MixedModelsError(
             f"{place} was made with the {what} {before!r} (model {previous.name!r}), this run "
-            f"has {now!r} (model {model.name!r}); vectors of both must not be mixed. Add "
-            "--re-embed to embed every image anew, or give the old model with --model"
+            f"has {now!r} (model {model.name!r}); their vectors must not be mixed. Add --re-embed "
+            "to embed every image again, or give the old model with --model"
         )
     if previous.dtype != model.dtype:
         raise StorageError(
-            f"{place} stores {previous.dtype}, this run {model.dtype}; rows are carried over bit "
-            f"for bit or not at all. Give --dtype {previous.dtype}, or --re-embed"
+            f"{place} stores {previous.dtype}, this run {model.dtype}; rows are only carried over "
+            f"bit for bit. Give --dtype {previous.dtype}, or --re-embed"
         )
+
+
+def with_num_shards(
+    info: SnapshotInfo, images: int, previous: Snapshot | None, *, fixed: bool
+) -> SnapshotInfo:
+    """Return a snapshot's info with the number of shards that it should have.
+
+    Args:
+        info: the new snapshot.
+        images: number of images in the inputs.
+        previous: the snapshot to carry rows from, if any.
+        fixed: whether to keep the number in ``info``, as the user chose it.
+    """
+    if fixed:
+        return info
+    number = choose_num_shards(images, info.model)
+    if previous is not None:
+        number = refreshed_num_shards(number, previous.num_shards)
+    return replace(info, num_shards=number)
 
 
 def refreshed_num_shards(wanted: int, previous: int) -> int:
     """Return how many shards a refreshed snapshot should have.
 
-    It is the previous number, so that every shard is made from one, until the files have become
-    half or twice as large as they should be; then doubled or halved, so that it is made from few.
+    Keep the previous number, so that each shard is made from one, until files are half or twice as
+    large as they should be; then double or halve it, so that each shard is made from few.
 
     Args:
         wanted: what a full run would choose.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,32 +14,41 @@ from featureid.errors import FeatureIdError, MixedModelsError, StorageError, Usa
 from featureid.inputs import ImageRef
 from featureid.refresh import (
     Changes,
-    PartPlan,
-    PreviousPart,
+    PartitionPlan,
+    Planner,
     RefreshPolicy,
     check_deleted,
     check_same_model,
-    plan_part,
+    plan_partition,
     refreshed_num_shards,
+    with_num_shards,
 )
-from featureid.storage import Failure, ModelInfo
+from featureid.storage.carry import RowIndex
+from featureid.storage.reader import open_snapshot
+from featureid.storage.records import Failure, ModelInfo
+from featureid.storage.shard import shard_of
+from tests.storage_samples import FAILURES, make_info, make_row, write_snapshot
 
 KNOWN = {"a": "1", "b": "1", "b2": "1", "c": "1"}
 FAILED = Failure("f", "decode", "corrupt", "bad", "1")
 UNREAD = Failure("u", "read", "unreadable", "no permission", "1")
 
 
-def part(rows: dict[str, str], *failures: Failure, faces: int = 1) -> PreviousPart:
+Known = tuple[RowIndex, list[Failure]]
+NOTHING: Known = RowIndex(), []
+
+
+def known(rows: dict[str, str], *failures: Failure, faces: int = 1) -> Known:
     keys = [key for key in sorted(rows) for _ in range(faces)]
     digests = np.array([[ord(key[0])] * 32 for key in keys], np.uint8).reshape(-1, 32)
-    return PreviousPart(keys, [rows[key] for key in keys], digests, failures)
+    return RowIndex(keys, [rows[key] for key in keys], digests), [*failures]
 
 
 def plan(
-    listed: dict[str, str], previous: PreviousPart, unlisted: tuple[str, ...] = (), **policy: object
-) -> PartPlan:
+    listed: dict[str, str], previous: Known, unlisted: tuple[str, ...] = (), **policy: object
+) -> PartitionPlan:
     refs = [ImageRef(key, f"/{key}", version) for key, version in listed.items()]
-    return plan_part(refs, previous, RefreshPolicy(**policy), unlisted)
+    return plan_partition(refs, *previous, RefreshPolicy(**policy), unlisted)
 
 
 def keys(refs: list[ImageRef]) -> set[str]:
@@ -44,7 +56,7 @@ def keys(refs: list[ImageRef]) -> set[str]:
 
 
 def test_only_what_is_new_or_changed_is_embedded() -> None:
-    found = plan({"a": "1", "b": "2", "d": "1"}, part(KNOWN))
+    found = plan({"a": "1", "b": "2", "d": "1"}, known(KNOWN))
     assert keys(found.embed) == {"b", "d"}
     assert found.carry.tolist() == [True, False, False, False]
     assert found.changes == Changes(new=1, changed=1, unchanged=1, deleted=2)
@@ -52,24 +64,24 @@ def test_only_what_is_new_or_changed_is_embedded() -> None:
 
 
 def test_without_a_previous_snapshot_all_is_new() -> None:
-    found = plan({"a": "1", "b": ""}, PreviousPart())
+    found = plan({"a": "1", "b": ""}, NOTHING)
     assert keys(found.embed) == {"a", "b"}
     assert found.changes == Changes(new=2)
 
 
 def test_an_image_whose_store_tells_no_version_is_embedded() -> None:
-    found = plan({"a": ""}, part({"a": ""}))
+    found = plan({"a": ""}, known({"a": ""}))
     assert keys(found.embed) == {"a"} and not found.carry.any()
 
 
 def test_all_faces_of_an_image_are_carried_together() -> None:
-    found = plan({"a": "1", "c": "2"}, part({"a": "1", "c": "1"}, faces=3))
+    found = plan({"a": "1", "c": "2"}, known({"a": "1", "c": "1"}, faces=3))
     assert found.carry.tolist() == [True] * 3 + [False] * 3
     assert found.changes == Changes(changed=1, unchanged=1)
 
 
 def test_known_failures_are_carried_unless_they_are_to_be_tried_again() -> None:
-    previous = part({}, FAILED)
+    previous = known({}, FAILED)
     assert plan({"f": "1"}, previous).failures == [FAILED]
     assert plan({"f": "1"}, previous).changes == Changes(unchanged=1)
     for found in (plan({"f": "1"}, previous, retry_failed=True), plan({"f": "2"}, previous)):
@@ -79,27 +91,27 @@ def test_known_failures_are_carried_unless_they_are_to_be_tried_again() -> None:
 
 
 def test_what_could_not_be_read_is_tried_again() -> None:
-    found = plan({"u": "1", "f": "1"}, part({}, FAILED, UNREAD))
+    found = plan({"u": "1", "f": "1"}, known({}, FAILED, UNREAD))
     assert keys(found.embed) == {"u"} and found.failures == [FAILED]
 
 
 def test_a_folder_that_could_not_be_listed_is_no_image() -> None:
     listing = Failure("folder", "list", "unreadable", "no permission")
-    assert plan({}, part({}, listing)).changes == Changes()
+    assert plan({}, known({}, listing)).changes == Changes()
 
 
 def test_nothing_is_deleted_below_a_folder_that_could_not_be_listed() -> None:
     rows = {"x/a": "1", "xy/a": "1"}
     failed = Failure("x/f", "decode", "corrupt", "bad", "1")
-    found = plan({}, part(rows, failed), unlisted=("x",))
+    found = plan({}, known(rows, failed), unlisted=("x",))
     assert found.carry.tolist() == [True, False] and found.failures == [failed]
     assert found.changes == Changes(unchanged=2, deleted=1)
-    again = plan({}, part(rows, failed), unlisted=("x",), re_embed=True)
+    again = plan({}, known(rows, failed), unlisted=("x",), re_embed=True)
     assert not again.carry.any() and again.changes == Changes(deleted=3)
 
 
 def test_by_content_every_known_image_is_compared() -> None:
-    found = plan({"a": "1", "b": "2", "d": "1"}, part(KNOWN), check="content")
+    found = plan({"a": "1", "b": "2", "d": "1"}, known(KNOWN), check="content")
     assert keys(found.embed) == {"d"} and not found.carry.any()
     assert [(c.ref.key, c.sha256, c.touched) for c in found.compare] == [
         ("a", b"a" * 32, False),
@@ -110,14 +122,14 @@ def test_by_content_every_known_image_is_compared() -> None:
 
 
 def test_re_embedding_embeds_all() -> None:
-    found = plan({"a": "1", "f": "1"}, part({"a": "1"}, FAILED), re_embed=True)
+    found = plan({"a": "1", "f": "1"}, known({"a": "1"}, FAILED), re_embed=True)
     assert keys(found.embed) == {"a", "f"}
     assert not found.carry.any() and not found.failures
 
 
 def test_of_one_key_twice_the_first_uri_counts() -> None:
     refs = [ImageRef("a", "/2", "1"), ImageRef("a", "/1", "9"), ImageRef("a", "/3", "1")]
-    found = plan_part(refs, PreviousPart(), RefreshPolicy())
+    found = plan_partition(refs, *NOTHING, RefreshPolicy())
     assert [ref.uri for ref in found.embed] == ["/1"] and found.changes.images == 1
 
 
@@ -137,14 +149,43 @@ def test_every_image_has_one_fate(
         for key, version in failed.items()
         if key not in rows
     ]
-    previous = part(rows, *failures, faces=faces)
+    previous = index, _ = known(rows, *failures, faces=faces)
     found = plan(listed, previous, retry_failed=retry_failed)
-    kept = [key for key, carry in zip(previous.keys, found.carry, strict=True) if carry]
+    kept = [key for key, carry in zip(index.keys, found.carry, strict=True) if carry]
     fates = [*keys(found.embed), *set(kept), *(failure.key for failure in found.failures)]
     assert sorted(fates) == sorted(listed)
     assert all(kept.count(key) == faces and listed[key] == rows[key] != "" for key in kept)
     assert found.changes.images == len(listed)
     assert found.changes.previous == len(rows) + len(failures)
+
+
+def test_partitions_are_the_shards_of_the_previous_snapshot(tmp_path: Path) -> None:
+    keys = [f"{n}.jpg" for n in range(40)]
+    write_snapshot(tmp_path, keys, num_shards=3)
+    planner = Planner(open_snapshot(tmp_path), RefreshPolicy())
+    assert planner.num_partitions == 3
+    assert all(planner.partition_of(key) == shard_of(key, 3) for key in keys)
+    failures = planner.known_failures()
+    for number, of_partition in enumerate(failures):
+        wanted = [failure for failure in sorted(FAILURES) if shard_of(failure.key, 3) == number]
+        assert of_partition == wanted
+    refs = [ImageRef(key, f"/{key}", make_row(key).source_version) for key in [*keys[1:], "new"]]
+    total = Changes()
+    for number in range(3):
+        own = [ref for ref in refs if planner.partition_of(ref.key) == number]
+        found = planner.plan(number, own, failures[number], [])
+        shard = planner.previous.shard(number)
+        assert found.carry.tolist() == [key != "0.jpg" for key in shard.row_keys()]
+        total += found.changes
+    assert total == Changes(new=1, unchanged=39, deleted=3)
+
+
+def test_a_full_run_has_partitions_without_a_previous_snapshot() -> None:
+    planner = Planner(None, RefreshPolicy())
+    assert planner.known_failures() == [[]] * planner.num_partitions
+    ref = ImageRef("a", "/a")
+    found = planner.plan(planner.partition_of("a"), [ref], [], [])
+    assert found.embed == [ref] and found.changes == Changes(new=1)
 
 
 def test_too_many_deleted_images_stop_the_run() -> None:
@@ -176,6 +217,17 @@ def test_the_number_of_shards_stays_or_doubles_or_halves(
     wanted: int, previous: int, number: int
 ) -> None:
     assert refreshed_num_shards(wanted, previous) == number
+
+
+def test_the_number_of_shards_is_the_users_or_follows_the_images(tmp_path: Path) -> None:
+    info = make_info(5, dimension=128)
+    images = 1_000_000  # of 612 bytes each: 12 shards of 50 MB
+    assert with_num_shards(info, images, None, fixed=True) == info
+    assert with_num_shards(info, images, None, fixed=False) == replace(info, num_shards=12)
+    write_snapshot(tmp_path, [], num_shards=4)
+    previous = open_snapshot(tmp_path)
+    assert with_num_shards(info, images, previous, fixed=True) == info
+    assert with_num_shards(info, images, previous, fixed=False).num_shards == 8
 
 
 def test_policies_that_make_no_sense_are_refused() -> None:

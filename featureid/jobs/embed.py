@@ -26,6 +26,7 @@ from featureid.jobs.run_metrics import run_metrics
 from featureid.jobs.run_record import complete_record, new_record
 from featureid.model_store import keep_model, share_model
 from featureid.models import ModelBundle
+from featureid.refresh import Planner
 from featureid.storage import files
 from featureid.storage.records import SnapshotInfo
 from featureid.storage.snapshot import new_snapshot_id, read_manifest
@@ -93,7 +94,7 @@ def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePl
     """Add the whole run to ``pipeline``: list, check contents, embed, write, publish."""
     run = plan.info.snapshot
     sources = pipeline | "Inputs" >> beam.Create(options.sources)
-    listed = sources | ListImages(plan.previous, options.refresh.policy, run)
+    listed = sources | ListImages(Planner(plan.previous, options.refresh.policy), run)
     images, same = listed["images"], {}
     if plan.previous is not None and options.refresh.policy.check == "content":
         checked = listed["compare"] | CheckContent(options.settings)

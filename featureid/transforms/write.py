@@ -14,7 +14,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from featureid.errors import StorageError
 from featureid.inputs import ImageRef
-from featureid.refresh import Changes, check_deleted, refreshed_num_shards
+from featureid.refresh import Changes, check_deleted, with_num_shards
 from featureid.storage.carry import (
     CarriedRows,
     Mask,
@@ -25,7 +25,7 @@ from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import EmbeddingRow, Failure, SnapshotInfo
 from featureid.storage.run_record import RunRecord
-from featureid.storage.shard import ShardSummary, choose_num_shards, shard_of, write_shard
+from featureid.storage.shard import ShardSummary, shard_of, write_shard
 from featureid.transforms import metrics
 from featureid.transforms.batches import Packer, pack, unpack
 
@@ -171,12 +171,7 @@ class WritePlan:
         total = sum(changes, Changes())
         if self.previous is not None:
             check_deleted(total, self.max_deleted)
-        if self.fixed_shards:
-            return self.info
-        number = choose_num_shards(total.images, self.info.model)
-        if self.previous is not None:
-            number = refreshed_num_shards(number, self.previous.num_shards)
-        return replace(self.info, num_shards=number)
+        return with_num_shards(self.info, total.images, self.previous, fixed=self.fixed_shards)
 
     def is_new(
         self,
