@@ -50,5 +50,9 @@ class CorruptFileError(StorageError):
     """A stored file is not what it says it is; the message names the file and the place."""
 
 
+class NewerVersionError(StorageError):
+    """A stored file is of a later format version than this featureid reads; update featureid."""
+
+
 class MixedModelsError(StorageError):
     """Feature IDs of different models or preprocessing were about to be mixed."""

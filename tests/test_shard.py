@@ -8,7 +8,7 @@ import pickle
 import re
 import runpy
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -343,8 +343,7 @@ def signed_again(data, change):
     fields = json.loads(gm.unpack(data[index.offset : index.end], index.raw_length))
     change(fields)
     payload = json.dumps(fields).encode()
-    member = layout.pack_text(payload)
-    entry = layout.Member(index.offset, len(member), len(payload), gm.member_crc(member))
+    member, entry = pack_member(payload, index.offset)
     return data[: index.offset] + member + layout.footer_member(entry)
 
 
@@ -434,10 +433,28 @@ def test_values_too_large_to_exist_are_refused_even_without_rows(tmp_path, colum
     info = make_info(dimension=column.shape[0] if column.name == "vector" else 4)
     specs = row_columns(info.model)[:2]
     specs = (specs[0], column) if column.name == "vector" else (*specs, column)
-    data = b"".join(ShardEncoder("x", make_header(info, 0, 0, specs), []))
-    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(StorageError, match=f"column {column.name} is impossibly large"):
+        make_header(info, 0, 0, specs)
+
+    fields = json.loads(layout.header_payload(make_header(make_info(), 0, 0)).split(b"\n")[1])
+    fields["dimension"] = info.model.dimension
+    fields["columns"] = [asdict(spec) for spec in specs]
+    (tmp_path / "x").write_bytes(shard_without_rows(fields))
     with pytest.raises(DamageError, match=f"column {column.name} is impossibly large"):
         read_all(tmp_path / "x")
+
+
+def shard_without_rows(header_fields):
+    """Return a shard with this header, whatever it says, and right checksums."""
+    payload = b"featureid-shard 1\n" + json.dumps(header_fields).encode() + b"\n"
+    data, entry = pack_member(payload, 0)
+    member, place = pack_member(layout.index_payload(layout.Index(entry, ())), len(data))
+    return data + member + layout.footer_member(place)
+
+
+def pack_member(payload, offset):
+    member = layout.pack_text(payload)
+    return member, layout.Member(offset, len(member), len(payload), gm.member_crc(member))
 
 
 def test_two_blocks_exchanged_are_found(tmp_path):
@@ -459,7 +476,7 @@ def test_a_later_version_is_refused_and_told_from_damage(tmp_path, monkeypatch):
     data = encode([make_row("a")], make_info())
     monkeypatch.undo()
     (tmp_path / "x").write_bytes(data)
-    with pytest.raises(StorageError, match=r"x: the shard has format version 2.*update") as caught:
+    with pytest.raises(StorageError, match=r"x: its format version is 2.*update") as caught:
         read_all(tmp_path / "x")
     assert not isinstance(caught.value, CorruptFileError)
 

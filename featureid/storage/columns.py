@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import StorageError
+from featureid.json_records import PositiveSize
 from featureid.storage import gzip_members
 from featureid.storage.gzip_members import Blocks, Buffer
 
@@ -55,7 +56,7 @@ class ColumnSpec:
 
     name: str
     type: str
-    shape: tuple[int, ...] = ()
+    shape: tuple[PositiveSize, ...] = ()
     encoding: str = "plain"
 
     @property

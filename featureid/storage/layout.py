@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 import struct
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from itertools import chain
+from typing import Literal
+
+import msgspec
 
 from featureid.errors import CorruptFileError, StorageError
+from featureid.json_records import PositiveSize, Size, decode_json, encode_json, refuse_newer
 from featureid.storage import gzip_members
 from featureid.storage.columns import HALVES, ColumnSpec
 from featureid.storage.gzip_members import Buffer
+from featureid.storage.records import DTYPES
 
 VERSION = 1
 #: A group of members inflates to at most this many times its bytes in the file.
@@ -54,39 +58,67 @@ class DamageError(CorruptFileError):
         return type(self), (self.file, self.place, self.start, self.end, self.reason)
 
 
-@dataclass(frozen=True, slots=True)
-class ShardHeader:
-    """What a shard says about itself.
+class ShardHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a shard says about itself, as its header has it.
 
     Attributes:
         snapshot: id of the snapshot it belongs to.
-        shard: its number, from 0.
-        num_shards: how many there are.
+        place: number of the shard, from 0 on, and how many there are.
         model: name of the model.
         model_digest: hex digest of the model bundle.
         preprocessing_digest: hex digest of what happens to pixels before the model.
         dimension: numbers in a vector.
         dtype: ``float32`` or ``float16``.
+        norm: the length of vectors is 1 in this norm.
         created: UTC, ISO 8601.
         rows: rows in the shard.
         writer: program and version that wrote it.
         columns: the columns, in file order.
-        faces: how faces were found and chosen; "" for a model of whole images.
+        faces: how faces were found and chosen; None for a model of whole images.
+
+    Raises:
+        StorageError: the fields contradict each other or the format.
     """
 
     snapshot: str
-    shard: int
-    num_shards: int
+    place: tuple[Size, Size] = msgspec.field(name="shard")
     model: str
     model_digest: str
     preprocessing_digest: str
-    dimension: int
+    dimension: PositiveSize
     dtype: str
+    norm: Literal["l2"]
     created: str
-    rows: int
+    rows: Size
     writer: str
     columns: tuple[ColumnSpec, ...]
     faces: str = ""
+
+    def __post_init__(self) -> None:
+        if self.shard >= self.num_shards:
+            raise StorageError(f"There is no shard {self.shard} among {self.num_shards}")
+        key = ColumnSpec(KEY, "utf8")
+        vector = ColumnSpec(VECTOR, self.dtype, (self.dimension,), "planes")
+        if self.columns[:2] != (key, vector) or self.dtype not in DTYPES:
+            raise StorageError("Its first two columns are not key and vector as version 1 has them")
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            raise StorageError("Two columns have the same name")
+        if FACE_INDEX in names and ColumnSpec(FACE_INDEX, "int32") not in self.columns:
+            raise StorageError(f"The column {FACE_INDEX} is not of its type in version 1, int32")
+        for column in self.columns:
+            if column.known and not column.is_text and not column.bounded:
+                raise StorageError(f"A value of the column {column.name} is impossibly large")
+
+    @property
+    def shard(self) -> int:
+        """The number of the shard, from 0 on."""
+        return self.place[0]
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards there are."""
+        return self.place[1]
 
     def column(self, name: str) -> int | None:
         """Return the position of a column, or None."""
@@ -94,8 +126,7 @@ class ShardHeader:
         return names.index(name) if name in names else None
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, gc=False):
     """One gzip member as the index lists it: its place, payload length, and CRC of its bytes."""
 
     offset: int
@@ -109,8 +140,7 @@ class Member:
         return self.offset + self.length
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """A run of rows: its keys' range and, column by column, its members."""
 
     rows: int
@@ -119,12 +149,32 @@ class Block:
     columns: tuple[tuple[Member, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(msgspec.Struct, frozen=True):
     """Where everything is: the header's member and the blocks, in file order."""
 
     header: Member
     blocks: tuple[Block, ...]
+
+
+#: A member in the JSON of the index: length, raw length, CRC. Its place follows from the others.
+_MemberEntry = tuple[Size, Size, Size]
+
+
+class _BlockEntry(msgspec.Struct, frozen=True):
+    """A block in the JSON of the index."""
+
+    rows: PositiveSize
+    first: str
+    last: str
+    offset: Size
+    columns: tuple[tuple[_MemberEntry, ...], ...]
+
+
+class _IndexEntry(msgspec.Struct, frozen=True):
+    """The JSON of the index."""
+
+    header: _MemberEntry
+    blocks: tuple[_BlockEntry, ...]
 
 
 def pack_text(payload: bytes) -> bytes:
@@ -135,133 +185,58 @@ def pack_text(payload: bytes) -> bytes:
 
 def header_payload(header: ShardHeader) -> bytes:
     """Return the payload of the header member: a title line and a line of JSON."""
-    columns = [
-        {"name": c.name, "type": c.type, "shape": list(c.shape), "encoding": c.encoding}
-        for c in header.columns
-    ]
-    fields = {
-        "snapshot": header.snapshot,
-        "shard": [header.shard, header.num_shards],
-        "model": header.model,
-        "model_digest": header.model_digest,
-        "preprocessing_digest": header.preprocessing_digest,
-        "dimension": header.dimension,
-        "dtype": header.dtype,
-        "norm": "l2",
-        "created": header.created,
-        "rows": header.rows,
-        "writer": header.writer,
-        "columns": columns,
-    }
-    if header.faces:
-        fields["faces"] = header.faces
-    return b"featureid-shard %d\n" % VERSION + _to_json(fields) + b"\n"
+    return b"featureid-shard %d\n" % VERSION + encode_json(header) + b"\n"
 
 
 def parse_header(payload: bytes) -> ShardHeader:
     """Read a header member's payload; unknown fields are ignored.
 
     Raises:
-        ValueError: it is no header of version 1.
+        ValueError: it is not a header of version 1.
     """
     title = _TITLE.match(payload)
     if title is None or int(title[1]) != VERSION:
         raise ValueError(f"it starts with {payload[:24]!r}, not with 'featureid-shard {VERSION}'")
-    fields = _from_json(payload[title.end() :])
-    shard, num_shards = _integers(fields, "shard", 2)
-    header = ShardHeader(
-        shard=shard,
-        num_shards=num_shards,
-        dimension=_integer(fields, "dimension"),
-        rows=_integer(fields, "rows"),
-        columns=tuple(_column(entry) for entry in _objects(fields, "columns")),
-        faces=_text(fields, "faces") if "faces" in fields else "",
-        **{name: _text(fields, name) for name in _HEADER_TEXTS},
-    )
-    _check_header(header, _text(fields, "norm"))
-    return header
-
-
-_HEADER_TEXTS = (
-    "snapshot",
-    "model",
-    "model_digest",
-    "preprocessing_digest",
-    "dtype",
-    "created",
-    "writer",
-)
-
-
-def _check_header(header: ShardHeader, norm: str) -> None:
-    names = [column.name for column in header.columns]
-    if len(set(names)) != len(names):
-        raise ValueError("two columns have the same name")
-    wanted = (
-        ColumnSpec(KEY, "utf8"),
-        ColumnSpec(VECTOR, header.dtype, (header.dimension,), "planes"),
-    )
-    if header.columns[:2] != wanted or header.dtype not in ("float32", "float16"):
-        raise ValueError("its first two columns are not key and vector as version 1 has them")
-    if FACE_INDEX in names and ColumnSpec(FACE_INDEX, "int32") not in header.columns:
-        raise ValueError(f"its column {FACE_INDEX} is not of the type that it has in version 1")
-    for column in header.columns:
-        if column.known and not column.is_text and not column.bounded:
-            raise ValueError(f"a value of the column {column.name} is impossibly large")
-    if header.dimension < 1 or header.shard >= header.num_shards or norm != "l2":
-        raise ValueError("its dimension, shard number or norm is impossible")
-
-
-def _column(entry: dict[str, Any]) -> ColumnSpec:
-    shape = entry.get("shape", [])
-    if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
-        raise ValueError("the shape of a column is not a list of positive numbers")
-    encoding = _text(entry, "encoding") if "encoding" in entry else "plain"
-    return ColumnSpec(_text(entry, "name"), _text(entry, "type"), tuple(shape), encoding)
+    return decode_json(payload[title.end() :], ShardHeader)
 
 
 def index_payload(index: Index) -> bytes:
     """Return the payload of the index member: one JSON object."""
-    blocks = [
-        {
-            "rows": block.rows,
-            "first": block.first,
-            "last": block.last,
-            "offset": block.columns[0][0].offset,
-            "columns": [[_entry(member) for member in column] for column in block.columns],
-        }
+    blocks = tuple(
+        _BlockEntry(
+            block.rows,
+            block.first,
+            block.last,
+            block.columns[0][0].offset,
+            tuple(tuple(_entry(member) for member in column) for column in block.columns),
+        )
         for block in index.blocks
-    ]
-    return _to_json({"header": _entry(index.header), "blocks": blocks}) + b"\n"
+    )
+    return encode_json(_IndexEntry(_entry(index.header), blocks)) + b"\n"
 
 
 def parse_index(payload: bytes, index_offset: int) -> Index:
     """Read an index member's payload and check that its members tile the file up to the index.
 
     Raises:
-        ValueError: it is no index, or contradicts itself.
+        ValueError: it is not an index, or contradicts itself.
     """
-    fields = _from_json(payload)
-    header = _member(_value(fields, "header"), 0)
+    fields = decode_json(payload, _IndexEntry)
+    header = Member(0, *fields.header)
     _check_ratio("the header", [header])
     position, blocks = header.end, []
-    for number, entry in enumerate(_objects(fields, "blocks")):
-        if _integer(entry, "offset") != position:
+    for number, entry in enumerate(fields.blocks):
+        if entry.offset != position:
             raise ValueError(f"block {number} does not start where the part before it ends")
         columns = []
-        for column in _lists(entry, "columns"):
+        for column in entry.columns:
             members = []
-            for values in column:
-                members.append(_member(values, position))
-                position = members[-1].end
+            for length, raw_length, crc in column:
+                members.append(Member(position, length, raw_length, crc))
+                position += length
             columns.append(tuple(members))
-        block = Block(
-            _integer(entry, "rows"), _text(entry, "first"), _text(entry, "last"), tuple(columns)
-        )
-        if block.rows < 1:
-            raise ValueError(f"block {number} has no rows")
-        _check_ratio(f"block {number}", [member for column in columns for member in column])
-        blocks.append(block)
+        _check_ratio(f"block {number}", chain.from_iterable(columns))
+        blocks.append(Block(entry.rows, entry.first, entry.last, tuple(columns)))
     if position != index_offset:
         raise ValueError(f"its parts end at byte {position}, the index starts at {index_offset}")
     return Index(header, tuple(blocks))
@@ -307,19 +282,15 @@ def parse_footer(data: Buffer, file_size: int) -> Member:
     """Read the last FOOTER_SIZE bytes of a file and return where the index is.
 
     Raises:
-        ValueError: they are no footer of a shard of that size.
-        StorageError: the shard is of a later version.
+        ValueError: they are not the footer of a shard of that size.
+        NewerVersionError: the shard is of a later version.
     """
     payload = gzip_members.unpack(data, _FOOTER.size)
     gzip_members.check_trailer(data, payload)
     magic, version, crc, offset, length, raw_length = _FOOTER.unpack(payload)
     if magic != _MAGIC:
-        raise ValueError("it has not the mark of a featureid shard")
-    if version != VERSION:
-        raise StorageError(
-            f"the shard has format version {version}, this featureid reads version {VERSION}; "
-            "update featureid"
-        )
+        raise ValueError(f"bad magic {magic!r}, not {_MAGIC!r}")
+    refuse_newer(version, VERSION)
     index = Member(offset, length, raw_length, crc)
     if index.end != file_size - FOOTER_SIZE:
         raise ValueError(f"it belongs to a file of {index.end + FOOTER_SIZE} bytes")
@@ -327,76 +298,14 @@ def parse_footer(data: Buffer, file_size: int) -> Member:
     return index
 
 
-def _check_ratio(place: str, members: list[Member]) -> None:
-    length = sum(member.length for member in members)
-    if sum(member.raw_length for member in members) > MAX_RATIO * length:
+def _check_ratio(place: str, members: Iterable[Member]) -> None:
+    length = raw_length = 0
+    for member in members:
+        length += member.length
+        raw_length += member.raw_length
+    if raw_length > MAX_RATIO * length:
         raise ValueError(f"{place} claims to inflate more than {MAX_RATIO} times")
 
 
-def _entry(member: Member) -> list[int]:
-    return [member.length, member.raw_length, member.crc]
-
-
-def _member(values: Any, offset: int) -> Member:
-    if not isinstance(values, list) or len(values) != 3 or not all(map(_is_size, values)):
-        raise ValueError("a member's entry is not [length, raw length, crc32]")
-    return Member(offset, *values)
-
-
-def _to_json(fields: dict[str, Any]) -> bytes:
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _from_json(payload: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(payload)
-    except RecursionError as error:
-        raise ValueError("its JSON is nested too deeply") from error
-    if not isinstance(fields, dict):
-        raise ValueError("it is not a JSON object")
-    return fields
-
-
-def _value(fields: dict[str, Any], name: str) -> Any:
-    if name not in fields:
-        raise ValueError(f"{name!r} is missing")
-    return fields[name]
-
-
-def _text(fields: dict[str, Any], name: str) -> str:
-    value = _value(fields, name)
-    if not isinstance(value, str):
-        raise ValueError(f"{name!r} is not a text")
-    return value
-
-
-def _is_size(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 63
-
-
-def _integer(fields: dict[str, Any], name: str) -> int:
-    value = _value(fields, name)
-    if not _is_size(value):
-        raise ValueError(f"{name!r} is not a number from 0 on")
-    return int(value)
-
-
-def _integers(fields: dict[str, Any], name: str, count: int) -> list[int]:
-    value = _value(fields, name)
-    if not isinstance(value, list) or len(value) != count or not all(map(_is_size, value)):
-        raise ValueError(f"{name!r} is not a list of {count} numbers")
-    return value
-
-
-def _lists(fields: dict[str, Any], name: str) -> list[list[Any]]:
-    value = _value(fields, name)
-    if not isinstance(value, list) or not all(isinstance(entry, list) for entry in value):
-        raise ValueError(f"{name!r} is not a list of lists")
-    return value
-
-
-def _objects(fields: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    value = _value(fields, name)
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise ValueError(f"{name!r} is not a list of objects")
-    return value
+def _entry(member: Member) -> _MemberEntry:
+    return member.length, member.raw_length, member.crc

@@ -109,13 +109,13 @@ def make_header(
     model = info.model
     return ShardHeader(
         snapshot=info.snapshot,
-        shard=shard,
-        num_shards=info.num_shards,
+        place=(shard, info.num_shards),
         model=model.name,
         model_digest=model.digest,
         preprocessing_digest=model.preprocessing_digest,
         dimension=model.dimension,
         dtype=model.dtype,
+        norm="l2",
         created=info.created,
         rows=rows,
         writer=info.writer,
