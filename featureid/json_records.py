@@ -7,7 +7,6 @@ by its type is checked in the record's ``__post_init__``.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -35,8 +34,7 @@ def decode_json(data: bytes, kind: type[_Record]) -> _Record:
         ValueError: ``data`` is not JSON in UTF-8 or not such a record; the message names the field.
     """
     # As text: msgspec does not look at the bytes of fields that it skips.
-    record: _Record = _checked(lambda: _decoder(kind)(data.decode()))
-    return record
+    return _checked(lambda: msgspec.json.decode(data.decode(), type=kind))
 
 
 def convert_json(value: Any, kind: type[_Record]) -> _Record:
@@ -90,11 +88,6 @@ def refuse_newer(found: object, newest: int) -> None:
             f"its format version is {found}, newer than {newest}, the newest that this featureid "
             "reads; update featureid"
         )
-
-
-@functools.cache
-def _decoder(kind: Any) -> Callable[[str], Any]:
-    return msgspec.json.Decoder(kind).decode
 
 
 def _checked(decode: Callable[[], _Record]) -> _Record:

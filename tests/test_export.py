@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from featureid.cli import main as cli
-from featureid.errors import MixedModelsError, StorageError, UsageError
-from featureid.storage import ModelInfo, check_comparable, export, layout, open_snapshot
+from featureid.errors import StorageError, UsageError
+from featureid.storage import export, layout, open_snapshot
 from featureid.storage import gzip_members as gm
 from tests.golden import make_published
-from tests.storage_samples import make_info, write_snapshot
+from tests.storage_samples import write_snapshot
 
 KEYS = [f"{n}/é\n.jpg" if n % 7 else f"{n}" for n in range(100)]
 
@@ -173,28 +173,3 @@ def test_wrong_use_of_the_commands(tmp_path, capsys):
         assert cli.main(argv) == status, argv
         err = capsys.readouterr().err
         assert message in err and err.count("\n") == 1, err
-
-
-def test_models_that_do_not_compare_are_both_named():
-    one = make_info().model
-    for other in (
-        ModelInfo("image", "ef" * 32, "cd" * 32, 4),
-        ModelInfo("image", "ab" * 32, "ef" * 32, 4),
-        ModelInfo("image", "ab" * 32, "cd" * 32, 8),
-        ModelInfo.unverified("image", 4),
-    ):
-        with pytest.raises(MixedModelsError) as caught:
-            check_comparable({"a": one, "b": one, "c": other})
-        assert "a and c do not compare" in str(caught.value)
-        for model in (one, other):
-            assert any(
-                f"is {value}" in str(caught.value)
-                for value in (model.digest, model.preprocessing_digest, model.dimension)
-            )
-
-
-def test_models_that_compare():
-    unverified = ModelInfo.unverified("theirs", 4)
-    check_comparable({})
-    check_comparable({"a": unverified, "b": ModelInfo.unverified("theirs", 4, "float16")})
-    check_comparable({"a": make_info().model, "b": make_info(dtype="float16").model})

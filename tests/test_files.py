@@ -32,7 +32,8 @@ def test_what_is_written_is_read(place):
     assert files.exists(uri)
     assert files.size(uri) == 10
     assert files.read_bytes(uri) == b"0123456789"
-    assert files.read_range(uri, 3, 4) == b"3456"
+    with files.RangeReader(uri) as file:
+        assert file.read(3, 4) == b"3456"
     assert files.list_folder(folder) == ["x.bin"]
     files.write_atomic(uri, [b"new"])
     assert files.read_bytes(uri, 3) == b"new"
@@ -44,8 +45,8 @@ def test_too_much_or_too_little_is_an_error(place):
     files.write_atomic(uri, [b"0123456789"])
     with pytest.raises(StorageError, match="10 bytes; at most 9"):
         files.read_bytes(uri, 9)
-    with pytest.raises(StorageError, match="ended at byte 10"):
-        files.read_range(uri, 8, 5)
+    with files.RangeReader(uri) as file, pytest.raises(StorageError, match="ended at byte 10"):
+        file.read(8, 5)
 
 
 def test_a_missing_file_is_named(place):

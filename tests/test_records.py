@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,12 @@ from hypothesis import strategies as st
 
 from featureid.errors import CorruptFileError, StorageError
 from featureid.storage import EmbeddingRow, Failure, ModelInfo, SnapshotInfo
+from featureid.storage.records import first_difference
 from tests.storage_samples import make_info, make_row
 
-any_text = st.text(st.characters(exclude_categories=()), max_size=20)
 
-
-@given(st.builds(Failure, any_text, any_text, any_text, any_text, any_text))
-def test_a_failure_survives_its_line_of_json_even_with_surrogates(failure):
+@given(st.builds(Failure, *[st.text(max_size=20)] * 5))
+def test_a_failure_survives_its_line_of_json(failure):
     line = failure.to_json()
     assert line.endswith(b"\n") and line.count(b"\n") == 1
     assert Failure.from_json(line) == failure
@@ -31,9 +31,21 @@ def test_a_failure_line_is_plain_json_and_may_have_fields_from_the_future():
     assert Failure.from_json(line).key == "é/a.jpg"
 
 
-@pytest.mark.parametrize("line", [b"", b"[]", b"{", b'{"key": "a"}', b"\xff", b"[" * 100_000])
-def test_a_line_that_is_no_failure_is_refused(line):
-    with pytest.raises(CorruptFileError):
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"key": "a"}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"key": "\\udc80", "stage": "", "reason": "", "message": ""}',
+        b'{"key": 7, "stage": "", "reason": "", "message": ""}',
+    ],
+)
+def test_a_line_that_is_not_a_failure_is_refused(line):
+    with pytest.raises(CorruptFileError, match="is not a failure"):
         Failure.from_json(line)
 
 
@@ -66,3 +78,20 @@ def test_impossible_models_and_snapshots_are_refused():
         ModelInfo("m", "d", "p", 0)
     with pytest.raises(StorageError, match="0 shards"):
         SnapshotInfo("s", "c", "w", ModelInfo("m", "d", "p", 4), 0)
+
+
+def test_models_compare_whatever_their_names_and_stored_types_are():
+    one = make_info().model
+    assert first_difference(one, replace(one, name="other", dtype="float16", faces="haar")) is None
+    for change, what in (
+        ({"digest": "ef" * 32}, "model digest"),
+        ({"preprocessing_digest": "ef" * 32}, "preprocessing digest"),
+        ({"dimension": 8}, "dimension"),
+    ):
+        other = replace(one, **change)
+        (value,) = (str(value) for value in change.values())
+        found = first_difference(one, other)
+        assert found is not None and (found[0], found[2]) == (what, value)
+    assert first_difference(one, ModelInfo.unverified("image", 4)) is not None
+    theirs = ModelInfo.unverified("theirs", 4), ModelInfo.unverified("theirs", 4, "float16")
+    assert first_difference(*theirs) is None

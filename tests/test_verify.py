@@ -109,7 +109,7 @@ def test_an_edited_manifest(folder):
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"embedded": 40', '"embedded": 41'))
     assert len(found := problems(folder)) == 1
-    assert "manifest.json was changed after it was written" in found[0]
+    assert "manifest.json: it was changed after it was written" in found[0]
 
 
 def resign(folder, change):

@@ -17,7 +17,6 @@ from featureid.storage.records import (
     Failure,
     ModelInfo,
     SnapshotInfo,
-    check_comparable,
 )
 from featureid.storage.run_record import RunRecord
 from featureid.storage.shard import ShardSummary, shard_name, shard_of, write_shard
@@ -49,7 +48,6 @@ __all__ = [
     "SnapshotWriter",
     "VerifyReport",
     "build_manifest",
-    "check_comparable",
     "count_outcomes",
     "current_snapshot",
     "find_snapshot",

@@ -134,12 +134,6 @@ def map_bytes(uri: str) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def read_range(uri: str, start: int, length: int) -> bytes:
-    """Return exactly ``length`` bytes from ``start`` on; errors as in :class:`RangeReader`."""
-    with RangeReader(uri) as file:
-        return file.read(start, length)
-
-
 def exists(uri: str) -> bool:
     """Tell whether there is a file or folder.
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from featureid.errors import CorruptFileError, FeatureIdError, StorageError
+import msgspec
+
+from featureid.errors import CorruptFileError, NewerVersionError, StorageError
+from featureid.json_records import (
+    Size,
+    canonical_json,
+    convert_json,
+    decode_json,
+    encode_json,
+    refuse_newer,
+)
 from featureid.storage.records import ModelInfo, SnapshotInfo
 from featureid.storage.shard import ShardSummary, shard_name
 
 FORMAT = "featureid-snapshot"
 VERSION = 1
 #: Name of the rule in :func:`featureid.storage.shard_of`.
-SHARD_HASH = "sha256-le64-mod"
-
-_Record = TypeVar("_Record")
+SHARD_HASH: Literal["sha256-le64-mod"] = "sha256-le64-mod"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +32,23 @@ class FileSummary:
     """What the manifest says of one failures file: name, rows, size, hex SHA-256."""
 
     file: str
-    rows: int
-    bytes: int
+    rows: Size
+    bytes: Size
     sha256: str
+
+    def __post_init__(self) -> None:
+        if not self.file.startswith("failures-") or "/" in self.file:
+            raise StorageError(f"{self.file!r} is not the name of a failures file")
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Images of a run: all, embedded, failed, and the failed ones by reason code."""
 
-    images: int
-    embedded: int
-    failed: int
-    failures_by_reason: dict[str, int] = field(default_factory=dict)
+    images: Size
+    embedded: Size
+    failed: Size
+    failures_by_reason: dict[str, Size] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         by_reason = sum(self.failures_by_reason.values())
@@ -54,8 +65,8 @@ class Manifest:
 
     Attributes:
         info: snapshot id, creation time, writer, model, number of shards.
-        embeddings: one summary a shard, in order.
-        failures: one summary a failures file.
+        embeddings: one summary per shard, in order.
+        failures: one summary per failures file.
         counts: images by outcome.
     """
 
@@ -75,9 +86,6 @@ class Manifest:
                 f"The {len(self.embeddings)} shard summaries are not those of {total} shards, "
                 "one each, in order; an empty shard is written, too"
             )
-        for summary in self.failures:
-            if not summary.file.startswith("failures-") or "/" in summary.file:
-                raise StorageError(f"{summary.file!r} is no name of a failures file")
 
     @property
     def rows(self) -> int:
@@ -90,25 +98,23 @@ class Manifest:
         return embeddings | {summary.file: summary.bytes for summary in self.failures}
 
     def to_json(self) -> bytes:
-        """Return the manifest as JSON, with its digest, a file to be read by people, too."""
-        fields = self._fields()
-        fields["digest"] = digest_of(fields)
-        return (json.dumps(fields, ensure_ascii=False, indent=1) + "\n").encode()
-
-    def _fields(self) -> dict[str, Any]:
+        """Return the manifest as indented JSON, with its digest."""
         info = self.info
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "snapshot": info.snapshot,
-            "created": info.created,
-            "writer": info.writer,
-            "model": asdict(info.model),
-            "sharding": {"hash": SHARD_HASH, "num_shards": info.num_shards},
-            "counts": asdict(self.counts),
-            "embeddings": [asdict(summary) for summary in self.embeddings],
-            "failures": [asdict(summary) for summary in self.failures],
-        }
+        record = _ManifestRecord(
+            format=FORMAT,
+            version=VERSION,
+            snapshot=info.snapshot,
+            created=info.created,
+            writer=info.writer,
+            model=info.model,
+            sharding=_Sharding(SHARD_HASH, info.num_shards),
+            counts=self.counts,
+            embeddings=self.embeddings,
+            failures=self.failures,
+        )
+        fields = msgspec.to_builtins(record)
+        fields["digest"] = digest_of(fields)
+        return msgspec.json.format(encode_json(fields), indent=1) + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, source: str) -> Manifest:
@@ -119,44 +125,62 @@ class Manifest:
             source: its place, for messages.
 
         Raises:
-            CorruptFileError: it is no manifest, or was changed after it was written.
-            StorageError: it is of a later version.
+            CorruptFileError: it is not a manifest, or was changed after it was written.
+            NewerVersionError: it is of a later version.
         """
-        fields = _parse(data, source)
-        if fields.get("digest") != digest_of(fields):
-            raise CorruptFileError(
-                f"{source} was changed after it was written: its digest does not match. Restore "
-                "it from a copy, or embed again"
-            )
         try:
-            return cls._from_fields(fields)
-        except (KeyError, TypeError, AttributeError, FeatureIdError) as error:
-            raise CorruptFileError(f"{source} is not a whole manifest: {error}") from error
+            fields = decode_json(data, dict[str, Any])
+            if fields.get("format") != FORMAT:
+                raise ValueError(f"its format is {fields.get('format')!r}, not {FORMAT!r}")
+            refuse_newer(fields.get("version"), VERSION)
+            if fields.get("digest") != digest_of(fields):
+                raise ValueError(
+                    "it was changed after it was written: its digest does not match. Restore it "
+                    "from a copy, or embed again"
+                )
+            return convert_json(fields, _ManifestRecord).manifest()
+        except NewerVersionError as error:
+            raise NewerVersionError(f"{source}: {error}") from error
+        except (ValueError, StorageError) as error:
+            raise CorruptFileError(f"{source}: {error}") from error
 
-    @classmethod
-    def _from_fields(cls, fields: dict[str, Any]) -> Manifest:
-        sharding = fields["sharding"]
-        if sharding["hash"] != SHARD_HASH:
-            raise StorageError(f"keys are spread by {sharding['hash']!r}, not {SHARD_HASH!r}")
-        head = {name: fields[name] for name in ("snapshot", "created", "writer")}
+
+class _Sharding(msgspec.Struct, frozen=True):
+    """How keys are spread over shards."""
+
+    hash: Literal["sha256-le64-mod"]
+    num_shards: Size
+
+
+class _ManifestRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON of a manifest, without its digest."""
+
+    format: str
+    version: int
+    snapshot: str
+    created: str
+    writer: str
+    model: ModelInfo
+    sharding: _Sharding
+    counts: Counts
+    embeddings: tuple[ShardSummary, ...]
+    failures: tuple[FileSummary, ...]
+
+    def manifest(self) -> Manifest:
         info = SnapshotInfo(
-            **head,
-            model=_record(ModelInfo, fields["model"]),
-            num_shards=sharding["num_shards"],
+            self.snapshot, self.created, self.writer, self.model, self.sharding.num_shards
         )
-        return cls(
-            _checked(info),
-            tuple(_record(ShardSummary, entry) for entry in fields["embeddings"]),
-            tuple(_record(FileSummary, entry) for entry in fields["failures"]),
-            _record(Counts, fields["counts"]),
-        )
+        return Manifest(info, self.embeddings, self.failures, self.counts)
 
 
-def digest_of(fields: dict[str, Any]) -> str:
-    """Return the hex SHA-256 of a manifest's canonical JSON (RFC 8785) without its digest."""
+def digest_of(fields: Mapping[str, Any]) -> str:
+    """Return the hex SHA-256 of the canonical JSON of a manifest's fields without its digest.
+
+    Raises:
+        ValueError: they have no canonical JSON.
+    """
     rest = {name: value for name, value in fields.items() if name != "digest"}
-    text = json.dumps(rest, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(canonical_json(rest)).hexdigest()
 
 
 def count_outcomes(embedded: int, failures_by_reason: dict[str, int]) -> Counts:
@@ -189,33 +213,3 @@ def build_manifest(
         tuple(sorted(failures, key=lambda summary: summary.file)),
         counts,
     )
-
-
-def _parse(data: bytes, source: str) -> dict[str, Any]:
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{source} is not JSON: {error}") from error
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        raise CorruptFileError(f"{source} is no manifest of a featureid snapshot")
-    if fields.get("version") != VERSION:
-        raise StorageError(
-            f"{source} has format version {fields.get('version')}, this featureid reads version "
-            f"{VERSION}; update featureid"
-        )
-    return fields
-
-
-def _record(kind: type[_Record], entry: dict[str, Any]) -> _Record:
-    """Make a dataclass from a JSON object, ignoring unknown fields and checking plain types."""
-    names = kind.__slots__  # type: ignore[attr-defined]
-    return _checked(kind(**{name: entry[name] for name in names if name in entry}))
-
-
-def _checked(record: _Record) -> _Record:
-    hints = {"str": str, "int": int}
-    for name, kind in type(record).__annotations__.items():
-        value, wanted = getattr(record, name), hints.get(kind)
-        if wanted and (type(value) is not wanted or (type(value) is int and value < 0)):
-            raise StorageError(f"{name} is {value!r}, not {kind} as it should be")
-    return record

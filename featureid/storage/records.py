@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from featureid.errors import CorruptFileError, MixedModelsError, StorageError
+from featureid.errors import CorruptFileError, StorageError
+from featureid.json_records import Size, decode_json, encode_json
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -20,9 +18,6 @@ DTYPES = ("float32", "float16")
 WHOLE_IMAGE = -1
 #: The most landmarks that a row has room for.
 MAX_LANDMARKS = 5
-
-#: What the digests of a model begin with that nobody has checked.
-_UNVERIFIED = "unverified:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +37,7 @@ class ModelInfo:
     name: str
     digest: str
     preprocessing_digest: str
-    dimension: int
+    dimension: Size
     dtype: str = "float32"
     faces: str = ""
 
@@ -61,13 +56,8 @@ class ModelInfo:
         """
         if not name:
             raise StorageError("The model of imported vectors needs a name")
-        digest = _UNVERIFIED + name
+        digest = f"unverified:{name}"
         return cls(name, digest, digest, dimension, dtype)
-
-    @property
-    def verified(self) -> bool:
-        """Whether featureid itself ran the model, so that its digests are those of a bundle."""
-        return not self.digest.startswith(_UNVERIFIED)
 
 
 def first_difference(one: ModelInfo, other: ModelInfo) -> tuple[str, str, str] | None:
@@ -84,28 +74,6 @@ def first_difference(one: ModelInfo, other: ModelInfo) -> tuple[str, str, str] |
         if values[0] != values[1]:
             return what, *values
     return None
-
-
-def check_comparable(models: Mapping[str, ModelInfo]) -> None:
-    """Refuse to mix feature IDs that do not compare.
-
-    Args:
-        models: what feature IDs belong to (the folder of a snapshot, say) -> their model.
-
-    Raises:
-        MixedModelsError: of two :func:`first_difference` finds one; the message names both.
-    """
-    items = list(models.items())
-    for place, model in items[1:]:
-        first_place, first = items[0]
-        found = first_difference(first, model)
-        if found:
-            what, one, other = found
-            raise MixedModelsError(
-                f"{first_place} and {place} do not compare: the {what} of {first_place} "
-                f"({first.name}) is {one}, that of {place} ({model.name}) is {other}. Embed one of "
-                "them again with the model of the other"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +93,7 @@ class SnapshotInfo:
     created: str
     writer: str
     model: ModelInfo
-    num_shards: int
+    num_shards: Size
 
     def __post_init__(self) -> None:
         if self.num_shards < 1:
@@ -239,25 +207,16 @@ class Failure:
 
     def to_json(self) -> bytes:
         """Return the failure as one line of JSON in UTF-8, with its line end."""
-        line = json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":")) + "\n"
-        # A file name that is not UTF-8 reaches us as lone surrogates; "\udc80" is JSON's escape.
-        return line.encode("utf-8", "backslashreplace")
+        return encode_json(self) + b"\n"
 
     @classmethod
     def from_json(cls, line: bytes) -> Failure:
         """Read one line that :meth:`to_json` wrote; fields of later versions are ignored.
 
         Raises:
-            CorruptFileError: the line is no failure.
+            CorruptFileError: the line is not a failure.
         """
         try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CorruptFileError(f"{line[:60]!r} is not a line of JSON: {error}") from error
-        names = cls.__slots__
-        if not isinstance(fields, dict) or not all(
-            isinstance(fields.get(name), str) for name in names
-        ):
-            raise CorruptFileError(f"{line[:60]!r} lacks one of the texts {', '.join(names)}")
-        picked: dict[str, Any] = {name: fields[name] for name in names}
-        return cls(**picked)
+            return decode_json(line, cls)
+        except ValueError as error:
+            raise CorruptFileError(f"{line[:60]!r} is not a failure: {error}") from error

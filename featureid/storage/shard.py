@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import StorageError
+from featureid.json_records import Size
 from featureid.storage import columns, files, gzip_members, layout
 from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.layout import Block, Index, Member, ShardHeader
@@ -58,12 +59,12 @@ class ShardSummary:
     """
 
     file: str
-    rows: int
-    bytes: int
+    rows: Size
+    bytes: Size
     sha256: str
     first_key: str
     last_key: str
-    keys: int
+    keys: Size
 
 
 def shard_of(key: str, num_shards: int) -> int:
