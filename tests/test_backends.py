@@ -31,7 +31,7 @@ from featureid.models.building.export import assign_weights, export_bundle, weig
 # Keras 3.15 converts its variables in a way that NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-_PREPROCESSING = Preprocessing(8, 10, (127.0, 100.0, 90.0), (128.0, 64.0, 100.0))
+_PREPROCESSING = Preprocessing(8, 10, (127.0, 100.0, 90.0), (128.0, 64.0, 100.0), "stretch", 1)
 _BACKENDS = [LiteRTBackend, TensorFlowBackend]
 
 

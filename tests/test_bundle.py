@@ -19,8 +19,9 @@ from featureid.models import ModelBundle, Preprocessing, load_bundle, read_bundl
 from featureid.models import preprocessing as preprocessing_module
 from featureid.models.archive import write_stored_zip
 from featureid.models.bundle import model_digest
+from featureid.stored_json import convert_json
 
-_PREPROCESSING = Preprocessing(8, 6, (127.0, 127.5, 0.0), (128.0, 1.0, 255.0))
+_PREPROCESSING = Preprocessing(8, 6, (127.0, 127.5, 0.0), (128.0, 1.0, 255.0), "stretch", 1)
 
 
 def _keras_archive(class_name: str = "Functional") -> bytes:
@@ -111,9 +112,20 @@ def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused() -> None:
     data = _forged(lambda description, _: description.update(format=2, faces="largest"))
-    with pytest.raises(
-        BundleError, match=r"format version is 2, but this version .* up to 1; upgrade"
-    ):
+    with pytest.raises(BundleError, match=r"m: its format version is 2, newer than 1.* update"):
+        read_bundle(data, "m")
+
+
+def test_unknown_fields_are_ignored() -> None:
+    def add(description: dict[str, Any], _: dict[str, bytes]) -> None:
+        description["color"] = description["preprocessing"]["color"] = "red"
+
+    assert read_bundle(_forged(add), "m") == _bundle()
+
+
+def test_a_missing_revision_is_not_taken_for_the_current_one() -> None:
+    data = _forged(lambda description, _: description["preprocessing"].pop("revision"))
+    with pytest.raises(BundleError, match=r"preprocessing: .*missing required field revision"):
         read_bundle(data, "m")
 
 
@@ -123,19 +135,18 @@ def test_a_newer_format_is_refused() -> None:
         ({"format": True}, "format version"),
         ({"format": "1"}, "format version"),
         ({"format": 0}, "format version"),
-        ({"color": "red"}, "must have the fields"),
         ({"name": ""}, "name must be one line"),
         ({"name": "two\nlines"}, "name must be one line"),
-        ({"name": 7}, "name must be one line"),
-        ({"licence": None}, "licence must be one line"),
+        ({"name": 7}, "name: Expected str, got int"),
+        ({"licence": None}, "licence: Expected str, got null"),
         ({"dimension": 0}, "dimension"),
         ({"dimension": 128.0}, "dimension"),
         ({"dimension": True}, "dimension"),
         ({"digest": "sha256:12"}, "digest"),
         ({"digest": None}, "digest"),
         ({"members": {}}, "size or checksum differs"),
-        ({"preprocessing": []}, "preprocessing must have"),
-        ({"preprocessing": {"height": 8}}, "preprocessing must have"),
+        ({"preprocessing": []}, "preprocessing: Expected object"),
+        ({"preprocessing": {"height": 8}}, "preprocessing: .*missing required field width"),
     ],
 )
 def test_invalid_descriptions_are_refused(change: dict[str, Any], message: str) -> None:
@@ -151,14 +162,13 @@ def test_invalid_descriptions_are_refused(change: dict[str, Any], message: str) 
         ({"width": 1e2}, "width"),
         ({"width": 100_000}, "width"),
         ({"mean": [1, 2]}, "mean"),
-        ({"mean": [1, 2, float("nan")]}, "mean"),
+        ({"mean": [1, 2, float("nan")]}, "not JSON"),
         ({"mean": [1, 2, 10**400]}, "mean"),
         ({"mean": "123"}, "mean"),
         ({"std": [1, 1, 0]}, "std"),
         ({"std": [1, 1, "1"]}, "std"),
         ({"resize": "crop"}, "resize policy 'crop'"),
         ({"revision": 2}, "pixels revision 2, but this version of featureid computes revision 1"),
-        ({"template": []}, "preprocessing must have"),
     ],
 )
 def test_invalid_preprocessing_is_refused(change: dict[str, Any], message: str) -> None:
@@ -211,11 +221,11 @@ def test_the_preprocessing_digest_is_pinned() -> None:
         b'"std":[128.0,1.0,255.0],"width":6}'
     )
     assert _PREPROCESSING.digest == "sha256:" + hashlib.sha256(canonical).hexdigest()
-    assert Preprocessing.from_json(_PREPROCESSING.to_json()) == _PREPROCESSING
+    assert convert_json(_PREPROCESSING.to_json(), Preprocessing) == _PREPROCESSING
 
 
 def test_integers_and_lists_make_the_same_preprocessing() -> None:
-    same = Preprocessing(8, 6, [127, 127.5, 0], [128, 1, 255])  # type: ignore[arg-type]
+    same = Preprocessing(8, 6, [127, 127.5, 0], [128, 1, 255], "stretch", 1)  # type: ignore[arg-type]
     assert same == _PREPROCESSING and same.digest == _PREPROCESSING.digest
 
 

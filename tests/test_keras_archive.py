@@ -77,10 +77,10 @@ def test_a_compiled_model_with_a_custom_loss_is_refused() -> None:
     [
         ({"extra.pkl": b"x"}, "must hold only"),
         ({"model.weights.h5": b"PK\x03\x04"}, "not an HDF5 file"),
-        ({"config.json": b"[]"}, "is a list, not an object"),
-        ({"config.json": b"{"}, "JSON cannot be read"),
-        ({"config.json": b"\xff"}, "JSON cannot be read"),
-        ({"config.json": b"[" * 100_000}, "JSON cannot be read"),
+        ({"config.json": b"[]"}, "Expected object, got array"),
+        ({"config.json": b"{"}, "not JSON in UTF-8"),
+        ({"config.json": b"\xff"}, "not JSON in UTF-8"),
+        ({"config.json": b'{"a":' + b"[" * 100_000}, "nested too deeply"),
         ({"config.json": b"{}"}, "has no model"),
     ],
 )

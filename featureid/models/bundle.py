@@ -3,7 +3,8 @@
 A ``.fidmodel`` file is a zip of three stored members with fixed dates, written deterministically:
 
 - ``bundle.json``: format version, name, architecture, dimension, digest, provenance, licence,
-  preprocessing, and size and SHA-256 of the other two members;
+  preprocessing, and size and SHA-256 of the other two members; unknown fields are ignored, so what
+  changes the numbers comes with a new format version or a new revision of the preprocessing;
 - ``model.tflite``: the network for LiteRT, on CPUs;
 - ``model.keras``: the same network for TensorFlow, on GPUs.
 
@@ -25,13 +26,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from featureid.errors import BundleError
+from featureid.errors import BundleError, NewerVersionError
 from featureid.models.archive import read_stored_zip, write_stored_zip
-from featureid.models.keras_archive import parse_json_object, read_keras_archive
-from featureid.models.preprocessing import Preprocessing, canonical_json, sha256_digest
+from featureid.models.keras_archive import read_keras_archive
+from featureid.models.preprocessing import Preprocessing
+from featureid.stored_json import Size, canonical_json, convert_json, decode_json, refuse_newer
 
 BUNDLE_SUFFIX = ".fidmodel"
 BUNDLE_FORMAT = 1
@@ -39,17 +42,6 @@ BUNDLE_FORMAT = 1
 _DESCRIPTION = "bundle.json"
 _LITERT = "model.tflite"
 _KERAS = "model.keras"
-_FIELDS = {
-    "format",
-    "name",
-    "architecture",
-    "dimension",
-    "digest",
-    "provenance",
-    "licence",
-    "preprocessing",
-    "members",
-}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HEX_DIGITS = 64
 _SEAL_PREFIX = b"sha256:"
@@ -74,12 +66,12 @@ class ModelBundle:
         keras: the same network as a ``.keras`` file, with the same output names.
 
     Raises:
-        BundleError: a field is of the wrong type or out of range.
+        BundleError: a field is out of range.
     """
 
     name: str
     architecture: str
-    dimension: int
+    dimension: Size
     preprocessing: Preprocessing
     digest: str
     provenance: str
@@ -88,16 +80,13 @@ class ModelBundle:
     keras: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         for name in ("name", "architecture", "provenance", "licence"):
             value = getattr(self, name)
-            if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            if not value.strip() or not value.isprintable():
                 raise BundleError(f"{name} must be one line of text, got {value!r}")
-        if type(self.dimension) is not int or not 1 <= self.dimension <= _MAX_DIMENSION:
-            raise BundleError(
-                f"dimension must be an integer from 1 to {_MAX_DIMENSION}, got {self.dimension!r}"
-            )
-        if not isinstance(self.digest, str) or not _DIGEST.fullmatch(self.digest):
+        if not 1 <= self.dimension <= _MAX_DIMENSION:
+            raise BundleError(f"dimension must be from 1 to {_MAX_DIMENSION}, got {self.dimension}")
+        if not _DIGEST.fullmatch(self.digest):
             raise BundleError(f"digest must be sha256: and 64 hex digits, got {self.digest!r}")
 
 
@@ -149,18 +138,20 @@ def write_bundle(bundle: ModelBundle) -> bytes:
     """
     files = {_LITERT: bundle.litert, _KERAS: bundle.keras}
     _check_files(files)
-    description = {
-        "format": BUNDLE_FORMAT,
-        "name": bundle.name,
-        "architecture": bundle.architecture,
-        "dimension": bundle.dimension,
-        "digest": bundle.digest,
-        "provenance": bundle.provenance,
-        "licence": bundle.licence,
-        "preprocessing": bundle.preprocessing.to_json(),
-        "members": {name: _size_and_checksum(data) for name, data in files.items()},
-    }
-    members = {_DESCRIPTION: canonical_json(description), **files}
+    description = _Description(
+        format=BUNDLE_FORMAT,
+        name=bundle.name,
+        architecture=bundle.architecture,
+        dimension=bundle.dimension,
+        digest=bundle.digest,
+        provenance=bundle.provenance,
+        licence=bundle.licence,
+        preprocessing=bundle.preprocessing,
+        members={name: _member(data) for name, data in files.items()},
+    )
+    fields = msgspec.to_builtins(description)
+    fields["preprocessing"] = bundle.preprocessing.to_json()
+    members = {_DESCRIPTION: canonical_json(fields), **files}
     data = write_stored_zip(members, _SEAL_PREFIX + b"0" * _HEX_DIGITS)[:-_HEX_DIGITS]
     return data + hashlib.sha256(data).hexdigest().encode()
 
@@ -177,8 +168,10 @@ def read_bundle(data: bytes, source: str) -> ModelBundle:
     """
     try:
         return _read_bundle(data)
-    except BundleError as error:
+    except (BundleError, NewerVersionError) as error:
         raise BundleError(f"model bundle {source}: {error}") from error
+    except ValueError as error:
+        raise BundleError(f"model bundle {source}: {_DESCRIPTION}: {error}") from error
 
 
 def load_bundle(path: str | os.PathLike[str]) -> ModelBundle:
@@ -198,22 +191,44 @@ def load_bundle(path: str | os.PathLike[str]) -> ModelBundle:
 def _read_bundle(data: bytes) -> ModelBundle:
     _check_seal(data)
     members = read_stored_zip(data, (_DESCRIPTION, _LITERT, _KERAS))
-    description = parse_json_object(members.pop(_DESCRIPTION))
-    _check_format(description)
-    if description["members"] != {name: _size_and_checksum(file) for name, file in members.items()}:
+    fields = decode_json(members.pop(_DESCRIPTION), dict[str, Any])
+    refuse_newer(fields.get("format"), BUNDLE_FORMAT)
+    description = convert_json(fields, _Description)
+    if description.members != {name: _member(file) for name, file in members.items()}:
         raise BundleError("a member's size or checksum differs from bundle.json")
     _check_files(members)
     return ModelBundle(
-        name=description["name"],
-        architecture=description["architecture"],
-        dimension=description["dimension"],
-        preprocessing=Preprocessing.from_json(description["preprocessing"]),
-        digest=description["digest"],
-        provenance=description["provenance"],
-        licence=description["licence"],
+        name=description.name,
+        architecture=description.architecture,
+        dimension=description.dimension,
+        preprocessing=description.preprocessing,
+        digest=description.digest,
+        provenance=description.provenance,
+        licence=description.licence,
         litert=members[_LITERT],
         keras=members[_KERAS],
     )
+
+
+class _Member(msgspec.Struct, frozen=True):
+    """What bundle.json says of another member."""
+
+    sha256: str
+    size: Size
+
+
+class _Description(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON of bundle.json."""
+
+    format: int
+    name: str
+    architecture: str
+    dimension: Size
+    digest: str
+    provenance: str
+    licence: str
+    preprocessing: Preprocessing
+    members: dict[str, _Member]
 
 
 def _check_seal(data: bytes) -> None:
@@ -224,26 +239,11 @@ def _check_seal(data: bytes) -> None:
         raise BundleError("damaged: the checksum differs; copy it again")
 
 
-def _check_format(description: dict[str, Any]) -> None:
-    version = description.get("format")
-    if type(version) is not int or version < 1:
-        raise BundleError(f"its format version is {version!r}; it must be an integer from 1")
-    if version > BUNDLE_FORMAT:
-        raise BundleError(
-            f"its format version is {version}, but this version of featureid reads up to "
-            f"{BUNDLE_FORMAT}; upgrade featureid"
-        )
-    if set(description) != _FIELDS:
-        raise BundleError(
-            f"bundle.json must have the fields {sorted(_FIELDS)}, found {sorted(description)}"
-        )
-
-
 def _check_files(files: Mapping[str, bytes]) -> None:
     if files[_LITERT][4:8] != _TFLITE_MAGIC:
         raise BundleError(f"{_LITERT} is not a LiteRT model")
     read_keras_archive(files[_KERAS])
 
 
-def _size_and_checksum(data: bytes) -> dict[str, Any]:
-    return {"sha256": sha256_digest(data).removeprefix("sha256:"), "size": len(data)}
+def _member(data: bytes) -> _Member:
+    return _Member(hashlib.sha256(data).hexdigest(), len(data))

@@ -7,12 +7,12 @@ once (CVE-2025-1550, CVE-2025-8747), so here only listed classes pass.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from featureid.errors import BundleError
 from featureid.models.archive import read_stored_zip
+from featureid.stored_json import decode_json
 
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -70,29 +70,16 @@ def read_keras_archive(data: bytes) -> dict[str, bytes]:
         members = read_stored_zip(data, _MEMBERS)
         if not members["model.weights.h5"].startswith(_HDF5_MAGIC):
             raise BundleError("its weights are not an HDF5 file")
-        config = parse_json_object(members["config.json"])
+        config = decode_json(members["config.json"], dict[str, Any])
         if "class_name" not in config:
             raise BundleError("config.json has no model")
         for node in _objects(config):
             _check_class(node)
     except BundleError as error:
         raise BundleError(f"its Keras model is refused: {error}") from error
+    except ValueError as error:
+        raise BundleError(f"its Keras model is refused: config.json: {error}") from error
     return members
-
-
-def parse_json_object(data: bytes) -> dict[str, Any]:
-    """Return the JSON object in ``data``.
-
-    Raises:
-        BundleError: not JSON in UTF-8, nested too deeply, or not an object.
-    """
-    try:
-        value = json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"its JSON cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise BundleError(f"its JSON is a {type(value).__name__}, not an object")
-    return value
 
 
 def _objects(config: object) -> Iterator[dict[str, Any]]:

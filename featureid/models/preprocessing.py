@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Collection, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import BundleError
+from featureid.stored_json import canonical_json
 
 PIXELS_REVISION = 1
 """Revision of the code that decodes and resizes.
@@ -28,16 +27,6 @@ FACES_REVISION = 1
 _MAX_SIDE = 4096
 _MAX_MARGIN = 4.0
 _MAX_POINTS = 5
-
-
-def canonical_json(value: object) -> bytes:
-    """Return the JSON text of ``value`` that digests are computed from: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def sha256_digest(data: bytes) -> str:
-    """Return ``sha256:`` and the 64 hexadecimal digits of the SHA-256 of ``data``."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -57,19 +46,23 @@ class FaceCrop:
 
     templates: Mapping[str, tuple[tuple[float, float], ...]] = field(hash=False)
     margin: float
-    revision: int = FACES_REVISION
+    revision: int
 
     def __post_init__(self) -> None:
-        """Check the fields, and convert the numbers to floats."""
-        if not isinstance(self.templates, Mapping):
-            raise BundleError(f"face templates must be an object, got {self.templates!r}")
-        points = {str(kind): _points(kind, value) for kind, value in self.templates.items()}
+        points = {
+            kind: tuple(_floats(f"a point of template {kind!r}", point) for point in template)
+            for kind, template in self.templates.items()
+        }
+        for kind, template in points.items():
+            if not 2 <= len(template) <= _MAX_POINTS:
+                raise BundleError(
+                    f"template {kind!r} must have 2 to {_MAX_POINTS} points, got {len(template)}"
+                )
         object.__setattr__(self, "templates", points)
-        (margin,) = _floats("face margin", [self.margin], 1)
+        (margin,) = _floats("face margin", [self.margin])
         if not 0 <= margin <= _MAX_MARGIN:
             raise BundleError(f"face margin must be from 0 to {_MAX_MARGIN}, got {margin}")
         object.__setattr__(self, "margin", margin)
-        _check_int("face revision", self.revision, 0, 2**31)
         _check_revision("faces", self.revision, FACES_REVISION)
 
 
@@ -94,24 +87,24 @@ class Preprocessing:
     width: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    resize: str = "stretch"
-    revision: int = PIXELS_REVISION
+    resize: str
+    revision: int
     face: FaceCrop | None = None
 
     def __post_init__(self) -> None:
-        """Check the fields, and convert the numbers to floats."""
         for name in ("height", "width"):
-            _check_int(name, getattr(self, name), 1, _MAX_SIDE)
+            if not 1 <= getattr(self, name) <= _MAX_SIDE:
+                raise BundleError(
+                    f"{name} must be from 1 to {_MAX_SIDE}, got {getattr(self, name)}"
+                )
+        # Floats in any case: the digest of 127 is not that of 127.0.
         for name in ("mean", "std"):
-            object.__setattr__(self, name, _floats(name, getattr(self, name), 3))
+            object.__setattr__(self, name, _floats(name, getattr(self, name)))
         if min(self.std) <= 0:
             raise BundleError(f"std must be positive, got {self.std}")
         if self.resize != "stretch":
             raise BundleError(f"unknown resize policy {self.resize!r}; known: 'stretch'")
-        _check_int("revision", self.revision, 0, 2**31)
         _check_revision("pixels", self.revision, PIXELS_REVISION)
-        if self.face is not None and not isinstance(self.face, FaceCrop):
-            raise BundleError(f"face must be a FaceCrop or None, got {self.face!r}")
 
     @property
     def digest(self) -> str:
@@ -124,7 +117,8 @@ class Preprocessing:
         Args:
             choices: name to JSON value; everything else that determines a face's pixels.
         """
-        return sha256_digest(canonical_json({**choices, **self.to_json()}))
+        text = canonical_json({**choices, **self.to_json()})
+        return "sha256:" + hashlib.sha256(text).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values; without ``face`` if it is None."""
@@ -132,18 +126,6 @@ class Preprocessing:
         if self.face is None:
             del fields["face"]
         return fields
-
-    @classmethod
-    def from_json(cls, value: object) -> Preprocessing:
-        """Return the preprocessing that :meth:`to_json` describes.
-
-        Raises:
-            BundleError: a field is missing, invalid, or unknown to this version of featureid.
-        """
-        values = _fields_of(cls, "preprocessing", value, optional={"face"})
-        if "face" in values:
-            values["face"] = FaceCrop(**_fields_of(FaceCrop, "face", values["face"]))
-        return cls(**values)
 
     def scale(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return ``(pixels - mean) / std`` as float32; ``pixels`` is uint8 (..., width, 3), RGB."""
@@ -156,22 +138,6 @@ class Preprocessing:
         return scaled
 
 
-def _fields_of(
-    kind: type[Preprocessing] | type[FaceCrop],
-    name: str,
-    value: object,
-    optional: Collection[str] = (),
-) -> dict[str, Any]:
-    """Return ``value`` as arguments of ``kind``; raise BundleError if one is missing or unknown."""
-    wanted = {field.name for field in fields(kind)}
-    if not isinstance(value, Mapping) or set(value) | set(optional) != wanted:
-        found = sorted(map(str, value)) if isinstance(value, Mapping) else value
-        raise BundleError(
-            f"{name} must have the fields {sorted(wanted - set(optional))}, got {found!r}"
-        )
-    return dict(value)
-
-
 def _check_revision(what: str, revision: int, current: int) -> None:
     if revision != current:
         raise BundleError(
@@ -181,22 +147,8 @@ def _check_revision(what: str, revision: int, current: int) -> None:
         )
 
 
-def _check_int(name: str, value: object, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise BundleError(f"{name} must be an integer from {low} to {high}, got {value!r}")
-
-
-def _points(kind: object, value: object) -> tuple[tuple[float, ...], ...]:
-    if not isinstance(value, (list, tuple)) or not 2 <= len(value) <= _MAX_POINTS:
-        raise BundleError(f"template {kind!r} must have 2 to {_MAX_POINTS} points, got {value!r}")
-    return tuple(_floats(f"a point of template {kind!r}", point, 2) for point in value)
-
-
-def _floats(name: str, value: object, count: int) -> tuple[float, ...]:
-    if isinstance(value, (list, tuple)) and len(value) == count:
-        with suppress(OverflowError):  # an integer too large for a float
-            numbers = tuple(float(x) for x in value if type(x) in (int, float))
-            if len(numbers) == count and all(map(math.isfinite, numbers)):
-                return numbers
-    words = {1: "a finite number", 2: "two finite numbers", 3: "three finite numbers"}
-    raise BundleError(f"{name} must be {words[count]}, got {value!r}")
+def _floats(name: str, values: Iterable[float]) -> tuple[float, ...]:
+    numbers = tuple(map(float, values))
+    if not all(map(math.isfinite, numbers)):
+        raise BundleError(f"{name} must be finite, got {numbers}")
+    return numbers

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import StorageError
-from featureid.json_records import PositiveSize
 from featureid.storage import gzip_members
 from featureid.storage.gzip_members import Blocks, Buffer
+from featureid.stored_json import PositiveSize
 
 #: A block of one column: texts, or an array whose first axis is the row.
 Values = Sequence[str] | npt.NDArray[Any]

@@ -14,11 +14,11 @@ from typing import Literal
 import msgspec
 
 from featureid.errors import CorruptFileError, StorageError
-from featureid.json_records import PositiveSize, Size, decode_json, encode_json, refuse_newer
 from featureid.storage import gzip_members
 from featureid.storage.columns import HALVES, ColumnSpec
 from featureid.storage.gzip_members import Buffer
 from featureid.storage.records import DTYPES
+from featureid.stored_json import PositiveSize, Size, decode_json, encode_json, refuse_newer
 
 VERSION = 1
 #: A group of members inflates to at most this many times its bytes in the file.

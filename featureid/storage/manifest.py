@@ -10,7 +10,9 @@ from typing import Any, Literal
 import msgspec
 
 from featureid.errors import CorruptFileError, NewerVersionError, StorageError
-from featureid.json_records import (
+from featureid.storage.records import ModelInfo, SnapshotInfo
+from featureid.storage.shard import ShardSummary, shard_name
+from featureid.stored_json import (
     Size,
     canonical_json,
     convert_json,
@@ -18,8 +20,6 @@ from featureid.json_records import (
     encode_json,
     refuse_newer,
 )
-from featureid.storage.records import ModelInfo, SnapshotInfo
-from featureid.storage.shard import ShardSummary, shard_name
 
 FORMAT = "featureid-snapshot"
 VERSION = 1

@@ -9,11 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import CorruptFileError, StorageError
-from featureid.json_records import Size, decode_json, encode_json
+from featureid.stored_json import Size, decode_json, encode_json
 
 FloatArray = npt.NDArray[np.float32]
 
 DTYPES = ("float32", "float16")
+#: How far from 1 the length of a vector may be where it is written, as float32.
+UNIT_TOLERANCE = 0.001
+#: The same where it is read, by stored type: numbers added up in another order give another sum,
+#: and float16 rounds each number by up to 2**-11 = 0.00049 of itself.
+STORED_UNIT_TOLERANCE = {"float32": 0.00101, "float16": 0.0015}
 #: The face index of a row that stands for a whole image, since no face was found in it.
 WHOLE_IMAGE = -1
 #: The most landmarks that a row has room for.

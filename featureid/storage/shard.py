@@ -12,14 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import StorageError
-from featureid.json_records import Size
 from featureid.storage import columns, files, gzip_members, layout
 from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.layout import Block, Index, Member, ShardHeader
-from featureid.storage.records import MAX_LANDMARKS, EmbeddingRow, Face, ModelInfo, SnapshotInfo
-
-#: How far the length of a float32 vector may be from 1.
-UNIT_TOLERANCE = 1e-3
+from featureid.storage.records import (
+    MAX_LANDMARKS,
+    UNIT_TOLERANCE,
+    EmbeddingRow,
+    Face,
+    ModelInfo,
+    SnapshotInfo,
+)
+from featureid.stored_json import Size
 
 _SHARD_BYTES = 50_000_000
 #: Key, SHA-256, source size and version, width and height of a row; measured on paths of 60

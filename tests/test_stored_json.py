@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureid.errors import NewerVersionError, StorageError
-from featureid.json_records import (
+from featureid.stored_json import (
     Size,
     canonical_json,
     convert_json,
@@ -89,7 +89,7 @@ def test_texts_are_written_as_the_standard_library_writes_them(text: str) -> Non
 
 def test_only_newer_versions_ask_for_an_update() -> None:
     refuse_newer(1, 2)
-    with pytest.raises(NewerVersionError, match="version is 3, newer than 2.*update featureid"):
+    with pytest.raises(NewerVersionError, match=r"version is 3, newer than 2.*update featureid"):
         refuse_newer(3, 2)
     for found in (0, -1, "1", True, 1.0, None):
         with pytest.raises(ValueError, match="not a whole number from 1"):
