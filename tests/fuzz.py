@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import io
 import json
 import random
@@ -23,8 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from featureid.errors import StorageError
+from featureid.errors import FeatureIdError
+from featureid.models import ModelBundle, Preprocessing, read_bundle, write_bundle
+from featureid.models.archive import read_stored_zip, write_stored_zip
 from featureid.storage import (
+    Failure,
     FileSummary,
     Manifest,
     ShardSummary,
@@ -67,6 +71,26 @@ MANIFEST = build_manifest(
     [ShardSummary(shard_name(0, 1), 3, 1000, "ab" * 32, "a", "é", 3)],
     [FileSummary("failures-00000-of-00001.jsonl.gz", 2, 60, "cd" * 32)],
     count_outcomes(3, {"truncated": 1, "empty": 1}),
+)
+KERAS = write_stored_zip(
+    {
+        "metadata.json": b"{}",
+        "config.json": b'{"module": "keras", "class_name": "Functional", "config": {}}',
+        "model.weights.h5": b"\x89HDF\r\n\x1a\n",
+    }
+)
+BUNDLE = write_bundle(
+    ModelBundle(
+        name="tiny",
+        architecture="tiny-1",
+        dimension=8,
+        preprocessing=Preprocessing(8, 6, (127.0,) * 3, (128.0,) * 3, "stretch", 1),
+        digest="sha256:" + "0" * 64,
+        provenance="made here",
+        licence="Apache-2.0",
+        litert=b"\0\0\0\0TFL3",
+        keras=KERAS,
+    )
 )
 
 
@@ -259,6 +283,31 @@ def damaged_npy(rng: random.Random, _: Path) -> None:
     assert found.ndim == 2 and found.nbytes <= len(data)
 
 
+def lying_bundle(rng: random.Random, _: Path) -> None:
+    """A model bundle with a lie in its description, its members and checksum right."""
+    members = read_stored_zip(BUNDLE, ("bundle.json", "model.tflite", "model.keras"))
+    description = members["bundle.json"]
+    if rng.random() < 0.5:
+        description = mutate(description, rng)
+    else:
+        description = json.dumps(lie(json.loads(description), rng)).encode()
+    body = write_stored_zip({**members, "bundle.json": description}, b"sha256:" + b"0" * 64)[:-64]
+    data = body + hashlib.sha256(body).hexdigest().encode()
+    found = bounded(lambda: read_bundle(data, "m"), len(data))
+    assert found.litert == members["model.tflite"]
+
+
+def lying_failure(rng: random.Random, _: Path) -> None:
+    """A line of a failures file that is damaged, or not a failure."""
+    line = Failure("2026/é.jpg", "decode", "truncated", "the JPEG ends early", "v7").to_json()
+    if rng.random() < 0.5:
+        line = mutate(line, rng)
+    else:
+        line = json.dumps(lie(json.loads(line), rng)).encode()
+    found = bounded(lambda: Failure.from_json(line), len(line))
+    assert Failure.from_json(found.to_json()) == found
+
+
 def bounded(read: Callable[[], Any], size: int) -> Any:
     """Return what ``read`` returns, after making sure that it took little memory."""
     tracemalloc.reset_peak()
@@ -277,6 +326,8 @@ TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
         lying_shard,
         damaged_manifest,
         lying_manifest,
+        lying_failure,
+        lying_bundle,
         damaged_many,
         damaged_gzip,
         damaged_single,
@@ -297,7 +348,7 @@ def fuzz(name: str, runs: int, seed: int, folder: Path) -> int:
         for run in range(runs):
             try:
                 TARGETS[name](random.Random(f"{name} {seed} {run}"), folder)
-            except StorageError:
+            except FeatureIdError:
                 refused += 1
             except Exception as error:
                 raise AssertionError(f"{name}, seed {seed}, run {run}: {error!r}") from error
