@@ -2,13 +2,35 @@
 
 >>> import featureid
 >>> featureid.generate_feature_id("a.jpg")        # (128,) float32, of unit length
+>>> featureid.embed_faces("a.jpg")                # each face with its vector
+>>> featureid.embed_images(["a.jpg", "b.jpg"])    # (n, 128) float32, on all cores
 >>> snapshot = featureid.open_snapshot("out/")    # what `featureid embed` has published
+>>> snapshot["photos/a.jpg"]                      # a mapping from image keys to vectors
 >>> snapshot.vectors()                            # (n, 128) float32
+
+An image is given as a path, a URI, bytes, a NumPy array or a Pillow image. Every error that a user
+can cause derives from :class:`FeatureIdError`; that of one image is an :class:`ImageError`. Which
+face of an image to take, and how to find it, is said in :class:`FaceSettings`; where one was found,
+in :class:`Face`. :class:`Snapshot` is what :func:`open_snapshot` returns. Transforms for Beam
+pipelines are in ``featureid.transforms``.
 """
 
 from featureid._version import __version__
-from featureid.embedding import generate_feature_id
-from featureid.errors import FeatureIdError
+from featureid.errors import FeatureIdError, ImageError
+from featureid.images.face_finder import FaceSettings
+from featureid.library import embed_faces, embed_images, generate_feature_id
 from featureid.storage.reader import Snapshot, open_snapshot
+from featureid.storage.records import Face
 
-__all__ = ["FeatureIdError", "Snapshot", "__version__", "generate_feature_id", "open_snapshot"]
+__all__ = [
+    "Face",
+    "FaceSettings",
+    "FeatureIdError",
+    "ImageError",
+    "Snapshot",
+    "__version__",
+    "embed_faces",
+    "embed_images",
+    "generate_feature_id",
+    "open_snapshot",
+]

@@ -1,16 +1,14 @@
-"""From images to feature IDs: read, decode, resize, infer, normalise; one process, all its cores.
+"""From images to feature IDs: read, decode, resize, infer, normalize; one process, all its cores.
 
-This is the whole of the work that a pipeline distributes, free of Beam, so that
-:func:`generate_feature_id` and a pipeline give the same numbers.
+This is all the work that a pipeline distributes, free of Beam, so that the functions of
+:mod:`featureid.library` and a pipeline give the same numbers.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import hashlib
-import os
 import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,7 +19,14 @@ import numpy.typing as npt
 
 from featureid.errors import ImageError, UsageError
 from featureid.face_crops import DECODED_AT_LEAST, cut_faces, digest_of_run, finder_for
-from featureid.images import DecodeLimits, FaceFinder, FaceSettings, decode_image, resize_image
+from featureid.images import (
+    DecodedImage,
+    DecodeLimits,
+    FaceFinder,
+    FaceSettings,
+    decode_image,
+    resize_image,
+)
 from featureid.images.face_finder import FaceChoice
 from featureid.inputs import ImageRef, read_image
 from featureid.models import (
@@ -42,8 +47,8 @@ Result = EmbeddingRow | Failure
 _Context = TypeVar("_Context")
 
 DEFAULT_BATCH_SIZE = 8
-# Batches queued or running for every thread: one at work, one waiting, so that no thread idles
-# while results are handed on, and memory stays bounded by threads x 2 x batch size pictures.
+# Batches queued or running per thread: one at work, one waiting, so that no thread idles while
+# results are handed on, and memory stays bounded by threads x 2 x batch size images.
 _BATCHES_PER_THREAD = 2
 
 
@@ -53,9 +58,9 @@ class EmbedSettings:
 
     Attributes:
         backend: a name of :data:`featureid.models.BACKENDS`.
-        threads: pictures read and decoded at the same time; 0 means one a CPU core.
-        batch_size: pictures in one call of the model.
-        limits: the largest file that is read and the largest picture that is decoded.
+        threads: images to read and decode at the same time; 0 means one per CPU core.
+        batch_size: images in one call of the model.
+        limits: the largest file to read and the largest image to decode.
         faces: which faces to take; None for a model of whole images, and for the defaults.
     """
 
@@ -110,7 +115,7 @@ def describe_model(
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """A picture or a face ready for the model, and what is to be remembered of its source.
+    """An image or a face ready for the model, and what rows record of its source.
 
     Attributes:
         pixels: (height, width, 3) uint8 RGB of the model's input size.
@@ -118,7 +123,7 @@ class LoadedImage:
         source_size: bytes of the file.
         width: of the upright original, in pixels.
         height: of the upright original, in pixels.
-        face: the face that it is; None for a whole image.
+        face: the face that was cut out; None for a whole image.
     """
 
     pixels: Pixels
@@ -135,38 +140,61 @@ def load_image(
     limits: DecodeLimits | None = None,
     finder: FaceFinder | None = None,
 ) -> list[LoadedImage]:
-    """Read and decode one picture; resize it, or cut out its faces.
+    """Read and decode one image; resize it, or cut out its faces.
 
     Args:
-        uri: where the picture is.
+        uri: path or URI of the image.
         preprocessing: of the model.
-        limits: what the picture may cost.
-        finder: what finds faces, for a model of faces.
+        limits: the largest file to read and the largest image to decode.
+        finder: finds the faces, for a model of faces.
 
     Returns:
-        One item, or with ``finder`` one for each face that is chosen, at least one.
+        One item, or with ``finder`` one for each chosen face, at least one.
 
     Raises:
-        ImageError: the file cannot be read, is no picture that can be decoded, or has no face.
+        ImageError: the file cannot be read or decoded, or has no face.
     """
     limits = limits or DecodeLimits()
     data = read_image(uri, limits.max_bytes)
-    size = (preprocessing.height, preprocessing.width)
-    image = decode_image(data, min_size=DECODED_AT_LEAST if finder else size, limits=limits)
-    parts: list[tuple[Face | None, Pixels]]
-    if finder:
-        parts = [*cut_faces(image, finder, preprocessing)]
-    else:
-        parts = [(None, resize_image(image.pixels, *size))]
+    image = decode_for(data, preprocessing, limits)
+    fitted = fit_image(image, preprocessing, finder)
     sha256 = hashlib.sha256(data).digest()
     return [
         LoadedImage(pixels, sha256, len(data), width=image.width, height=image.height, face=face)
-        for face, pixels in parts
+        for face, pixels in fitted
     ]
 
 
+def decode_for(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits) -> DecodedImage:
+    """Decode the bytes of an image file at the smallest scale that serves a model.
+
+    Raises:
+        ImageError: they cannot be decoded.
+    """
+    size = (preprocessing.height, preprocessing.width)
+    min_size = DECODED_AT_LEAST if preprocessing.face else size
+    return decode_image(data, min_size=min_size, limits=limits)
+
+
+def fit_image(
+    image: DecodedImage, preprocessing: Preprocessing, finder: FaceFinder | None
+) -> list[tuple[Face | None, Pixels]]:
+    """Resize an image to the input size of a model, or cut out its faces.
+
+    Returns:
+        uint8 (height, width, 3) RGB, one with None for its face or, with ``finder``, one for each
+        chosen face, from left to right; at least one.
+
+    Raises:
+        ImageError: the image has no face, or several where one is required.
+    """
+    if finder is not None:
+        return [*cut_faces(image, finder, preprocessing)]
+    return [(None, resize_image(image.pixels, preprocessing.height, preprocessing.width))]
+
+
 def normalize(vector: Vector) -> Vector:
-    """``vector`` (d,) divided by its Euclidean length, float32.
+    """Return ``vector`` (d,) divided by its Euclidean length, float32.
 
     Raises:
         ImageError: the vector is zero or not finite.
@@ -181,18 +209,20 @@ def normalize(vector: Vector) -> Vector:
 
 
 def infer_each(infer: Callable[[Pixels], Vector], batch: Pixels) -> Iterator[Vector | ImageError]:
-    """Run a model on a batch; where that fails, on its halves, down to the picture at fault.
+    """Run a model on a batch; where that fails, on its halves, down to the image at fault.
 
     Args:
         infer: (n, height, width, 3) uint8 to (n, d) float32.
         batch: (n, height, width, 3) uint8.
 
     Yields:
-        For every picture in order its unit vector (d,) float32, or why there is none.
+        For every image in order its unit vector (d,) float32, or the reason why there is none.
     """
     try:
         vectors = infer(batch)
-    except Exception as error:  # The model may fail in any way; one bad picture must not.
+    except (
+        Exception
+    ) as error:  # A backend may raise anything; one bad image must not stop the rest.
         if len(batch) == 1:
             yield ImageError("embed", "inference-failed", f"{type(error).__name__}: {error}")
             return
@@ -210,18 +240,19 @@ def infer_each(infer: Callable[[Pixels], Vector], batch: Pixels) -> Iterator[Vec
 class Embedder:
     """Embeds batches of images on a pool of threads that share the model; thread-safe.
 
-    Every thread reads and decodes its own batch and then runs it through the model.  On a CPU each
-    core has an interpreter of its own; a GPU has one model, and threads take turns with it, so
-    that it works on one batch while the next ones are decoded.
+    Every thread reads and decodes its own batch and then runs it through the model. On a CPU each
+    core has its own interpreter; a GPU has one model, and threads take turns with it, so that it
+    works on one batch while the next ones are decoded.
     """
 
     def __init__(self, bundle: ModelBundle, settings: EmbedSettings) -> None:
+        self.dimension = bundle.dimension
         self._preprocessing = bundle.preprocessing
         self._settings = settings
         self.threads = settings.threads or available_cpus()
         probe = open_backend(bundle, settings.backend)
         models = min(self.threads, available_cpus()) if probe.concurrent else 1
-        # Last in, first out: with little to do, the same few warm interpreters do it.
+        # Last in, first out, so that under a light load the same few warm interpreters are used.
         self._models: queue.LifoQueue[Backend] = queue.LifoQueue()
         self._models.put(probe)
         for _ in range(models - 1):
@@ -238,9 +269,26 @@ class Embedder:
 
         Returns:
             For each reference in order the list of its results: a failure, or its row, or one row
-            per face from left to right. An image of which one face fails has no row at all.
+            per face from left to right. If one face of an image fails, the image has no row.
         """
         return self._pool.submit(self._embed, tuple(refs))
+
+    def decode(self, data: bytes) -> DecodedImage:
+        """Decode the bytes of an image file for this model; see :func:`decode_for`."""
+        return decode_for(data, self._preprocessing, self._settings.limits)
+
+    def fit(self, image: DecodedImage) -> list[tuple[Face | None, Pixels]]:
+        """Resize an image or cut out its faces, on this thread; see :func:`fit_image`."""
+        with self._finder() as finder:
+            return fit_image(image, self._preprocessing, finder)
+
+    def infer(self, batch: Pixels) -> list[Vector | ImageError]:
+        """Run the model on this thread; see :func:`infer_each`."""
+        model = self._models.get()
+        try:
+            return list(infer_each(model.embed, batch))
+        finally:
+            self._models.put(model)
 
     def close(self) -> None:
         """Stop the threads; what is queued is dropped."""
@@ -250,7 +298,7 @@ class Embedder:
         loaded = [self._load_or_fail(ref) for ref in refs]
         images = [image for item in loaded if not isinstance(item, Failure) for image in item]
         pixels = [image.pixels for image in images]
-        vectors = iter(self._infer(np.stack(pixels)) if pixels else ())
+        vectors = iter(self.infer(np.stack(pixels)) if pixels else ())
         results: list[list[Result]] = []
         for ref, item in zip(refs, loaded, strict=True):
             if isinstance(item, Failure):
@@ -263,29 +311,25 @@ class Embedder:
 
     def _load_or_fail(self, ref: ImageRef) -> list[LoadedImage] | Failure:
         try:
-            return self._load(ref.uri)
+            with self._finder() as finder:
+                return load_image(ref.uri, self._preprocessing, self._settings.limits, finder)
         except ImageError as error:
             return failure(ref, error)
 
-    def _load(self, uri: str) -> list[LoadedImage]:
+    @contextlib.contextmanager
+    def _finder(self) -> Iterator[FaceFinder | None]:
+        """Borrow a face finder, of which each serves one thread at a time."""
         finder = self._finders.get()
         try:
-            return load_image(uri, self._preprocessing, self._settings.limits, finder)
+            yield finder
         finally:
             self._finders.put(finder)
-
-    def _infer(self, batch: Pixels) -> list[Vector | ImageError]:
-        model = self._models.get()
-        try:
-            return list(infer_each(model.embed, batch))
-        finally:
-            self._models.put(model)
 
 
 def embedding_result(
     ref: ImageRef, image: LoadedImage, vector: Vector | ImageError
 ) -> EmbeddingRow | Failure:
-    """What to store for an image, or a face of it, that went through the model."""
+    """Return what to store for an image, or a face of it, after inference."""
     if isinstance(vector, ImageError):
         return failure(ref, vector)
     return EmbeddingRow(
@@ -301,7 +345,7 @@ def embedding_result(
 
 
 def failure(ref: ImageRef, error: ImageError) -> Failure:
-    """The row to store for an image that could not be embedded."""
+    """Return the row to store for an image that could not be embedded."""
     return Failure(ref.key, error.stage, error.reason, str(error), ref.version)
 
 
@@ -348,54 +392,3 @@ def _each_result(
         for context, of_image in zip(contexts, results, strict=True):
             for result in of_image:
                 yield context, result
-
-
-@dataclass(frozen=True)
-class _Single:
-    """What embeds one picture at a time."""
-
-    preprocessing: Preprocessing
-    backend: Backend
-    finder: FaceFinder | None
-    lock: threading.Lock
-
-
-@functools.lru_cache(maxsize=4)
-def _single(model: str, faces: FaceSettings | None) -> _Single:
-    bundle = resolve_model(model)
-    finder = finder_for(bundle.preprocessing, faces)
-    return _Single(bundle.preprocessing, open_backend(bundle), finder, threading.Lock())
-
-
-def generate_feature_id(
-    path: str | os.PathLike[str],
-    model: str = "image",
-    faces: FaceChoice | FaceSettings | None = None,
-) -> Vector:
-    """The feature ID of one picture, or of a face in it: the same numbers as a pipeline writes.
-
-    Args:
-        path: a local path, or a URI such as ``s3://bucket/a.jpg``.
-        model: ``image``, ``face``, or the path of a model bundle.
-        faces: for a model of faces, which one: ``largest`` (the default), ``center``, ``all``, or
-            ``require-one``; or how to find them, too.
-
-    Returns:
-        (128,) float32, of unit length; for ``all`` (n, 128), a row a face, from left to right.
-
-    Raises:
-        ImageError: the file cannot be read or decoded, or has no face; it says why.
-        ModelError: the model or the detector cannot be found or built.
-        UsageError: ``faces`` is not one of these, or the model takes whole images.
-    """
-    settings = FaceSettings(faces) if isinstance(faces, str) else faces
-    single = _single(model, settings)
-    with single.lock:
-        images = load_image(os.fspath(path), single.preprocessing, finder=single.finder)
-        vectors = list(infer_each(single.backend.embed, np.stack([i.pixels for i in images])))
-    unit: list[Vector] = []
-    for vector in vectors:
-        if isinstance(vector, ImageError):
-            raise vector
-        unit.append(vector)
-    return np.stack(unit) if settings and settings.choose == "all" else unit[0]

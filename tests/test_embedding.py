@@ -11,12 +11,12 @@ from featureid.embedding import (
     Embedder,
     EmbedSettings,
     Result,
-    generate_feature_id,
     infer_each,
     normalize,
 )
 from featureid.errors import ImageError, UsageError
 from featureid.inputs import ImageRef
+from featureid.library import generate_feature_id
 from featureid.models import resolve_model
 from featureid.storage.records import EmbeddingRow, Failure
 
@@ -159,19 +159,6 @@ def test_a_result_comes_with_the_context_of_its_image(pictures: list[ImageRef]) 
     embedder.close()
     assert [result.key for _, result in results] == [ref.key for ref in pictures]
     assert all(context == result.key for context, result in results)
-
-
-def test_generate_feature_id_is_a_unit_vector(pictures: list[ImageRef]) -> None:
-    vector = generate_feature_id(pictures[0].uri)
-    assert vector.shape == (128,) and vector.dtype == np.float32
-    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
-
-
-def test_generate_feature_id_says_why_not(pictures: list[ImageRef], tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no such file"):
-        generate_feature_id(tmp_path / "none.jpg")
-    with pytest.raises(UsageError, match="unknown model 'imagine'"):
-        generate_feature_id(pictures[0].uri, model="imagine")
 
 
 @pytest.mark.parametrize("options", [{"threads": -1}, {"batch_size": 0}])

@@ -164,11 +164,12 @@ def test_a_face_cut_by_the_border_keeps_its_box(snap: Snapshot) -> None:
 
 
 def test_one_picture_alone_gives_the_pipelines_numbers(pictures: Path, snap: Snapshot) -> None:
-    settings = FaceSettings("all", "dlib")
-    found = featureid.generate_feature_id(pictures / "several.png", "face", settings)
-    assert found.shape == (3, 128)
-    np.testing.assert_array_equal(found, snap["several.png"])
-    one = featureid.generate_feature_id(pictures / "one.png", "face", "largest")
+    found = featureid.embed_faces(pictures / "several.png", faces=FaceSettings("all", "dlib"))
+    assert [face.index for face, _ in found] == [0, 1, 2]
+    np.testing.assert_array_equal([vector for _, vector in found], snap["several.png"])
+    one = featureid.generate_feature_id(
+        pictures / "one.png", "face", FaceSettings("largest", "dlib")
+    )
     np.testing.assert_array_equal([one], snap["one.png"])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from featureid.cli import console, face_options
-from featureid.embedding import generate_feature_id
+from featureid.library import generate_feature_id
 
 
 def make_parser(prog: str) -> console.CommandParser:
