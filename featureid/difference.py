@@ -1,4 +1,4 @@
-"""Two snapshots beside each other: what came, went and changed, and how the vectors compare."""
+"""Compare two snapshots: rows added, removed and changed, and how the vectors differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from featureid.storage import layout
 from featureid.storage.reader import Snapshot
 
 Matrix = npt.NDArray[np.float32]
-#: A row's name: its image key and, where a model embeds faces, the face's index; else 0.
+#: What identifies a row: its image key and, if rows are faces, the face index; else 0.
 Name = tuple[str, int]
 
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
@@ -25,19 +25,19 @@ class Difference:
     """How two snapshots differ.
 
     Attributes:
-        added: rows that only the second has.
-        removed: rows that only the first has.
-        changed: rows that both have, of images whose SHA-256 differs.
-        same: rows that both have, of the same bytes.
-        examples: up to 20 keys each of what was added, removed and changed.
-        same_model: whether model and preprocessing are the same, so that vectors compare.
-        identical: shared rows whose vectors are equal bit for bit.
-        cosine: of shared rows, percentile -> cosine similarity of the two vectors; empty where the
+        added: number of rows that only the second has.
+        removed: number of rows that only the first has.
+        changed: number of rows that both have, of images whose SHA-256 differs.
+        same: number of rows that both have, of images with the same SHA-256.
+        examples: up to 20 keys each of rows added, removed and changed.
+        same_model: whether model and preprocessing are the same, so that vectors can be compared.
+        identical: number of shared rows whose vectors are equal bit for bit.
+        cosine: percentile -> cosine similarity of the two vectors of shared rows; empty if the
             models differ or no row is shared.
-        overlap: with different models, the mean share of the ``k`` nearest neighbours of a row in
+        overlap: with different models, the mean share of the ``k`` nearest neighbors of a row in
             the first that are among its ``k`` nearest in the second; None otherwise.
-        k: how many neighbours.
-        sampled: how many rows that was found out with.
+        k: number of neighbors.
+        sampled: number of rows from which ``overlap`` was computed.
     """
 
     added: int
@@ -61,13 +61,13 @@ class _Rows:
 
 
 def diff_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Difference:
-    """Compare two snapshots; both are held in memory.
+    """Compare two snapshots, holding both in memory.
 
     Args:
         first: the older.
         second: the newer.
-        k: neighbours to compare where the models differ, 1 or more.
-        sample: rows to take for that, drawn at random but always the same, more than ``k``.
+        k: number of neighbors to compare if the models differ, 1 or more.
+        sample: number of rows to draw for that, at random but always the same; more than ``k``.
 
     Raises:
         UsageError: ``k`` or ``sample`` is too small.
@@ -97,7 +97,7 @@ def diff_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Di
     elif len(here) > k:
         chosen = np.sort(np.random.default_rng(0).permutation(len(here))[:sample])
         sampled = len(chosen)
-        overlap = neighbour_overlap(one.vectors[here[chosen]], two.vectors[there[chosen]], k)
+        overlap = neighbor_overlap(one.vectors[here[chosen]], two.vectors[there[chosen]], k)
     return Difference(
         added=len(lists["added"]),
         removed=len(lists["removed"]),
@@ -123,7 +123,17 @@ def diff_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Di
 def row_cosines(
     one: Matrix, two: Matrix, here: npt.NDArray[np.intp], there: npt.NDArray[np.intp]
 ) -> Matrix:
-    """Cosine similarity of rows ``here`` of one matrix and ``there`` of another; unit vectors."""
+    """Return the cosine similarity of rows ``here`` of one matrix and ``there`` of another.
+
+    Args:
+        one: (n, d) unit vectors.
+        two: (m, d) unit vectors.
+        here: (r,) row numbers in ``one``.
+        there: (r,) row numbers in ``two``.
+
+    Returns:
+        (r,) float32.
+    """
     parts = [
         np.einsum("ij,ij->i", one[here[i : i + _CHUNK]], two[there[i : i + _CHUNK]])
         for i in range(0, len(here), _CHUNK)
@@ -140,13 +150,13 @@ def _identical(
     )
 
 
-def neighbour_overlap(one: Matrix, two: Matrix, k: int) -> float:
-    """The mean share of each row's ``k`` nearest rows that both matrices agree on.
+def neighbor_overlap(one: Matrix, two: Matrix, k: int) -> float:
+    """Return the mean share of each row's ``k`` nearest rows that both matrices agree on.
 
     Args:
         one: (n, d) unit vectors.
-        two: (n, e) unit vectors of the same things by another model.
-        k: neighbours, fewer than n.
+        two: (n, e) unit vectors of the same images by another model.
+        k: number of neighbors, less than n.
     """
     shares = [
         len(set(before.tolist()) & set(after.tolist())) / k

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from featureid.cli import main as cli
-from featureid.difference import diff_snapshots, neighbour_overlap, row_cosines
+from featureid.difference import diff_snapshots, neighbor_overlap, row_cosines
 from featureid.errors import UsageError
 from featureid.storage import Snapshot, open_snapshot
 from tests.storage_samples import make_info, make_row, write_rows
@@ -60,13 +60,13 @@ def test_of_other_models_only_neighbours_are_compared(tmp_path: Path) -> None:
         diff_snapshots(one, one, 5, 5)
 
 
-def test_neighbour_overlap_counts_shared_neighbours() -> None:
+def test_neighbor_overlap_counts_shared_neighbours() -> None:
     angles = np.deg2rad([0, 10, 21, 90, 101, 113])
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    assert neighbour_overlap(circle, circle, 2) == 1
+    assert neighbor_overlap(circle, circle, 2) == 1
     swapped = circle[[3, 1, 2, 0, 4, 5]]
     # Rows 1 and 2 keep each other but lose row 0 to row 3; rows 4 and 5 likewise.
-    assert neighbour_overlap(circle, swapped, 2) == pytest.approx((0 + 0.5 * 4 + 0) / 6, abs=1e-4)
+    assert neighbor_overlap(circle, swapped, 2) == pytest.approx((0 + 0.5 * 4 + 0) / 6, abs=1e-4)
 
 
 def test_cosines_are_of_the_named_rows() -> None:

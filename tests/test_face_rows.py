@@ -137,9 +137,9 @@ def test_an_image_may_have_more_faces_than_a_block_has_rows(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("rows", "faces", "said"),
     [
-        ([face_row("a", 0), face_row("a", 0)], FACES, r"\('a', 0\) came twice"),
-        ([make_row("a")], FACES, "a: the row has no face, unlike the model"),
-        ([face_row("a", 0)], "", "a: the row has a face, unlike the model"),
+        ([face_row("a", 0), face_row("a", 0)], FACES, r"duplicate row \('a', 0\)"),
+        ([make_row("a")], FACES, "a: the row has no face, but the model 'image' takes faces"),
+        ([face_row("a", 0)], "", "a: the row has a face, but the model 'image' takes whole images"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused(
@@ -154,7 +154,7 @@ def test_unsorted_faces_are_refused() -> None:
     info = make_info(faces=FACES)
     rows = [face_row("a", 1), face_row("a", 0)]
     encoder = ShardEncoder("x", make_header(info, 0, 2), row_blocks(rows, info, 8))
-    with pytest.raises(StorageError, match="not sorted"):
+    with pytest.raises(StorageError, match="must be sorted"):
         list(encoder)
 
 

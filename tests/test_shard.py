@@ -195,7 +195,7 @@ def test_shard_of_refuses_what_cannot_be_stored():
         ([np.inf, 0, 0, 0], "length inf"),
         ([0, 0, 0, 0], r"length 0\.0"),
         ([1.002, 0, 0, 0], r"length 1\.00"),
-        ([1, 0, 0], "3 numbers, the model 4"),
+        ([1, 0, 0], "shape \\(3,\\); the model 'image' has dimension 4"),
     ],
 )
 def test_vectors_that_are_no_unit_vectors_are_refused(tmp_path, vector, said):
@@ -207,7 +207,7 @@ def test_vectors_that_are_no_unit_vectors_are_refused(tmp_path, vector, said):
 
 def test_duplicate_keys_are_refused(tmp_path):
     rows = [make_row(key) for key in ("a", "b", "b", "c")]
-    with pytest.raises(StorageError, match="'b' came twice"):
+    with pytest.raises(StorageError, match="duplicate row 'b'"):
         write_shard(str(tmp_path), make_info(), 0, rows)
 
 
@@ -219,11 +219,11 @@ def test_a_key_of_another_shard_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("blocks", "rows", "said"),
     [
-        ([{"key": ["b", "a"]}], 2, "'a' came after 'b'"),
-        ([{"key": ["b"]}, {"key": ["a"]}], 2, "'a' came after 'b'"),
-        ([{"key": ["b"]}, {"key": ["b"]}], 2, "'b' were split or are duplicates"),
-        ([{"key": ["a"]}], 2, "1 rows came, 2 were announced"),
-        ([{"key": []}], 0, "without rows"),
+        ([{"key": ["b", "a"]}], 2, "row 'a' follows 'b'; rows must be sorted"),
+        ([{"key": ["b"]}, {"key": ["a"]}], 2, "row 'a' follows 'b'; rows must be sorted"),
+        ([{"key": ["b"]}, {"key": ["b"]}], 2, "'b' has rows in two blocks, or twice"),
+        ([{"key": ["a"]}], 2, "the blocks have 1 rows, the header says 2"),
+        ([{"key": []}], 0, "a block has no rows"),
     ],
 )
 def test_blocks_that_break_the_rules_are_refused(blocks, rows, said):
@@ -234,7 +234,7 @@ def test_blocks_that_break_the_rules_are_refused(blocks, rows, said):
     encoder = ShardEncoder("x", header, full)
     with pytest.raises(StorageError, match=said):
         list(encoder)
-    with pytest.raises(StorageError, match="not been written to its end"):
+    with pytest.raises(StorageError, match="not been encoded to its end"):
         _ = encoder.summary
 
 

@@ -95,11 +95,11 @@ def test_what_is_not_there_is_refused(snap: Snapshot) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("number", 2, r"its shard is 1, the manifest's 2"),
-        ("summary", {"rows": 7}, r"its rows is \d+, the manifest's 7"),
-        ("summary", {"bytes": 7}, r"its size is \d+, the manifest's 7"),
-        ("model", {"digest": "ef" * 32}, r"its model_digest is 'abab"),
-        ("model", {"faces": "haar all"}, r"its faces is '', the manifest's 'haar all'"),
+        ("number", 2, r"shard is 1 here, 2 in the manifest"),
+        ("summary", {"rows": 7}, r"rows is \d+ here, 7 in the manifest"),
+        ("summary", {"bytes": 7}, r"size is \d+ here, 7 in the manifest"),
+        ("model", {"digest": "ef" * 32}, r"model_digest is 'abab"),
+        ("model", {"faces": "haar all"}, r"faces is '' here, 'haar all' in the manifest"),
     ],
 )
 def test_a_shard_that_the_manifest_does_not_list_is_found(

@@ -102,7 +102,7 @@ def test_a_shard_of_another_snapshot(folder, tmp_path):
     write_snapshot(other, KEYS, snapshot="20261124T010203Z-000000")
     source = other / "snapshots" / "20261124T010203Z-000000" / FIRST
     (folder / FIRST).write_bytes(source.read_bytes())
-    assert any("its snapshot is '20261124T010203Z-000000'" in m for m in problems(folder))
+    assert any("snapshot is '20261124T010203Z-000000' here" in m for m in problems(folder))
 
 
 def test_an_edited_manifest(folder):
@@ -135,14 +135,14 @@ def test_a_signed_manifest_with_wrong_reasons_and_keys(folder):
 
     resign(folder, change)
     found = " | ".join(problems(folder))
-    assert "its first and last key are not the manifest's" in found
-    assert "its rows is" in found
-    assert "its size is" in found
+    assert "its first and last key are not those of the manifest" in found
+    assert "rows is" in found
+    assert "size is" in found
 
 
 def test_wrong_reasons(folder):
     resign(folder, lambda fields: fields["counts"].update({"failures_by_reason": {"empty": 2}}))
-    assert any("the failures are" in message for message in problems(folder))
+    assert any("the failures by reason are" in message for message in problems(folder))
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_unsorted_keys_of_a_bad_writer(tmp_path, monkeypatch):
     write_snapshot(tmp_path, ["d", "c", "a", "b"], num_shards=1)
     monkeypatch.undo()
     found = " | ".join(problems(tmp_path))
-    assert "its keys are not sorted, or one is there twice" in found
-    assert "its keys do not come after those of the block before" in found
+    assert "its keys are not sorted, or there is a duplicate" in found
+    assert "its keys do not follow those of the previous block" in found
 
 
 def test_a_wrong_gzip_trailer_behind_a_right_index(tmp_path, monkeypatch):

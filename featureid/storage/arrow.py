@@ -1,6 +1,6 @@
 """Columns as Arrow tables, for Parquet, DuckDB, Polars and pandas.
 
-pyarrow and pandas are imported only when asked for.
+pyarrow and pandas are imported only when needed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 def load_package(name: str, install: str) -> Any:
-    """Import a package that not everyone has.
+    """Import an optional package.
 
     Args:
         name: the module.
-        install: what ``pip install`` is to be told.
+        install: the argument of ``pip install`` that installs it.
 
     Raises:
         UsageError: it is not installed.
@@ -58,7 +58,7 @@ def schema(specs: Sequence[ColumnSpec], model: ModelInfo) -> pyarrow.Schema:
 def record_batch(
     specs: Sequence[ColumnSpec], table: pyarrow.Schema, block: Mapping[str, Values]
 ) -> pyarrow.RecordBatch:
-    """Return the values of one block as Arrow columns of ``table``, a :func:`schema` of them."""
+    """Return the values of one block as a record batch of the :func:`schema` ``table``."""
     pa = load_package("pyarrow", "pyarrow")
     arrays = []
     for spec, field in zip(specs, table, strict=True):

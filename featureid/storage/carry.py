@@ -1,4 +1,4 @@
-"""Carrying rows from one snapshot to the next, whole columns at a time and bit for bit."""
+"""Carry rows over from one snapshot to the next, whole columns at a time and bit for bit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DIGEST_COLUMN = "sha256"
 
 @dataclass(frozen=True)
 class RowIndex:
-    """What shows whether images have changed, row by row.
+    """Keys, source versions and digests of a shard's rows, which show whether images have changed.
 
     Attributes:
         keys: of every row, sorted; a key has several rows where an image has several faces.
@@ -74,7 +74,7 @@ def check_can_carry(previous: Snapshot, model: ModelInfo) -> None:
 
 
 def read_row_index(shard: SnapshotShard, *, digests: bool) -> RowIndex:
-    """Return what shows whether the images of a shard have changed.
+    """Return the keys, source versions and, if asked for, digests of a shard's rows.
 
     Args:
         shard: a shard of the previous snapshot.
@@ -186,7 +186,7 @@ def write_refreshed_shard(
         carried: what to take over from it.
 
     Raises:
-        StorageError: as in :func:`featureid.storage.write_shard`, or the previous snapshot is
+        StorageError: as in :func:`featureid.storage.shard.write_shard`, or the previous snapshot is
             damaged or cannot be read.
     """
     versions_of: dict[int, dict[str, str]] = {number: {} for number in carried.masks}
@@ -206,8 +206,8 @@ def merged_blocks(parts: Sequence[Columns], block_rows: int) -> Iterator[Columns
     """Merge rows by key and cut them into blocks, one block of copies in memory at a time.
 
     Args:
-        parts: rows as columns; all rows of a key lie in one part, in their order.
-        block_rows: rows of a block; more where its last key has more rows.
+        parts: rows as columns; all rows of a key are in one part, in their order.
+        block_rows: rows per block, as for :func:`~featureid.storage.shard.cut_blocks`.
     """
     if not parts:
         return

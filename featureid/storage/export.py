@@ -1,8 +1,8 @@
-"""Snapshots into the formats of others: .npy, Parquet, the published layout, a FAISS index.
+"""Export snapshots to other formats: .npy, Parquet, the published layout, a FAISS index.
 
-Vectors are exported as float32 in the order of the snapshot. All but Parquet have no place for
-keys, so these go into a file beside: JSON lines, ``{"key": "a.jpg"}``, with the ``face_index``
-where there is one.
+Vectors are exported as float32 in the order of the snapshot. Formats other than Parquet have no
+place for keys, which go into a second file of JSON lines, ``{"key": "a.jpg"}``, with the
+``face_index`` where there is one.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from featureid.errors import StorageError
 from featureid.storage import arrow, files, layout, published
 from featureid.storage.reader import Snapshot
 
-#: Rows that are in memory together, and in one row group of a Parquet file.
+#: Rows in memory at a time, and in a row group of a Parquet file.
 BATCH_ROWS = 65_536
 
 OnRows = Callable[[int], None]
 
 
 def keys_path(path: str) -> str:
-    """Return where the keys of an exported file are."""
+    """Return the path of the file with the keys of an exported file."""
     return f"{path}.keys.jsonl"
 
 
 def export_npy(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
-    """Write the vectors as a .npy file, float32 (rows, dimension), and their keys beside it.
+    """Write the vectors as a .npy file, float32 (rows, dimension), and the keys to a second file.
 
     Args:
-        snapshot: what to export.
+        snapshot: the snapshot to export.
         path: the file to write, whole or not at all.
-        on_rows: told how many rows have been written, each time some have.
+        on_rows: called with the number of rows each time some have been written.
 
     Raises:
         StorageError: something cannot be read or written.
@@ -57,10 +57,10 @@ def export_npy(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
 
 
 def export_published(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
-    """Write the vectors in the published layout of many, float32, and their keys beside them.
+    """Write the vectors in the published layout of many, float32, and the keys to a second file.
 
     Args:
-        snapshot: what to export.
+        snapshot: the snapshot to export.
         path: the file to write; gzipped if it ends in ``.gz``.
         on_rows: as in :func:`export_npy`.
 
@@ -74,12 +74,12 @@ def export_published(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
 
 
 def export_parquet(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
-    """Write all columns as a Parquet file: a vector is a fixed-size list of float32.
+    """Write all columns as a Parquet file; a vector is a fixed-size list of float32.
 
-    Numbers of vectors are compressed by byte-stream-split and zstd, close to what a shard does.
+    Vectors are compressed by BYTE_STREAM_SPLIT and zstd, similar to a shard.
 
     Args:
-        snapshot: what to export.
+        snapshot: the snapshot to export.
         path: the file to write.
         on_rows: as in :func:`export_npy`.
 
@@ -114,12 +114,13 @@ def export_parquet(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
 
 
 def export_faiss(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
-    """Write a flat FAISS index of inner products, which are cosines, and the keys beside it.
+    """Write a flat FAISS index of inner products (cosines), and the keys to a second file.
 
-    The number that FAISS calls an id is the line of the key. The index is in memory as a whole.
+    The id of a vector in FAISS is the line number of its key, from 0. All of the index is held in
+    memory.
 
     Args:
-        snapshot: what to export.
+        snapshot: the snapshot to export.
         path: the file to write, for ``faiss.read_index``.
         on_rows: as in :func:`export_npy`.
 
@@ -171,14 +172,14 @@ def _write_keys(snapshot: Snapshot, path: str) -> None:
 
 
 class _Sink(io.RawIOBase):
-    """Takes what a writer writes, until someone takes it away."""
+    """A file that keeps what is written to it until :meth:`take`."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
 
     def writable(self) -> bool:
-        """Say that it may be written to."""
+        """Return True."""
         return True
 
     def write(self, data: Any) -> int:
@@ -192,7 +193,7 @@ class _Sink(io.RawIOBase):
         return self._size
 
     def take(self) -> bytes:
-        """Return, and forget, what was written since the last time."""
+        """Return what was written since the last call, and forget it."""
         data = b"".join(self._parts)
         self._parts.clear()
         return data

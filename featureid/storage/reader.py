@@ -1,4 +1,4 @@
-"""Reading snapshots: feature IDs, keys, attributes and failures."""
+"""Read snapshots: feature IDs, keys, attributes and failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing shards: rows in, ``.fid.gz`` bytes and a summary out."""
+"""Write shards: rows in, ``.fid.gz`` bytes and a summary out."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from featureid.storage.records import (
 from featureid.stored_json import Size
 
 _SHARD_BYTES = 50_000_000
-#: Key, SHA-256, source size and version, width and height of a row; measured on paths of 60
-#: characters.
+#: Bytes of a row besides its vector, measured with paths of 60 characters.
 _ATTRIBUTE_BYTES = 100
 
-#: The columns of an EmbeddingRow behind its key and vector.
+#: The columns of an EmbeddingRow after its key and vector.
 _ATTRIBUTES = (
     ColumnSpec("sha256", "uint8", (32,)),
     ColumnSpec("source_size", "int64"),
@@ -50,16 +49,16 @@ FACE_COLUMNS = tuple(spec.name for spec in _FACE_ATTRIBUTES)
 
 @dataclass(frozen=True, slots=True)
 class ShardSummary:
-    """What the manifest says of one shard.
+    """A shard as the manifest lists it.
 
     Attributes:
         file: name in the snapshot's folder.
-        rows: rows in it.
-        bytes: its size.
+        rows: number of rows.
+        bytes: size of the file.
         sha256: hex SHA-256 of the file.
         first_key: the smallest key; "" if there is no row.
         last_key: the largest key; "" if there is no row.
-        keys: different keys in it, fewer than rows where an image has several faces.
+        keys: number of distinct keys, fewer than rows where an image has several faces.
     """
 
     file: str
@@ -74,14 +73,14 @@ class ShardSummary:
 def shard_of(key: str, num_shards: int) -> int:
     """Return the number of the shard that holds a key.
 
-    It is the first 8 bytes of SHA-256 of the key's UTF-8, as a little-endian number, modulo the
-    number of shards: the same on every machine and in every language.
+    It is the first 8 bytes of the SHA-256 of the key in UTF-8, as a little-endian number, modulo
+    the number of shards: the same on every machine and in every language.
 
     Raises:
-        StorageError: the key is not valid Unicode, or there is no shard.
+        StorageError: the key is not valid Unicode, or ``num_shards`` is less than 1.
     """
     if num_shards < 1:
-        raise StorageError(f"{num_shards} shards cannot hold a key; give 1 or more")
+        raise StorageError(f"A snapshot cannot have {num_shards} shards; give 1 or more")
     try:
         digest = hashlib.sha256(key.encode()).digest()
     except UnicodeEncodeError as error:
@@ -110,7 +109,7 @@ def row_columns(model: ModelInfo) -> tuple[ColumnSpec, ...]:
 def make_header(
     info: SnapshotInfo, shard: int, rows: int, specs: tuple[ColumnSpec, ...] | None = None
 ) -> ShardHeader:
-    """Return the header of one shard of a snapshot, with the columns of EmbeddingRow if None."""
+    """Return the header of one shard; its columns are those of EmbeddingRow if None."""
     model = info.model
     return ShardHeader(
         snapshot=info.snapshot,
@@ -134,16 +133,16 @@ def write_shard(
 ) -> ShardSummary:
     """Write one shard file, whole or not at all, and return its summary.
 
-    The same rows give the same file, in whatever order they come.
+    The same rows give the same file, whatever their order.
 
     Args:
-        folder: the snapshot's folder, see :func:`featureid.storage.snapshot_folder`.
+        folder: the snapshot's folder, see :func:`featureid.storage.snapshot.snapshot_folder`.
         info: the snapshot.
         shard: number of the shard.
-        rows: its rows, in any order; none is fine, and every shard must be written.
+        rows: its rows, in any order; a shard without rows must be written, too.
 
     Raises:
-        StorageError: duplicates, a key of another shard, a vector that is not of unit length, a
+        StorageError: a duplicate, a key of another shard, a vector that is not of unit length, a
             face for a model of whole images or the reverse, or the file cannot be written.
     """
     ordered = own_rows(rows, info, shard)
@@ -152,7 +151,7 @@ def write_shard(
 
 
 def own_rows(rows: Iterable[EmbeddingRow], info: SnapshotInfo, shard: int) -> list[EmbeddingRow]:
-    """Return the rows of a shard in their order.
+    """Return the rows of a shard, sorted.
 
     Raises:
         StorageError: a key belongs in another shard.
@@ -172,7 +171,7 @@ def write_blocks(
     rows: int,
     blocks: Iterable[Mapping[str, Values]],
 ) -> ShardSummary:
-    """Write one shard file of ``rows`` rows, given in blocks; errors as of :func:`write_shard`."""
+    """Write one shard file of ``rows`` rows, given in blocks; errors as in :func:`write_shard`."""
     name = shard_name(shard, info.num_shards)
     encoder = ShardEncoder(name, make_header(info, shard, rows), blocks)
     files.write_atomic(files.join(folder, name), encoder)
@@ -182,13 +181,13 @@ def write_blocks(
 def row_blocks(
     rows: Sequence[EmbeddingRow], info: SnapshotInfo, block_rows: int
 ) -> Iterator[dict[str, Values]]:
-    """Turn sorted rows into blocks of columns, one block in memory at a time.
+    """Yield sorted rows as blocks of columns, one block in memory at a time.
 
-    Blocks have ``block_rows`` rows, and more where the last image of a block has more faces.
+    Blocks have ``block_rows`` rows, or more so that all faces of an image are in one block.
 
     Raises:
-        StorageError: a vector of another dimension, or a face where none belongs or none where
-            one does.
+        StorageError: a vector has another dimension, a row has a face though the model takes whole
+            images, or it has none though the model takes faces.
     """
     for start, end in cut_blocks([row.key for row in rows], block_rows):
         yield _row_block(rows[start:end], info.model)
@@ -199,7 +198,7 @@ def cut_blocks(keys: Sequence[str], block_rows: int) -> Iterator[tuple[int, int]
 
     Args:
         keys: the key of every row, sorted.
-        block_rows: rows per block; more where the last key of a block has more rows.
+        block_rows: rows per block; a block has more so that all rows of a key are in one block.
     """
     start = 0
     while start < len(keys):
@@ -214,11 +213,15 @@ def _row_block(rows: Sequence[EmbeddingRow], model: ModelInfo) -> dict[str, Valu
     for row in rows:
         if row.vector.shape != (model.dimension,):
             raise StorageError(
-                f"{row.key}: the vector has {row.vector.size} numbers, the model {model.dimension}"
+                f"{row.key}: the vector has shape {row.vector.shape}; the model "
+                f"{model.name!r} has dimension {model.dimension}"
             )
         if (row.face is not None) != bool(model.faces):
             found = "a face" if row.face else "no face"
-            raise StorageError(f"{row.key}: the row has {found}, unlike the model {model.name!r}")
+            takes = "faces" if model.faces else "whole images"
+            raise StorageError(
+                f"{row.key}: the row has {found}, but the model {model.name!r} takes {takes}"
+            )
     digests = np.frombuffer(b"".join(row.sha256 for row in rows), np.uint8)
     return {
         layout.KEY: [row.key for row in rows],
@@ -247,29 +250,29 @@ def _face_block(faces: Sequence[Face]) -> dict[str, Values]:
 
 
 def row_steps(keys: Values, face_indexes: Values | None) -> list[Any]:
-    """Return what the rows of a block are ordered by, strictly: keys, or with face indexes."""
+    """Return what the rows of a block are sorted by: keys, or pairs of key and face index."""
     if face_indexes is None:
         return list(keys)
     return list(zip(keys, np.asarray(face_indexes).tolist(), strict=True))
 
 
 class ShardEncoder:
-    """The bytes of one shard, made while they are iterated over; once.
+    """The bytes of one shard, encoded while they are iterated over, which is possible once.
 
-    Blocks are mappings from column name to values, sorted by key over all blocks; vectors come as
-    float32 (rows, dimension) whatever the shard stores. Each block is checked before its bytes
-    are handed out.
+    Blocks are mappings from column name to values, sorted by key over all blocks; vectors are
+    float32 (rows, dimension), whatever type the shard stores. Each block is checked before its
+    bytes are yielded.
     """
 
     def __init__(
         self, file: str, header: ShardHeader, blocks: Iterable[Mapping[str, Values]]
     ) -> None:
-        """Prepare; nothing is encoded yet.
+        """Encode nothing yet.
 
         Args:
-            file: the name that the summary and errors use.
-            header: the header; its ``rows`` must be what the blocks add up to.
-            blocks: the rows; a key's rows must lie in one block.
+            file: the name for the summary and for messages.
+            header: the header; its ``rows`` must be the total of the blocks.
+            blocks: the rows; all rows of a key must be in one block.
         """
         self._file = file
         self._header = header
@@ -282,17 +285,17 @@ class ShardEncoder:
 
     @property
     def summary(self) -> ShardSummary:
-        """The summary, once all bytes have been taken.
+        """The summary, once all bytes have been yielded.
 
         Raises:
-            StorageError: it is too early.
+            StorageError: they have not.
         """
         if self._summary is None:
-            raise StorageError(f"{self._file} has not been written to its end")
+            raise StorageError(f"{self._file} has not been encoded to its end")
         return self._summary
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the bytes of the shard, some at a time."""
+        """Yield the bytes of the shard, a block at a time."""
         payload = layout.header_payload(self._header)
         member = layout.pack_text(payload)
         header_entry = _entry(self._position, member, len(payload))
@@ -333,7 +336,7 @@ class ShardEncoder:
                 position = entry[-1].end
             entries.append(tuple(entry))
         self._written.append(Block(len(keys), str(keys[0]), str(keys[-1]), tuple(entries)))
-        # In one piece: hashing and writing many small ones takes longer.
+        # In one piece, since hashing and writing many small ones takes longer.
         return b"".join(member for members in packed for member, _ in members)
 
     def _count(self, member: bytes) -> bytes:
@@ -343,28 +346,30 @@ class ShardEncoder:
 
     def _check_keys(self, keys: Values, face_indexes: Values | None) -> None:
         if not len(keys):
-            raise StorageError(f"{self._file}: a block without rows was to be written")
+            raise StorageError(f"{self._file}: a block has no rows; leave it out")
         last = self._written[-1].last if self._written else None
         if last is not None and keys[0] == last:
-            raise StorageError(f"{self._file}: the rows of {last!r} were split or are duplicates")
+            raise StorageError(
+                f"{self._file}: {last!r} has rows in two blocks, or twice; put all of them into one"
+            )
         if last is not None and keys[0] < last:
             raise self._disorder(keys[0], last)
         steps = row_steps(keys, face_indexes)
-        # To sort what is sorted, and to count, is three times as fast as to compare pairs here.
+        # Sorting what is sorted already, and counting, is three times as fast as comparing pairs.
         if sorted(steps) != steps or len(set(steps)) != len(steps):
             before, row = next(pair for pair in pairwise(steps) if not pair[0] < pair[1])
             if row == before:
-                raise StorageError(f"{self._file}: {row!r} came twice")
+                raise StorageError(f"{self._file}: duplicate row {row!r}")
             raise self._disorder(row, before)
 
     def _disorder(self, row: object, before: object) -> StorageError:
-        return StorageError(f"{self._file}: {row!r} came after {before!r}: the rows are not sorted")
+        return StorageError(f"{self._file}: row {row!r} follows {before!r}; rows must be sorted")
 
     def _check_rows(self) -> None:
         rows = sum(block.rows for block in self._written)
         if rows != self._header.rows:
             raise StorageError(
-                f"{self._file}: {rows} rows came, {self._header.rows} were announced"
+                f"{self._file}: the blocks have {rows} rows, the header says {self._header.rows}"
             )
 
 
@@ -375,7 +380,7 @@ def _entry(position: int, member: gzip_members.Buffer, raw_length: int) -> Membe
 def _pack_block(
     specs: tuple[ColumnSpec, ...], values: Mapping[str, Values]
 ) -> list[list[columns.Packed]]:
-    """Make the members of a block, stored instead of deflated where MAX_RATIO asks for it."""
+    """Return the members of a block, stored instead of deflated if MAX_RATIO would be exceeded."""
     packed = [columns.to_members(spec, values[spec.name]) for spec in specs]
     length = sum(len(member) for members in packed for member, _ in members)
     raw = sum(raw_length for members in packed for _, raw_length in members)
@@ -387,21 +392,21 @@ def _pack_block(
 def _checked_vectors(
     file: str, header: ShardHeader, block: Mapping[str, Values]
 ) -> npt.NDArray[Any]:
-    """Return the vectors in the stored type, after refusing what is no unit vector."""
+    """Return the vectors in the stored type; all must be of unit length."""
     vectors = np.asarray(block[layout.VECTOR], np.float32)
     if vectors.shape != (len(block[layout.KEY]), header.dimension):
         raise StorageError(
-            f"{file}: vectors of shape {vectors.shape} came for {len(block[layout.KEY])} keys of "
-            f"dimension {header.dimension}"
+            f"{file}: a block has vectors of shape {vectors.shape} for {len(block[layout.KEY])} "
+            f"keys and dimension {header.dimension}"
         )
-    # One small product a row is twice as fast as einsum.
+    # A small product per row is twice as fast as einsum.
     norms = np.sqrt(vectors[:, np.newaxis, :] @ vectors[:, :, np.newaxis]).reshape(-1)
     bad = np.flatnonzero(~(np.abs(norms - 1) <= UNIT_TOLERANCE))
     if bad.size:
         key, norm = block[layout.KEY][bad[0]], norms[bad[0]]
         raise StorageError(
-            f"{file}: the vector of {key!r} has length {norm}, not 1; normalise vectors before "
-            "they are written"
+            f"{file}: the vector of {key!r} has length {norm}, not 1; normalize vectors before "
+            "writing them"
         )
     stored: npt.NDArray[Any] = vectors.astype(columns.NUMBER_TYPES[header.dtype], copy=False)
     return stored

@@ -1,4 +1,4 @@
-"""Reading one shard: its index first, then only the bytes that are asked for."""
+"""Read one shard file: its index first, then only the bytes that are needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from featureid.storage.files import RangeReader
 from featureid.storage.gzip_members import Buffer
 from featureid.storage.layout import DamageError, Member
 
-#: Fetched at once from the end of a shard: the footer and, mostly, the index.
+#: Bytes read first from the end of a shard: the footer and, mostly, the index.
 TAIL = 65_536
 
 _Payload = TypeVar("_Payload", bytes, gzip_members.Blocks)
@@ -27,7 +27,7 @@ class ShardMap:
     """Header and index of a shard: small, and all that is needed to read any part of it.
 
     Attributes:
-        file: the place of the shard.
+        file: path or URI of the shard.
         header: its header.
         index: its index.
         first_rows: for each block, the number of its first row in the shard.
@@ -68,7 +68,7 @@ class ShardMap:
             return layout.parse_footer(tail[-layout.FOOTER_SIZE :], size)
         except ValueError as error:
             start = max(0, size - layout.FOOTER_SIZE)
-            reason = f"{error}; the file was cut short or is no shard"
+            reason = f"{error}; the file was truncated or is not a shard"
             raise DamageError(self.file, "the footer", start, size, reason) from error
         except StorageError as error:
             raise StorageError(f"{self.file}: {error}") from error
@@ -78,7 +78,7 @@ class ShardMap:
         return self._checked(gzip_members.unpack, member, place, data)
 
     def _open_blocks(self, member: Member, place: str, data: Buffer) -> gzip_members.Blocks:
-        """Return the payload of a member where it lies after checking its bytes."""
+        """Return the payload of a member in place, without a copy, after checking its bytes."""
         return self._checked(gzip_members.unpack_blocks, member, place, data)
 
     def _checked(
@@ -99,7 +99,7 @@ class ShardMap:
         """Return position and description of a column.
 
         Raises:
-            StorageError: there is none, or it is of a kind from a later version.
+            StorageError: there is no such column, or it is of a type from a later version.
         """
         position = self.header.column(name)
         if position is None:
@@ -109,7 +109,7 @@ class ShardMap:
         if not spec.known:
             raise StorageError(
                 f"{self.file}: column {name!r} is {spec.type} in {spec.encoding}, which this "
-                "featureid cannot read; update it"
+                "version cannot read; update featureid"
             )
         return position, spec
 
@@ -117,15 +117,15 @@ class ShardMap:
         """Return the payloads of one column of one block.
 
         Raises:
-            DamageError: a member of it is damaged.
-            StorageError: no such column, or the file cannot be read.
+            DamageError: one of its members is damaged.
+            StorageError: there is no such column, or the file cannot be read.
         """
         return [self._open(*found) for found in self._fetched(source, block, name)]
 
     def _fetched(
         self, source: RangeReader, block: int, name: str
     ) -> Iterator[tuple[Member, str, Buffer]]:
-        """Yield member, place and bytes of one column of one block, read at once."""
+        """Yield member, place and bytes of one column of one block, read in one go."""
         position, spec = self.spec(name)
         members = self.index.blocks[block].columns[position]
         start, end = members[0].offset, members[-1].end
@@ -149,7 +149,7 @@ class ShardMap:
         return list(self.values(source, block, layout.KEY))
 
     def vectors_into(self, source: RangeReader, block: int, out: npt.NDArray[np.float32]) -> None:
-        """Put the vectors of one block into ``out``, float32 (rows, dimension), contiguous.
+        """Write the vectors of one block to ``out``, float32 (rows, dimension), contiguous.
 
         Raises:
             DamageError: a member is damaged.
@@ -186,7 +186,7 @@ def _place(block: int, spec: ColumnSpec, plane: int, planes: int) -> str:
 
 
 def _fetch(source: RangeReader, member: Member, tail: memoryview) -> Buffer:
-    """Return a member's bytes, out of the end of the file if they are there."""
+    """Return a member's bytes, from the tail of the file if they are in it."""
     start = source.size - len(tail)
     if member.offset >= start:
         return tail[member.offset - start : member.end - start]

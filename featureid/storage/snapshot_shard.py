@@ -113,7 +113,7 @@ class SnapshotShard:
         pairs["size"] = source.size, self.summary.bytes
         for name, (found, listed) in pairs.items():
             if found != listed:
-                reason = f"its {name} is {found!r}, the manifest's {listed!r}"
+                reason = f"{name} is {found!r} here, {listed!r} in the manifest"
                 member = shard.index.header
                 raise DamageError(shard.file, "the header", member.offset, member.end, reason)
         return shard

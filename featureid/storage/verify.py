@@ -1,8 +1,9 @@
-"""Checking every byte of a snapshot."""
+"""Check every byte of a snapshot."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ _CHUNK = 1 << 23
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is not as it should be: the file, and a sentence with the place in it."""
+    """Something wrong with a file: the file, and a message with the place in it."""
 
     file: str
     message: str
@@ -38,14 +39,14 @@ class Problem:
 
 @dataclass
 class VerifyReport:
-    """What :func:`verify_snapshot` looked at and found.
+    """What :func:`verify_snapshot` checked and found.
 
     Attributes:
-        folder: the snapshot.
-        files: files that were read.
-        rows: rows whose every column was read without a problem in it.
-        bytes: bytes that were read.
-        problems: what is wrong; none means that all is well.
+        folder: the snapshot's folder.
+        files: number of files read.
+        rows: number of rows of which every column could be read.
+        bytes: number of bytes read.
+        problems: what is wrong; empty if nothing is.
     """
 
     folder: str
@@ -60,7 +61,7 @@ class VerifyReport:
         return not self.problems
 
     def add(self, file: str, message: str) -> None:
-        """Note a problem."""
+        """Add a problem."""
         self.problems.append(Problem(file, message))
 
     def include(self, other: VerifyReport) -> None:
@@ -72,20 +73,23 @@ class VerifyReport:
 
 
 def verify_snapshot(
-    path: str, *, threads: int = 0, on_rows: Callable[[int], None] = lambda _: None
+    path: str | os.PathLike[str],
+    *,
+    threads: int = 0,
+    on_rows: Callable[[int], None] = lambda _: None,
 ) -> VerifyReport:
-    """Read all of a snapshot and report everything that is not as it should be.
+    """Read all of a snapshot and report everything that is wrong.
 
     Args:
-        path: as for :func:`featureid.storage.open_snapshot`.
-        threads: shards that are checked at the same time; 0 means one a CPU core.
-        on_rows: told, from any of these threads, how many rows have been checked, each time some
-            have.
+        path: as for :func:`featureid.open_snapshot`.
+        threads: shards to check at the same time; 0 means one per CPU core.
+        on_rows: called, on any of these threads, with the number of rows each time some have been
+            checked.
 
     Raises:
-        StorageError: there is no complete snapshot at all.
+        StorageError: there is no complete snapshot.
     """
-    folder = find_snapshot(path)
+    folder = find_snapshot(os.fspath(path))
     report = VerifyReport(folder)
     try:
         manifest = read_manifest(folder)
@@ -113,13 +117,13 @@ def verify_snapshot(
 def _check_names(folder: str, manifest: Manifest, report: VerifyReport) -> None:
     expected = {*manifest.file_sizes(), MANIFEST, RUN}
     for name in files.list_folder(folder):
-        # A writer that was killed leaves a hidden temporary file; it is in nobody's way.
+        # A writer that was killed leaves a hidden temporary file, which is harmless.
         if name not in expected and not (name.startswith(".") and name.endswith(".tmp")):
             report.add(files.join(folder, name), f"{name} is not listed in the manifest")
 
 
 def _check_shard(shard: SnapshotShard, report: VerifyReport, on_rows: Callable[[int], None]) -> int:
-    """Check one shard and return its number of different keys."""
+    """Check one shard and return its number of distinct keys."""
     try:
         with RangeReader(shard.file) as source:
             report.files += 1
@@ -147,7 +151,7 @@ def _check_file(
 
 
 def _check_members(shard: ShardMap, source: RangeReader, report: VerifyReport) -> None:
-    """Check both checksums of every member, also of columns that this version cannot read."""
+    """Check both checksums of every member, including columns that this version cannot read."""
     others = [("the header", shard.index.header), ("the index", shard.index_member)]
     for place, member in (*others, *shard.members()):
         data = source.read(member.offset, member.length)
@@ -191,9 +195,13 @@ def _check_rows(
     blocks = shard.index.blocks
     ends = (blocks[0].first, blocks[-1].last) if blocks else ("", "")
     if ends != (summary.first_key, summary.last_key):
-        report.add(shard.file, f"{shard.file}: its first and last key are not the manifest's")
+        report.add(
+            shard.file, f"{shard.file}: its first and last key are not those of the manifest"
+        )
     if report.ok and different != summary.keys:
-        message = f"{shard.file}: it has {different} different keys, the manifest {summary.keys}"
+        message = (
+            f"{shard.file}: it has {different} distinct keys, the manifest says {summary.keys}"
+        )
         report.add(shard.file, message)
     return different
 
@@ -208,11 +216,11 @@ def _row_problems(
 ) -> Iterator[str]:
     block = shard.index.blocks[number]
     if (keys[0], keys[-1]) != (block.first, block.last):
-        yield "its first and last key are not the index's"
+        yield "its first and last key are not those of the index"
     if any(not row < after for row, after in pairwise(row_steps(keys, faces))):
-        yield "its keys are not sorted, or one is there twice"
+        yield "its keys are not sorted, or there is a duplicate"
     if last is not None and keys[0] <= last:
-        yield "its keys do not come after those of the block before"
+        yield "its keys do not follow those of the previous block"
     for key in keys:
         if shard_of(key, shard.header.num_shards) != shard.header.shard:
             yield f"the key {key!r} belongs in another shard"
@@ -236,5 +244,6 @@ def _check_failures(folder: str, manifest: Manifest, report: VerifyReport) -> No
         except StorageError as error:
             report.add(place, str(error))
     if len(report.problems) == before and dict(reasons) != manifest.counts.failures_by_reason:
-        message = f"the failures are {dict(reasons)}, the manifest counts otherwise"
+        listed = manifest.counts.failures_by_reason
+        message = f"the failures by reason are {dict(reasons)}, the manifest says {listed}"
         report.add(files.join(folder, MANIFEST), message)
