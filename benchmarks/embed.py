@@ -1,31 +1,28 @@
-"""The embed pipeline against the same work without Beam, and against what people run today.
+"""The embed pipeline compared with the same work without Beam and with common alternatives.
 
     python benchmarks/embed.py [--images 3000] [--data DIR] [--json]
 
-All in one run, each in a process of its own: the pipeline through its command; a bare loop with the
-same decoding, model and threads but no Beam; Keras ``model.predict`` one image at a time; OpenVINO
-in the bare loop where it is installed.  Rates begin when the model is loaded; start-up is told by
-``first_image_s``.
+Everything runs in turn on one machine, each in a separate process: the pipeline through its
+command; a bare loop with the same decoding, model and threads but without Beam; Keras
+``model.predict`` on one image at a time; and OpenVINO in the bare loop if it is installed.  Rates
+are measured from the moment the model is loaded; ``first_image_s`` shows the start-up time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
-import os
+import io
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import numpy.typing as npt
 
@@ -33,95 +30,27 @@ from featureid.embedding import load_image, normalize
 from featureid.models import ModelBundle, open_backend, resolve_model
 from featureid.parallel import available_cpus
 
-ROOT = Path(__file__).parents[1]
 ROUNDS = 3
+# How many times as many images the run has that shows whether memory grows.
 MEMORY_FACTOR = 4
-DISTINCT = 200
 KERAS_IMAGES = 60
-SIZE = (640, 480)
 
 Infer = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
 
-def make_pictures(folder: Path, count: int, data: Path | None) -> None:
-    """Fill ``folder`` with ``count`` JPEGs: crops of real photos, each linked several times."""
-    from PIL import Image, ImageOps
-
-    if data is None:
-        import skimage
-
-        data = Path(skimage.__file__).parent / "data"
-    photos = []
-    for path in sorted(data.rglob("*")):
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
-            photos.append(ImageOps.contain(Image.open(path).convert("RGB"), (1600, 1600)))
-    rng = np.random.default_rng(0)
-    for i in range(count):
-        target = folder / f"{i:06d}.jpg"
-        if i < min(DISTINCT, count):
-            photo = photos[i % len(photos)]
-            width, height = photo.size
-            left, top = rng.uniform(0, 0.3, 2) * (width, height)
-            box = (int(left), int(top), int(left + 0.7 * width), int(top + 0.7 * height))
-            photo.crop(box).resize(SIZE).save(target, quality=90)
-        else:
-            os.link(folder / f"{i % DISTINCT:06d}.jpg", target)
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a process has used: seconds of all cores together, and peak memory in MB."""
-
-    cpu_s: float
-    peak_mb: float
-
-
-def run_command(command: Sequence[str]) -> tuple[dict[str, Any], Usage]:
-    """Run a command that ends with ``--json``; returns what it prints, and what it used."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{command} failed with status {process.returncode}")
-    return json.loads(printed), Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3)
-
-
-def embed_all(command: Sequence[str]) -> tuple[dict[str, Any], Usage]:
-    """The same for an ``embed``, of which no picture may fail."""
-    summary, usage = run_command(command)
-    if summary["failed"]:
-        raise RuntimeError(f"pictures failed: {summary}")
-    return summary, usage
-
-
 def run_pipeline(folder: Path, output: Path) -> dict[str, float]:
-    """Run the command; returns its rate, the seconds to its first image, its peak memory in MB."""
-    command = [sys.executable, "-m", "featureid", "embed", str(folder)]
-    started = time.time()
-    summary, usage = embed_all([*command, "--output", str(output), "--json"])
+    """Run the command; return its rate, seconds, seconds to its first image and peak memory."""
+    run = common.embed_images(folder, output)
     return {
-        "rate": summary["images_per_s"],
-        "first_image_s": summary["started"] - started + summary["first_image_s"],
-        "peak_mb": usage.peak_mb,
-        "seconds": time.time() - started,
+        "rate": run.summary["images_per_s"],
+        "first_image_s": run.summary["started"] - run.started + run.summary["first_image_s"],
+        "peak_mb": run.peak_mb,
+        "seconds": run.wall_s,
     }
 
 
-def in_own_process(name: str, folder: Path) -> float:
-    """The rate of one of the loops below, run in a fresh process."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--loop", name, str(folder)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    return float(done.stdout.split()[-1])
-
-
 def threaded_loop(folder: Path, make_infer: Callable[[ModelBundle], Infer]) -> float:
-    """Images/s of decode, model and normalise on all cores, each thread with its own model."""
+    """Return images/s of decoding, model and normalizing on all cores, one model per thread."""
     bundle = resolve_model("image")
     paths = [str(path) for path in sorted(folder.iterdir())]
     models = [make_infer(bundle) for _ in range(available_cpus())]
@@ -141,12 +70,12 @@ def threaded_loop(folder: Path, make_infer: Callable[[ModelBundle], Infer]) -> f
 
 
 def litert_infer(bundle: ModelBundle) -> Infer:
-    """The model as the pipeline runs it."""
+    """Return the model as the pipeline runs it."""
     return open_backend(bundle, "litert").embed
 
 
 def openvino_infer(bundle: ModelBundle) -> Infer:
-    """The same network in OpenVINO, one stream and one thread."""
+    """Return the same network in OpenVINO, with one stream and one thread."""
     import openvino
 
     core = openvino.Core()
@@ -160,9 +89,7 @@ def openvino_infer(bundle: ModelBundle) -> Infer:
 
 
 def keras_predict_loop(folder: Path) -> float:
-    """Images/s as the published method does it: Pillow, resize, ``predict`` on one image."""
-    import io
-
+    """Return images/s of the published method: Pillow, resize, ``predict`` on one image."""
     import keras
     from PIL import Image
 
@@ -173,7 +100,7 @@ def keras_predict_loop(folder: Path) -> float:
         model = keras.saving.load_model(file.name, compile=False)
     size = (bundle.preprocessing.width, bundle.preprocessing.height)
     paths = sorted(folder.iterdir())[:KERAS_IMAGES]
-    model.predict(np.zeros((1, *size[::-1], 3), np.float32), verbose=0)  # Traces the graph.
+    model.predict(np.zeros((1, *size[::-1], 3), np.float32), verbose=0)  # traces the graph
     started = time.monotonic()
     for path in paths:
         image = Image.open(io.BytesIO(path.read_bytes())).convert("RGB").resize(size)
@@ -189,66 +116,51 @@ LOOPS: dict[str, Callable[[Path], float]] = {
 }
 
 
-def installed(module: str) -> bool:
-    """Whether a module can be imported, found out without importing it."""
-    import importlib.util
-
-    return importlib.util.find_spec(module) is not None
-
-
 def measure(images: int, data: Path | None) -> dict[str, Any]:
     """Run everything and return the figures."""
-    resolve_model("image")  # Built on first use; that is no part of any figure.
+    resolve_model("image")  # builds it on first use, which is not part of any figure
     with tempfile.TemporaryDirectory() as scratch:
-        folder, large = Path(scratch, "pictures"), Path(scratch, "large")
-        for target, count in ((folder, images), (large, MEMORY_FACTOR * images)):
-            target.mkdir()
-            # In a process of its own: a child's peak memory starts at what its parent holds.
-            make = multiprocessing.Process(target=make_pictures, args=(target, count, data))
-            make.start()
-            make.join()
-        pipeline, bare = [], []
-        # In turn, so that both see the same ups and downs of the machine.
+        folder, large = Path(scratch, "images"), Path(scratch, "large")
+        common.make_images(folder, images, data)
+        common.make_images(large, MEMORY_FACTOR * images, data)
+        runs, bare = [], []
+        # In turn, so that changes in the machine's speed affect both.
         for _ in range(ROUNDS):
-            pipeline.append(run_pipeline(folder, Path(scratch, "out")))
-            bare.append(in_own_process("bare", folder))
+            runs.append(run_pipeline(folder, Path(scratch, "out")))
+            bare.append(common.number_from(__file__, "--loop", "bare", folder))
+        pipeline = common.medians(runs)
+        ratios = [run["rate"] / rate for run, rate in zip(runs, bare, strict=True)]
         result: dict[str, Any] = {
             "images": images,
             "cores": available_cpus(),
-            "pipeline_images_per_s": statistics.median(run["rate"] for run in pipeline),
+            "pipeline_images_per_s": pipeline["rate"],
             "bare_loop_images_per_s": statistics.median(bare),
-            "ratio": statistics.median(
-                run["rate"] / rate for run, rate in zip(pipeline, bare, strict=True)
-            ),
-            "first_image_s": statistics.median(run["first_image_s"] for run in pipeline),
-            "seconds": statistics.median(run["seconds"] for run in pipeline),
-            "peak_mb": max(run["peak_mb"] for run in pipeline),
+            "ratio": statistics.median(ratios),
+            "first_image_s": pipeline["first_image_s"],
+            "seconds": pipeline["seconds"],
+            "peak_mb": max(run["peak_mb"] for run in runs),
             "large_images": MEMORY_FACTOR * images,
             "large_peak_mb": run_pipeline(large, Path(scratch, "out_large"))["peak_mb"],
-            "keras_predict_images_per_s": in_own_process("keras", folder),
+            "keras_predict_images_per_s": common.number_from(__file__, "--loop", "keras", folder),
         }
-        if installed("openvino"):
-            result["openvino_images_per_s"] = in_own_process("openvino", folder)
-    return {key: round(value, 3) for key, value in result.items()}
+        if find_spec("openvino"):
+            rate = common.number_from(__file__, "--loop", "openvino", folder)
+            result["openvino_images_per_s"] = rate
+    return {name: round(value, 3) for name, value in result.items()}
 
 
 def main() -> None:
-    """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=3000)
-    parser.add_argument("--data", type=Path, help="a folder of photos to take crops of")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last")
+    """Run the benchmark and print its figures."""
+    parser = common.make_parser(__doc__)
+    parser.add_argument("--images", type=int, default=3000, help="default: %(default)s")
+    parser.add_argument("--data", type=Path, help="folder of photos to crop")
     parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
     parser.add_argument("folder", nargs="?", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.loop:
-        print(LOOPS[arguments.loop](arguments.folder))
+    options = parser.parse_args()
+    if options.loop:
+        print(LOOPS[options.loop](options.folder))
         return
-    result = measure(arguments.images, arguments.data)
-    for key, value in result.items():
-        print(f"{key:<28}{value}")
-    if arguments.json:
-        print(json.dumps(result))
+    common.print_result(measure(options.images, options.data), options.json)
 
 
 if __name__ == "__main__":

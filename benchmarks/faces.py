@@ -1,16 +1,14 @@
-"""Measure the face model: how well it tells people apart with each detector, and how fast.
+"""The face model: how well it distinguishes people with each detector, and its speed.
 
     python benchmarks/faces.py --data DIR [--yunet FILE] [--oracle FILE.npz] [--json]
 
-``DIR`` holds one folder of photos a person, as LFW does; every pair of photos counts.  ``FILE`` is
-YuNet's ONNX file; without it, YuNet is left out.  The oracle holds ``chip`` (n, 150, 150, 3)
-uint8 RGB and ``embedding`` (n, 128): what dlib itself makes of the chips.
+``DIR`` holds one folder of photos per person, as LFW does; every pair of photos counts.  YuNet is
+measured only if its ONNX file is given or cached.  The oracle holds ``chip`` (n, 150, 150, 3) uint8
+RGB and ``embedding`` (n, 128), the output of dlib itself for the chips.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
 import statistics
@@ -20,10 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import numpy.typing as npt
 
-from featureid.embedding import EmbedSettings, available_cpus
+from featureid.embedding import EmbedSettings
 from featureid.face_crops import open_face_finder, yunet_file
 from featureid.images import DETECTORS, FaceSettings, decode_image
 from featureid.images.detectors import dlib_is_installed
@@ -32,16 +31,16 @@ from featureid.jobs.beam_options import split_beam_options
 from featureid.jobs.embed import run
 from featureid.jobs.options import EmbedOptions
 from featureid.models import BACKENDS, open_backend, resolve_model
+from featureid.parallel import available_cpus
 from featureid.storage import Snapshot, open_snapshot
 
 _FAR = 0.01
 _SPEED_PHOTOS = 400
 _GIL_SIDE = 1600
-_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def embed(photos: list[Path], folder: Path, faces: FaceSettings) -> tuple[Snapshot, float]:
-    """Run the pipeline over ``photos``; returns the snapshot and its images a second."""
+    """Run the pipeline over ``photos``; return the snapshot and images/s."""
     manifest = folder / "photos.txt"
     manifest.write_text("".join(f"{photo}\n" for photo in photos))
     options = EmbedOptions(
@@ -56,13 +55,13 @@ def embed(photos: list[Path], folder: Path, faces: FaceSettings) -> tuple[Snapsh
 
 
 def verification(keys: list[str], vectors: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Return AUC and the true-accept rate at ``_FAR`` over all pairs; people are folders."""
+    """Return AUC and the true-accept rate at ``_FAR`` over all pairs; a folder is a person."""
     people = np.array([Path(key).parent.name for key in keys])
     first, second = np.triu_indices(len(keys), 1)
     same = people[first] == people[second]
     scores = (vectors @ vectors.T)[first, second]
     alike, other = scores[same], np.sort(scores[~same])
-    # How many of the different pairs each same pair beats; ties count for half.
+    # How many pairs of different people each pair of one person beats; ties count half.
     wins = (np.searchsorted(other, alike) + np.searchsorted(other, alike, "right")) / 2
     threshold = other[-1 - int(len(other) * _FAR)]
     return {
@@ -72,15 +71,15 @@ def verification(keys: list[str], vectors: npt.NDArray[np.float32]) -> dict[str,
 
 
 def quality(photos: list[Path], faces: FaceSettings) -> dict[str, Any]:
-    """Return how well one detector does, through the whole pipeline."""
+    """Return the quality of the vectors of the whole pipeline with one detector."""
     with tempfile.TemporaryDirectory() as folder:
         snapshot, _ = embed(photos, Path(folder), faces)
         failed = snapshot.manifest.counts.failed
         return {**verification(snapshot.row_keys(), snapshot.vectors()), "without_face": failed}
 
 
-def hold_of_the_lock(faces: FaceSettings, photo: Path) -> dict[str, float]:
-    """Return the time of a detection, and for how long it stalls another thread, in ms."""
+def lock_hold_times(faces: FaceSettings, photo: Path) -> dict[str, float]:
+    """Return the time of a detection, and how long it blocks another Python thread, in ms."""
     import cv2
 
     pixels = decode_image(photo.read_bytes()).pixels
@@ -111,7 +110,7 @@ def hold_of_the_lock(faces: FaceSettings, photo: Path) -> dict[str, float]:
 
 
 def dlib_chain(photos: list[str], ready: Any) -> tuple[float, float]:
-    """Run dlib's own chain over ``photos``; returns when it started and ended."""
+    """Run dlib's own chain over ``photos``; return when it started and ended."""
     import dlib
     import face_recognition_models
 
@@ -123,7 +122,7 @@ def dlib_chain(photos: list[str], ready: Any) -> tuple[float, float]:
     )
     start = 0.0
     for number, photo in enumerate([photos[0], *photos]):
-        if number == 1:  # the first was to warm up
+        if number == 1:  # the first photo is the warm-up
             ready.wait()
             start = time.time()
         image = dlib.load_rgb_image(photo)
@@ -134,7 +133,7 @@ def dlib_chain(photos: list[str], ready: Any) -> tuple[float, float]:
 
 
 def dlib_speed(photos: list[Path]) -> float:
-    """Return images a second of dlib's own chain, one process a core."""
+    """Return images/s of dlib's own chain with one process per core."""
     cores = available_cpus()
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, context.Pool(cores) as pool:
@@ -148,7 +147,7 @@ def dlib_speed(photos: list[Path]) -> float:
 
 
 def pipeline_speed(photos: list[Path], faces: FaceSettings) -> float:
-    """Return images a second of the pipeline over ``_SPEED_PHOTOS`` files, start-up apart."""
+    """Return images/s of the pipeline over ``_SPEED_PHOTOS`` files, without the start-up."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         links = [folder / f"{n:05d}{photos[n % len(photos)].suffix}" for n in range(_SPEED_PHOTOS)]
@@ -169,7 +168,7 @@ def agreement(oracle: Path) -> dict[str, float]:
 
 
 def measure(photos: list[Path], yunet: str, oracle: Path | None, repeats: int) -> dict[str, Any]:
-    """Return every figure, by name."""
+    """Return all figures by name."""
     detectors: dict[str, Any] = {}
     for name in DETECTORS:
         if (name == "yunet" and not yunet) or (name == "dlib" and not dlib_is_installed()):
@@ -181,20 +180,15 @@ def measure(photos: list[Path], yunet: str, oracle: Path | None, repeats: int) -
             **quality(photos, faces),
             "box": quality(photos, box),
             "images_per_s": [pipeline_speed(photos, faces) for _ in range(repeats)],
-            "lock": hold_of_the_lock(faces, photos[0]),
+            "lock": lock_hold_times(faces, photos[0]),
         }
         speeds = detectors[name]["images_per_s"]
         detectors[name]["images_per_s"] = round(statistics.median(speeds), 1)
     result: dict[str, Any] = {"photos": len(photos), "detectors": detectors}
     if "dlib" in detectors:
-        # Side by side, since a machine is not equally fast at all times.
-        pairs = [
-            (
-                pipeline_speed(photos, FaceSettings(detector="dlib")),
-                dlib_speed(photos),
-            )
-            for _ in range(repeats)
-        ]
+        # In pairs, so that changes in the machine's speed affect both.
+        dlib = FaceSettings(detector="dlib")
+        pairs = [(pipeline_speed(photos, dlib), dlib_speed(photos)) for _ in range(repeats)]
         result["pipeline_images_per_s"] = round(statistics.median(ours for ours, _ in pairs), 1)
         result["dlib_images_per_s"] = round(statistics.median(theirs for _, theirs in pairs), 1)
         ratios = [ours / theirs for ours, theirs in pairs]
@@ -205,7 +199,7 @@ def measure(photos: list[Path], yunet: str, oracle: Path | None, repeats: int) -
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the figures for people, in Markdown."""
+    """Return the figures as a Markdown table."""
     lines = [
         "| detector | AUC | TAR at FAR 1 % | box: AUC | box: TAR | images/s | call | stall |",
         "|---|---|---|---|---|---|---|---|",
@@ -232,23 +226,21 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    """Run the benchmark and print its table."""
+    parser = common.make_parser(__doc__)
     add = parser.add_argument
-    add("--data", type=Path, required=True, metavar="DIR", help="one folder of photos a person")
-    add("--yunet", metavar="FILE", help="YuNet's ONNX file; default: the one in the cache, if any")
-    add("--oracle", type=Path, metavar="FILE", help="dlib's own numbers, an .npz file")
-    add("--repeats", type=int, default=3, help="of timings; default: %(default)s")
-    add("--json", action="store_true", help="print one JSON object, last")
+    add("--data", type=Path, required=True, metavar="DIR", help="one folder of photos per person")
+    add("--yunet", metavar="FILE", help="YuNet's ONNX file; default: the cached one, if any")
+    add("--oracle", type=Path, metavar="FILE", help="chips and dlib's vectors, an .npz file")
+    add("--repeats", type=int, default=3, help="rounds of timing; default: %(default)s")
     options = parser.parse_args()
-    photos = sorted(path for path in options.data.glob("*/*") if path.suffix.lower() in _SUFFIXES)
+    files = sorted(options.data.glob("*/*"))
+    photos = [path for path in files if path.suffix.lower() in common.IMAGE_SUFFIXES]
     if not photos:
-        parser.error(f"{options.data} holds no photos in folders")
+        parser.error(f"{options.data} has no photos in subfolders")
     cached = str(yunet_file()) if yunet_file().exists() else ""
     result = measure(photos, options.yunet or cached, options.oracle, options.repeats)
-    print(table(result))
-    if options.json:
-        print(json.dumps(result))
+    common.print_result(result, options.json, table(result))
 
 
 if __name__ == "__main__":

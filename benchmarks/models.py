@@ -1,23 +1,20 @@
-"""Compare the image model with a reference and time it, on both back ends.
+"""The image model compared with a reference, and its speed, in every backend.
 
     python benchmarks/models.py --oracle FILE.npz [--json]
 
-The file holds ``image`` (n, 224, 224, 3) uint8 RGB and ``features`` (n, 1280) float32: what a
-PyTorch forward pass of the published weights gives for the images, scaled to (x - 127) / 128.
+The file holds ``image`` (n, 224, 224, 3) uint8 RGB and ``features`` (n, 1280) float32: the output
+of a PyTorch forward pass of the published weights for the images, scaled to (x - 127) / 128.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import resource
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import numpy.typing as npt
 
@@ -31,10 +28,10 @@ _BATCHES = (1, 4, 8, 16)
 
 
 def differences(found: npt.NDArray[Any], reference: npt.NDArray[Any]) -> dict[str, float]:
-    """Return how far two (n, d) arrays are apart.
+    """Return the differences of two (n, d) arrays.
 
-    ``max_relative`` is max|a - b| / max|b| over everything; ``l2_relative`` is the largest
-    |a - b| / |b| of a row, by Euclidean length.
+    ``max_relative`` is max|a - b| / max|b| over all elements; ``l2_relative`` is the largest
+    |a - b| / |b| of a row, in Euclidean norm.
     """
     rows = np.linalg.norm(found - reference, axis=1) / np.linalg.norm(reference, axis=1)
     return {
@@ -44,7 +41,7 @@ def differences(found: npt.NDArray[Any], reference: npt.NDArray[Any]) -> dict[st
 
 
 def best_seconds(run: Callable[[], object]) -> float:
-    """Return the shortest of some runs, after one that does not count."""
+    """Return the seconds of the fastest of several runs, after a warm-up run."""
     run()
     times = []
     for _ in range(_REPEATS):
@@ -55,7 +52,7 @@ def best_seconds(run: Callable[[], object]) -> float:
 
 
 def two_threads(bundle: ModelBundle, images: npt.NDArray[np.uint8]) -> float:
-    """Return images a second of two threads with a LiteRT back end each."""
+    """Return images/s of two threads with a LiteRT backend each."""
     backends = [LiteRTBackend(bundle), LiteRTBackend(bundle)]
     with ThreadPoolExecutor(2) as pool:
         seconds = best_seconds(
@@ -67,14 +64,14 @@ def two_threads(bundle: ModelBundle, images: npt.NDArray[np.uint8]) -> float:
 def raw_batches(
     bundle: ModelBundle, images: npt.NDArray[np.uint8]
 ) -> dict[str, dict[str, float | bool]]:
-    """Return speed of LiteRT itself by batch size, and whether the bits are those of batch 1."""
+    """Return images/s of LiteRT by batch size, and whether the vectors equal those of batch 1."""
     pixels = bundle.preprocessing.scale(images)
     reference = embed_in_batches(bundle, pixels, 1)[0]
     rows: dict[str, dict[str, float | bool]] = {}
     for size in _BATCHES:
         vectors, seconds = embed_in_batches(bundle, pixels, size)
         rows[str(size)] = {
-            "images_per_second": round(len(pixels) / seconds, 1),
+            "images_per_s": round(len(pixels) / seconds, 1),
             "same_bits_as_batch_1": bool(np.array_equal(vectors, reference)),
         }
     return rows
@@ -83,7 +80,7 @@ def raw_batches(
 def embed_in_batches(
     bundle: ModelBundle, pixels: npt.NDArray[np.float32], size: int
 ) -> tuple[npt.NDArray[np.float32], float]:
-    """Return the vectors that LiteRT gives ``size`` images at a time, and the best seconds."""
+    """Return the vectors from LiteRT run on ``size`` images at a time, and its best seconds."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=bundle.litert, num_threads=1)
@@ -104,7 +101,7 @@ def embed_in_batches(
 
 
 def measure(oracle: Path) -> dict[str, Any]:
-    """Return every figure, by name."""
+    """Return all figures by name."""
     bundle = resolve_model("image")
     with np.load(oracle, allow_pickle=False) as arrays:
         images, features = arrays["image"], arrays["features"]
@@ -116,27 +113,21 @@ def measure(oracle: Path) -> dict[str, Any]:
         seconds = best_seconds(lambda backend=backend: backend.embed(many))  # type: ignore[misc]
         result[kind.__name__] = {
             **differences(found, features),
-            "images_per_second": round(_IMAGES / seconds, 1),
+            "images_per_s": round(_IMAGES / seconds, 1),
         }
         if kind is LiteRTBackend:
-            result["litert_two_threads_images_per_second"] = round(two_threads(bundle, many), 1)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            result["litert_peak_mib"] = peak // (2**20 if sys.platform == "darwin" else 1024)
+            result["litert_two_threads_images_per_s"] = round(two_threads(bundle, many), 1)
+            result["litert_peak_mb"] = round(common.peak_mb(), 1)
             result["litert_by_batch"] = raw_batches(bundle, many)
     return result
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    """Run the benchmark and print its figures."""
+    parser = common.make_parser(__doc__)
     parser.add_argument("--oracle", type=Path, required=True, help="the .npz file to compare with")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last")
     options = parser.parse_args()
-    result = measure(options.oracle)
-    for name, value in result.items():
-        print(f"{name}: {value}")
-    if options.json:
-        print(json.dumps(result))
+    common.print_result(measure(options.oracle), options.json)
 
 
 if __name__ == "__main__":

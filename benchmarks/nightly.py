@@ -1,40 +1,35 @@
-"""What a nightly run costs: against the share of images that changed, and for a million rows.
+"""The cost of incremental runs: by the share of images that changed, and for a million rows.
 
     python benchmarks/nightly.py [--images 3000] [--rows 1000000] [--no-full] [--data DIR] [--json]
 
-First with the real model on real pictures: a full run, then runs after 0, 1, 10 and 100 % of them
-have changed, every one a process of its own.  ``start_up``, what any run costs that has something
-to publish, is a full run over a single picture into another output: it imports, loads the model,
-starts Beam, embeds, publishes and ends, and carries nothing, so that all that a night does for the
-unchanged pictures counts as its cost.  The runs of a round follow one another, so that all see the
-same ups and downs of the machine; CPU seconds, of all cores, vary less with what else it does.
-``allowed_s`` is what 1 % changed may cost: 3 % of the full run and the start-up.
+First with the real model on real photos: a full run, then runs after 0, 1, 10 and 100 % of the
+images have changed, each in a separate process.  ``start_up`` is the cost of any run that
+publishes: a full run over one image into another output, which imports, loads the model, starts
+Beam, embeds, publishes and ends but carries nothing over.  Everything that an incremental run does
+for unchanged images therefore counts as its cost.  The runs of a round take turns, so that changes
+in the machine's speed affect all; CPU seconds, of all cores, vary less with other load.
+``allowed_s`` is what a run with 1 % changed may cost: 3 % of the full run plus the start-up.
 
-Then the machinery alone: a snapshot of a million rows, written directly, and refreshed by the real
-command from a million files that are there, with a model of no cost in the place of the real one.
+Then the pipeline alone: a snapshot of a million rows, written directly, is refreshed by the real
+command from a million existing files, with a model without cost in place of the real one.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import multiprocessing
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
-from embed import embed_all, make_pictures  # benchmarks/embed.py
 
 from featureid.durations import time_text
 from featureid.embedding import EmbedSettings
@@ -53,18 +48,17 @@ from featureid.storage import (
 )
 from featureid.storage.shard import choose_num_shards
 
-ROOT = Path(__file__).parents[1]
 PERCENT = (0, 1, 10, 100)
-# The cheap runs, which are to be told from starting up, are repeated within a round.
+# The cheap runs, whose cost must be distinguished from the start-up, are repeated in a round.
 REPEATS = {"start_up": 3, "0": 3, "1": 3}
 ROUNDS = 3
-# Of a full run, what 1 % changed may cost beyond starting up.
+# What a run with 1 % changed may cost beyond the start-up, as a share of a full run.
 ALLOWED_SHARE = 0.03
-FILES_A_FOLDER = 10_000
+FILES_PER_FOLDER = 10_000
 
 
 class FreeEmbedder:
-    """Stands for an Embedder: no file is read, the vector follows from the key."""
+    """An Embedder without cost: it reads no file and derives vectors from keys."""
 
     threads = 1
 
@@ -73,7 +67,7 @@ class FreeEmbedder:
         self.preprocessing_digest = bundle.preprocessing.digest
 
     def submit(self, refs: Sequence[ImageRef]) -> Any:
-        """Return what :meth:`Embedder.submit` would, done at once."""
+        """Return the rows of ``refs`` as a future that is already done."""
         from concurrent.futures import Future
 
         future: Future[list[EmbeddingRow | Failure]] = Future()
@@ -82,7 +76,7 @@ class FreeEmbedder:
 
 
 def free_row(ref: ImageRef, dimension: int) -> EmbeddingRow:
-    """A row of random numbers that follow from the key."""
+    """Return a row of pseudo-random numbers derived from the key."""
     digest = hashlib.sha256(ref.key.encode()).digest()
     numbers = np.frombuffer(digest * (dimension * 2 // 32), "<i2").astype(np.float32) + 0.5
     vector = (numbers / np.linalg.norm(numbers)).astype(np.float32)
@@ -90,39 +84,30 @@ def free_row(ref: ImageRef, dimension: int) -> EmbeddingRow:
 
 
 def embed(folder: Path, output: Path, *options: str, free: bool = False) -> dict[str, float]:
-    """Run the command in a process of its own; returns its seconds, and what it used."""
-    command = [sys.executable, __file__, "--free"] if free else []
-    command = command or [sys.executable, "-m", "featureid"]
-    started = time.monotonic()
-    summary, usage = embed_all(
-        [*command, "embed", str(folder), "--output", str(output), "--json", *options]
-    )
-    seconds = time.monotonic() - started
-    return {"seconds": seconds, **asdict(usage), **summary["changes"]}
+    """Run the command in a separate process; return its cost and the numbers of changes."""
+    program = (sys.executable, __file__, "--free") if free else common.FEATUREID
+    run = common.embed_images(folder, output, *options, program=program)
+    cost = {"seconds": run.wall_s, "cpu_s": run.cpu_s, "peak_mb": run.peak_mb}
+    return cost | run.summary["changes"]
 
 
 def change(folder: Path, percent: int) -> None:
-    """Give so many of the pictures other bytes, and all of those a new time of change."""
-    pictures = sorted(folder.iterdir())
-    step = 100 // percent if percent else 0
-    for picture in pictures[::step] if step else ():
-        data = picture.read_bytes()
-        picture.unlink()  # it may be linked to others
-        picture.write_bytes(data + b"\0")  # after the end of a JPEG, where no decoder looks
+    """Change the bytes, and thereby the modification time, of ``percent`` % of the images."""
+    images = sorted(folder.iterdir())
+    for image in images[:: 100 // percent] if percent else ():
+        data = image.read_bytes()
+        image.unlink()  # other files may be links to it
+        image.write_bytes(data + b"\0")  # decoders ignore what follows the end of a JPEG
 
 
 def measure_changes(images: int, data: Path | None) -> dict[str, Any]:
-    """Seconds and memory of runs after a share of the pictures has changed."""
+    """Return seconds and memory of runs after a share of the images has changed."""
     resolve_model("image")
     runs: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folder, one, output = (Path(scratch, name) for name in ("pictures", "one", "out"))
-        folder.mkdir()
+        folder, one, output = (Path(scratch, name) for name in ("images", "one", "out"))
+        common.make_images(folder, images, data)
         one.mkdir()
-        # In a process of its own: what this one holds would count as memory of those it starts.
-        make = multiprocessing.Process(target=make_pictures, args=(folder, images, data))
-        make.start()
-        make.join()
         shutil.copy(min(folder.iterdir()), one)
         for _ in range(ROUNDS):
             runs.setdefault("full", []).append(embed(folder, output))
@@ -144,7 +129,6 @@ def measure_changes(images: int, data: Path | None) -> dict[str, Any]:
         "cpu_s": cpu,
         "peak_mb": {name: max(run["peak_mb"] for run in done) for name, done in runs.items()},
         "cost_share": {str(percent): wall[str(percent)] / wall["full"] for percent in PERCENT},
-        # What a run costs beyond starting up, as a share of a full run.
         "cost_share_without_start_up": beyond_start_up(wall),
         "cpu_share_without_start_up": beyond_start_up(cpu),
         "allowed_s": ALLOWED_SHARE * wall["full"] + wall["start_up"],
@@ -153,7 +137,7 @@ def measure_changes(images: int, data: Path | None) -> dict[str, Any]:
 
 
 def beyond_start_up(cost: dict[str, float]) -> dict[str, float]:
-    """What runs cost beyond starting up, as a share of a full run, by percent changed."""
+    """Return the cost beyond the start-up as a share of a full run, by percent changed."""
     return {
         str(percent): max(0.0, cost[str(percent)] - cost["start_up"]) / cost["full"]
         for percent in PERCENT
@@ -161,14 +145,14 @@ def beyond_start_up(cost: dict[str, float]) -> dict[str, float]:
 
 
 def make_files(folder: Path, count: int) -> None:
-    """Make ``count`` files, links to few, since a file system has a limit of links to one."""
-    for start in range(0, count, FILES_A_FOLDER):
-        below = folder / f"{start:09d}"
-        below.mkdir(parents=True)
-        first = below / f"{start:09d}.jpg"
-        first.write_bytes(b"no picture")
-        for i in range(start + 1, min(start + FILES_A_FOLDER, count)):
-            os.link(first, below / f"{i:09d}.jpg")
+    """Create ``count`` files, most of them links; file systems limit the links to one file."""
+    for start in range(0, count, FILES_PER_FOLDER):
+        subfolder = folder / f"{start:09d}"
+        subfolder.mkdir(parents=True)
+        first = subfolder / f"{start:09d}.jpg"
+        first.write_bytes(b"not an image")
+        for i in range(start + 1, min(start + FILES_PER_FOLDER, count)):
+            os.link(first, subfolder / f"{i:09d}.jpg")
 
 
 def write_free_snapshot(folder: Path, output: Path) -> None:
@@ -194,17 +178,17 @@ def write_free_snapshot(folder: Path, output: Path) -> None:
 
 
 def measure_rows(rows: int, full: bool) -> dict[str, Any]:
-    """Carry ``rows`` rows and add one; then nothing, then 1 % more, and then all of them anew."""
+    """Measure runs that carry ``rows`` rows and add one, nothing, or 1 %; and a full run."""
     with tempfile.TemporaryDirectory() as scratch:
         folder, output = Path(scratch, "files"), Path(scratch, "out")
         make_files(folder, rows)
-        # In a process of its own, as above.
+        # In a separate process, since a child's peak memory starts at its parent's.
         prepare = [sys.executable, __file__, "--prepare", str(folder), str(output)]
         subprocess.run(prepare, check=True)
         (folder / "new.jpg").write_bytes(b"new")
         carried = embed(folder, output, "--previous=auto", free=True)
         if carried["unchanged"] != rows:
-            raise RuntimeError(f"not every row was carried: {carried}")
+            raise RuntimeError(f"not every row was carried over: {carried}")
         nothing = embed(folder, output, "--previous=auto", free=True)
         make_files(folder / "more", rows // 100)
         one = embed(folder, output, "--previous=auto", free=True)
@@ -226,31 +210,36 @@ def run_free(argv: list[str]) -> int:
     return cli.main(argv)
 
 
+def table(result: dict[str, Any]) -> str:
+    """Return one line per figure."""
+    lines = []
+    for name, value in result.items():
+        if isinstance(value, dict):
+            value = "  ".join(f"{run}: {number:.3f}" for run, number in value.items())
+        lines.append(f"{name:<28}{value}")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Run the benchmark and print its table."""
+    """Run the benchmark and print its figures."""
     if sys.argv[1:2] == ["--free"]:
         sys.exit(run_free(sys.argv[2:]))
     if sys.argv[1:2] == ["--prepare"]:
         write_free_snapshot(*map(Path, sys.argv[2:]))
         return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=3000, help="0 leaves that part out")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="0 leaves that part out")
-    parser.add_argument("--data", type=Path, help="a folder of photos to take crops of")
-    parser.add_argument("--no-full", action="store_true", help="leave out all rows anew (long)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last")
-    arguments = parser.parse_args()
+    parser = common.make_parser(__doc__)
+    add = parser.add_argument
+    add("--images", type=int, default=3000, help="0 to skip this part; default: %(default)s")
+    add("--rows", type=int, default=1_000_000, help="0 to skip this part; default: %(default)s")
+    add("--data", type=Path, help="folder of photos to crop")
+    add("--no-full", action="store_true", help="skip the full run over all rows, which is long")
+    options = parser.parse_args()
     result: dict[str, Any] = {}
-    if arguments.images:
-        result |= measure_changes(arguments.images, arguments.data)
-    if arguments.rows:
-        result |= measure_rows(arguments.rows, not arguments.no_full)
-    for key, value in result.items():
-        if isinstance(value, dict):
-            value = "  ".join(f"{name}: {number:.3f}" for name, number in value.items())
-        print(f"{key:<28}{value}")
-    if arguments.json:
-        print(json.dumps(result))
+    if options.images:
+        result |= measure_changes(options.images, options.data)
+    if options.rows:
+        result |= measure_rows(options.rows, not options.no_full)
+    common.print_result(result, options.json, table(result))
 
 
 if __name__ == "__main__":

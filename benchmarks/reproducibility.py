@@ -1,23 +1,19 @@
-"""The same pictures embedded in different ways: are the rows, the shards and the bits the same?
+"""Whether rows, shards and bits are the same when the same images are embedded in different ways.
 
 python benchmarks/reproducibility.py [--data DIR] [--json]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 
 import featureid
 
-ROOT = Path(__file__).parents[1]
 VARIANTS = {
     "first run": [],
     "second run": [],
@@ -31,21 +27,18 @@ VARIANTS = {
 
 
 def embed(data: Path, output: Path, options: list[str]) -> featureid.Snapshot:
-    """Run the command and open what it published."""
-    command = [sys.executable, "-m", "featureid", "embed", str(data), "--output", str(output)]
-    subprocess.run(
-        [*command, "--num-shards=4", *options], cwd=ROOT, check=True, capture_output=True
-    )
+    """Run the command and open the snapshot that it published."""
+    common.run_featureid("embed", data, "--output", output, "--num-shards=4", *options)
     return featureid.open_snapshot(str(output))
 
 
 def shard_ranges(snapshot: featureid.Snapshot) -> list[tuple[int, str, str]]:
-    """Rows, first and last key of every shard; with all keys equal this tells where each is."""
+    """Return rows, first and last key of every shard: if all keys agree, these locate each key."""
     return [(s.rows, s.first_key, s.last_key) for s in snapshot.manifest.embeddings]
 
 
 def compare(data: Path) -> dict[str, dict[str, Any]]:
-    """Embed ``data`` in every way and compare with the first."""
+    """Embed ``data`` in every way and compare each snapshot with the first."""
     result: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         first = embed(data, Path(scratch, "reference"), [])
@@ -59,20 +52,30 @@ def compare(data: Path) -> dict[str, dict[str, Any]]:
     return result
 
 
+def table(result: dict[str, dict[str, Any]]) -> str:
+    """Return a table with one line per variant."""
+    return "\n".join(
+        f"{name:<12}"
+        + ("same rows and shards" if found["same_rows_and_shards"] else "DIFFERENT rows")
+        + f", largest difference {found['largest_difference']}"
+        for name, found in result.items()
+    )
+
+
 def main() -> None:
     """Run the comparison and print its table."""
     import skimage
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(skimage.__file__).parent / "data")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last")
-    arguments = parser.parse_args()
-    result = compare(arguments.data)
-    for name, found in result.items():
-        same = "same rows and shards" if found["same_rows_and_shards"] else "DIFFERENT rows"
-        print(f"{name:<12}{same}, largest difference {found['largest_difference']}")
-    if arguments.json:
-        print(json.dumps(result))
+    parser = common.make_parser(__doc__)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(skimage.__file__).parent / "data",
+        help="folder of images; default: those that scikit-image ships",
+    )
+    options = parser.parse_args()
+    result = compare(options.data)
+    common.print_result(result, options.json, table(result))
 
 
 if __name__ == "__main__":
