@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,11 @@ import common
 import numpy as np
 
 from featureid.durations import time_text
-from featureid.embedding import EmbedSettings
+from featureid.embedding import Embedder, EmbedSettings, Result
 from featureid.inputs import ImageRef, InputSource, list_source
 from featureid.models import ModelBundle, resolve_model
 from featureid.storage import (
     EmbeddingRow,
-    Failure,
     ModelInfo,
     RunRecord,
     SnapshotInfo,
@@ -57,22 +57,22 @@ ALLOWED_SHARE = 0.03
 FILES_PER_FOLDER = 10_000
 
 
-class FreeEmbedder:
+class FreeEmbedder(Embedder):
     """An Embedder without cost: it reads no file and derives vectors from keys."""
 
-    threads = 1
-
     def __init__(self, bundle: ModelBundle, settings: EmbedSettings) -> None:
+        self.threads = 1
         self._dimension = bundle.dimension
         self.preprocessing_digest = bundle.preprocessing.digest
 
-    def submit(self, refs: Sequence[ImageRef]) -> Any:
+    def submit(self, refs: Sequence[ImageRef]) -> Future[list[list[Result]]]:
         """Return the rows of ``refs`` as a future that is already done."""
-        from concurrent.futures import Future
-
-        future: Future[list[EmbeddingRow | Failure]] = Future()
-        future.set_result([free_row(ref, self._dimension) for ref in refs])
+        future: Future[list[list[Result]]] = Future()
+        future.set_result([[free_row(ref, self._dimension)] for ref in refs])
         return future
+
+    def close(self) -> None:
+        """Do nothing, since there are no threads."""
 
 
 def free_row(ref: ImageRef, dimension: int) -> EmbeddingRow:
@@ -88,7 +88,7 @@ def embed(folder: Path, output: Path, *options: str, free: bool = False) -> dict
     program = (sys.executable, __file__, "--free") if free else common.FEATUREID
     run = common.embed_images(folder, output, *options, program=program)
     cost = {"seconds": run.wall_s, "cpu_s": run.cpu_s, "peak_mb": run.peak_mb}
-    return cost | run.summary["changes"]
+    return {**cost, **run.summary["changes"]}
 
 
 def change(folder: Path, percent: int) -> None:
@@ -202,11 +202,11 @@ def measure_rows(rows: int, full: bool) -> dict[str, Any]:
 
 
 def run_free(argv: list[str]) -> int:
-    """Run the real command with the embedder of no cost in the place of the real one."""
-    import featureid.transforms.embed
+    """Run the real command with :class:`FreeEmbedder` in place of the real embedder."""
     from featureid.cli import main as cli
+    from featureid.transforms import embed as transform
 
-    featureid.transforms.embed.Embedder = FreeEmbedder  # type: ignore[misc,assignment]
+    transform.Embedder = FreeEmbedder  # type: ignore[attr-defined]
     return cli.main(argv)
 
 

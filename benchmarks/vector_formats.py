@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import statistics
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +25,7 @@ from featureid.storage import (
     shard_name,
     shard_of,
 )
+from featureid.storage.columns import Values
 from featureid.storage.shard import ShardEncoder, make_header, row_columns
 
 DIMENSION = 128
@@ -142,15 +143,17 @@ def write_snapshot(output: Path, shards: Shards) -> None:
     summaries, specs = [], row_columns(model)[:2]
     for number, (keys, matrix) in enumerate(shards):
         name = shard_name(number, len(shards))
-        starts = range(0, len(keys), layout.BLOCK_ROWS)
-        blocks = (
-            {"key": keys[i : i + layout.BLOCK_ROWS], "vector": matrix[i : i + layout.BLOCK_ROWS]}
-            for i in starts
-        )
-        encoder = ShardEncoder(name, make_header(info, number, len(keys), specs), blocks)
+        header = make_header(info, number, len(keys), specs)
+        encoder = ShardEncoder(name, header, _blocks(keys, matrix))
         files.write_atomic(f"{writer.folder}/{name}", encoder)
         summaries.append(encoder.summary)
     writer.commit(info, summaries, failures=[], changes={})
+
+
+def _blocks(keys: list[str], matrix: Matrix) -> Iterator[dict[str, Values]]:
+    for start in range(0, len(keys), layout.BLOCK_ROWS):
+        rows = slice(start, start + layout.BLOCK_ROWS)
+        yield {"key": keys[rows], "vector": matrix[rows]}
 
 
 def write_compressed_parquet(folder: Path, matrix: Matrix, keys: Sequence[str]) -> None:

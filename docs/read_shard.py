@@ -64,7 +64,7 @@ def read_shard(data):
     index = json.loads(unpack(data, start, [(length, raw, crc)])[0][0])
     (payload,), position = unpack(data, 0, [index["header"]])
     header = json.loads(payload.split(b"\n", 1)[1])
-    columns = {spec["name"]: [] for spec in header["columns"]}
+    columns: dict[str, list[object]] = {spec["name"]: [] for spec in header["columns"]}
     for block in index["blocks"]:
         group = [member for column in block["columns"] for member in column]
         payloads, position = unpack(data, position, group)
