@@ -174,7 +174,7 @@ def write_free_snapshot(folder: Path, output: Path) -> None:
         write_shard(writer.folder, info, n, (free_row(ref, model.dimension) for ref in part))
         for n, part in enumerate(parts)
     ]
-    writer.commit(info, summaries, failures=[], changes={})
+    writer.commit(summaries, failures=[], changes={})
 
 
 def measure_rows(rows: int, full: bool) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from featureid.storage import (
     shard_of,
 )
 from featureid.storage.columns import Values
-from featureid.storage.shard import ShardEncoder, make_header, row_columns
+from featureid.storage.row_columns import row_columns
+from featureid.storage.shard import ShardEncoder, make_header
 
 DIMENSION = 128
 SHARDS = 4
@@ -147,7 +148,7 @@ def write_snapshot(output: Path, shards: Shards) -> None:
         encoder = ShardEncoder(name, header, _blocks(keys, matrix))
         files.write_atomic(f"{writer.folder}/{name}", encoder)
         summaries.append(encoder.summary)
-    writer.commit(info, summaries, failures=[], changes={})
+    writer.commit(summaries, failures=[], changes={})
 
 
 def _blocks(keys: list[str], matrix: Matrix) -> Iterator[dict[str, Values]]:

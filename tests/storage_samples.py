@@ -101,7 +101,7 @@ def write_rows(
     """Write and publish a snapshot of these rows."""
     writer = make_writer(output, info)
     with writer.running():
-        return writer.commit(info, write_shards(writer, rows), failures, {})
+        return writer.commit(write_shards(writer, rows), failures, {})
 
 
 def write_shards(writer: SnapshotWriter, rows: Sequence[EmbeddingRow]) -> list[ShardSummary]:

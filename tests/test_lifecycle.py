@@ -51,7 +51,7 @@ def begin(output: Path, snapshot: str, previous: str = "", process: str = "") ->
 
 def commit(writer: SnapshotWriter, keys: list[str], failures: tuple[Failure, ...] = ()) -> None:
     shards = write_shards(writer, [make_row(key) for key in keys])
-    writer.commit(writer.info, shards, failures, {})
+    writer.commit(shards, failures, {})
 
 
 def folders(output: Path) -> list[str]:
@@ -65,7 +65,7 @@ def test_a_run_is_marked_until_it_has_committed(tmp_path: Path) -> None:
     mark = read_run(writer.folder)
     assert mark == writer.record and mark.state == "running" and mark.previous == OLDER
     shards = write_shards(writer, [make_row(key) for key in "abc"])
-    manifest = writer.commit(writer.info, shards, FAILURES, {"new": 2, "unchanged": 1})
+    manifest = writer.commit(shards, FAILURES, {"new": 2, "unchanged": 1})
     record = read_run(writer.folder)
     assert record is not None and record.state == "committed"
     assert record.changes == {"new": 2, "unchanged": 1}
@@ -99,7 +99,7 @@ def test_what_is_not_committed_is_not_seen(tmp_path: Path) -> None:
     assert find_snapshot(str(tmp_path)).endswith(OLDER)
     with pytest.raises(StorageError, match="holds no complete snapshot"):
         open_snapshot(writer.folder)
-    writer.commit(writer.info, shards, [], {})
+    writer.commit(shards, [], {})
     assert open_snapshot(str(tmp_path)).row_keys() == ["c"]
 
 
@@ -107,9 +107,9 @@ def test_every_step_may_be_retried(tmp_path: Path) -> None:
     writer = begin(tmp_path, ID)
     writer.begin()
     shards = write_shards(writer, [make_row("c")])
-    first = writer.commit(writer.info, shards, FAILURES, {"new": 3})
+    first = writer.commit(shards, FAILURES, {"new": 3})
     record = read_run(writer.folder)
-    assert writer.commit(writer.info, shards, FAILURES, {"new": 3}) == first
+    assert writer.commit(shards, FAILURES, {"new": 3}) == first
     for retry in (writer.begin, writer.abort, writer.discard):
         retry()
         assert read_run(writer.folder) == record and verify_snapshot(str(tmp_path)).ok
@@ -131,10 +131,10 @@ def test_a_commit_that_fails_at_any_write_leaves_a_whole_snapshot_and_can_be_ret
 
     monkeypatch.setattr(files, "write_atomic", fail)
     with pytest.raises(StorageError, match="disk full"):
-        writer.commit(writer.info, shards, [], {})
+        writer.commit(shards, [], {})
     assert open_snapshot(str(tmp_path)).row_keys() == ["a"]
     monkeypatch.undo()
-    writer.commit(writer.info, shards, [], {})
+    writer.commit(shards, [], {})
     assert open_snapshot(str(tmp_path)).row_keys() == ["c"] and verify_snapshot(str(tmp_path)).ok
 
 
@@ -146,10 +146,10 @@ def test_nothing_is_published_when_a_file_is_missing_or_short(tmp_path: Path) ->
     data = victim.read_bytes()
     victim.write_bytes(data[:-1])
     with pytest.raises(StorageError, match=f"{len(data) - 1} bytes, but {len(data)} were written"):
-        writer.commit(writer.info, shards, [], {})
+        writer.commit(shards, [], {})
     victim.unlink()
     with pytest.raises(StorageError, match=victim.name):
-        writer.commit(writer.info, shards, [], {})
+        writer.commit(shards, [], {})
     assert current_snapshot(str(tmp_path)) is None
 
 

@@ -15,7 +15,8 @@ from featureid import parallel
 from featureid.errors import CorruptFileError, StorageError
 from featureid.storage import ModelInfo, Snapshot, SnapshotInfo, layout, open_snapshot, shard_of
 from featureid.storage.files import RangeReader
-from featureid.storage.shard import ShardEncoder, make_header, row_columns
+from featureid.storage.row_columns import row_columns
+from featureid.storage.shard import ShardEncoder, make_header
 from featureid.storage.shard_reader import ShardMap
 from tests.storage_samples import FAILURES, ID, make_row, write_snapshot
 

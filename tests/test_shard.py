@@ -21,7 +21,8 @@ from featureid.storage import DamageError, layout, shard_of, write_shard
 from featureid.storage import gzip_members as gm
 from featureid.storage.columns import ColumnSpec
 from featureid.storage.files import RangeReader
-from featureid.storage.shard import ShardEncoder, make_header, row_columns
+from featureid.storage.row_columns import row_columns
+from featureid.storage.shard import ShardEncoder, make_header
 from featureid.storage.shard_reader import ShardMap
 from tests.golden import make_tiny
 from tests.storage_samples import encode, make_info, make_row, read_all

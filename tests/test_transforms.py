@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
 
 import featureid
-from featureid.errors import StorageError, UsageError
+from featureid.errors import UsageError
 from featureid.inputs import ImageRef
 from featureid.storage.records import EmbeddingRow, Failure
 from featureid.storage.verify import verify_snapshot
@@ -61,7 +61,9 @@ def window_of(
 def test_what_goes_in_at_5_s_in_a_fixed_window_comes_out_in_it(images: Path, runner: str) -> None:
     paths = paths_in(images)
     with pipeline_on(runner) as pipeline:
-        timed = pipeline | beam.Create([TimestampedValue(p, 5 + 10 * i) for i, p in enumerate(paths)])
+        timed = pipeline | beam.Create(
+            [TimestampedValue(p, 5 + 10 * i) for i, p in enumerate(paths)]
+        )
         embedded = timed | beam.WindowInto(FixedWindows(10)) | EmbedImages("image")
         every = (embedded["rows"], embedded["failures"]) | beam.Flatten()
         expected = [(Path(p).stem, 10 * i, 10 * i + 10, 10 * i + 5) for i, p in enumerate(paths)]
@@ -134,10 +136,8 @@ def test_columns_are_read_as_mappings(images: Path, tmp_path: Path) -> None:
     with pipeline_on() as pipeline:
         rows = pipeline | ReadSnapshot(str(tmp_path), columns=["key", "width"])
         widths = rows | beam.Map(lambda row: (Path(row["key"]).stem, int(row["width"]), len(row)))
-        assert_that(
-            widths,
-            equal_to([(n, 200 if n != "chelsea" else 200, 2) for n in ("astronaut", "camera", "chelsea", "coffee", "rocket")]),
-        )
+        names = ("astronaut", "camera", "chelsea", "coffee", "rocket")
+        assert_that(widths, equal_to([(name, 200, 2) for name in names]))
 
 
 def test_rows_of_one_snapshot_become_another(images: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from apache_beam.runners.runner import PipelineResult
 from featureid import __version__
 from featureid.durations import time_text
 from featureid.embedding import describe_model
-from featureid.errors import UsageError
+from featureid.errors import StorageError, UsageError
 from featureid.inputs import check_source
 from featureid.jobs.beam_options import is_local
 from featureid.jobs.launch import start_elsewhere, wait_for_end
@@ -28,10 +28,12 @@ from featureid.model_store import keep_model, share_model
 from featureid.models import ModelBundle
 from featureid.refresh import Planner
 from featureid.storage import files
+from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.records import SnapshotInfo
 from featureid.storage.snapshot import new_snapshot_id, read_manifest
-from featureid.transforms import CheckContent, EmbedReferences, ListImages, WritePlan, WriteSnapshot
+from featureid.transforms import CheckContent, EmbedReferences, ListImages, RefreshSnapshot
 from featureid.transforms.progress import progress_of
+from featureid.write_plan import WritePlan
 
 #: Shows the line that a function returns for as long as the context lasts.
 Watch = Callable[[Callable[[], str]], contextlib.AbstractContextManager[None]]
@@ -92,7 +94,8 @@ class EmbedSummary:
 
 def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePlan) -> None:
     """Add the whole run to ``pipeline``: list, check contents, embed, write, publish."""
-    run = plan.info.snapshot
+    info = plan.writer.info
+    run = info.snapshot
     sources = pipeline | "Inputs" >> beam.Create(options.sources)
     listed = sources | ListImages(Planner(plan.previous, options.refresh.policy), run)
     images, same = listed["images"], {}
@@ -100,7 +103,7 @@ def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePl
         checked = listed["compare"] | CheckContent(options.settings)
         images = (images, checked["images"]) | "ToEmbed" >> beam.Flatten()
         same = {"same": checked["same"]}
-    embed = EmbedReferences(options.model, plan.info.model, options.settings, run)
+    embed = EmbedReferences(options.model, info.model, options.settings, run)
     # A partition of the listing was planned in one place; embedding should use all workers. All
     # images are spread at once: Beam's fuser also loses what is flattened with a shuffle's output.
     spread = images | "SpreadImages" >> beam.Reshuffle()
@@ -119,7 +122,7 @@ def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePl
             "carried": listed["carried"],
             **same,
         }
-        | WriteSnapshot(plan)
+        | RefreshSnapshot(plan)
     )
 
 
@@ -157,7 +160,7 @@ def submit(options: EmbedOptions, beam_options: PipelineOptions) -> Submission:
     plan, result = _start(options, beam_options, wait=False)
     # Dataflow's result has a job, but in a template's launcher, where the service starts it later.
     job = result.job_id() if getattr(result, "has_job", False) else None
-    return Submission(plan.folder, job)
+    return Submission(plan.writer.folder, job)
 
 
 def _start(
@@ -175,10 +178,9 @@ def _start(
     if not local:
         options = _for_workers_elsewhere(options, model)
     previous = find_previous(options.refresh, options.output, info.model)
+    record = new_record(info, options, beam_options, previous)
     plan = WritePlan(
-        options.output,
-        info,
-        new_record(info, options, beam_options, previous),
+        SnapshotWriter(options.output, info, record, "" if previous is None else previous.folder),
         previous,
         fixed_shards=options.num_shards is not None,
         max_deleted=options.refresh.policy.max_deleted,
@@ -242,9 +244,15 @@ def describe_run(options: EmbedOptions) -> tuple[EmbedOptions, ModelBundle, Snap
 
 def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> EmbedSummary:
     metrics = run_metrics(result)
-    record = complete_record(plan.folder, metrics)
-    # Without a record of this run nothing has changed: the previous snapshot is the result.
-    folder = plan.folder if record else plan.previous_folder
+    folder = plan.writer.folder
+    record = complete_record(folder, metrics)
+    if record is None:
+        # Without a record of this run nothing has changed: the previous snapshot is the result.
+        folder = plan.writer.previous_folder
+    if not folder:
+        raise StorageError(
+            f"{plan.writer.folder} was published and is gone; did something prune it?"
+        )
     manifest = read_manifest(folder)
     counts = manifest.counts
     first = metrics.first_image

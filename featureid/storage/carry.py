@@ -16,12 +16,12 @@ from featureid.storage.columns import Values
 from featureid.storage.files import RangeReader
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import EmbeddingRow, ModelInfo, SnapshotInfo
+from featureid.storage.row_columns import row_columns
 from featureid.storage.shard import (
     ShardSummary,
     cut_blocks,
     own_rows,
     row_blocks,
-    row_columns,
     shard_of,
     write_blocks,
 )

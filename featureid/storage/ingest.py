@@ -19,12 +19,12 @@ from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.manifest import Manifest
 from featureid.storage.records import SnapshotInfo
+from featureid.storage.row_columns import row_columns
 from featureid.storage.shard import (
     ShardEncoder,
     ShardSummary,
     cut_blocks,
     make_header,
-    row_columns,
     shard_name,
     shard_of,
 )
@@ -176,7 +176,7 @@ def import_snapshot(
         for shard, rows in enumerate(shards):
             summaries.append(_write_shard(writer.folder, info, shard, rows, keys, vectors))
             on_rows(len(rows))
-        return writer.commit(info, summaries, failures=[], changes={})
+        return writer.commit(summaries, failures=[], changes={})
 
 
 def _write_shard(

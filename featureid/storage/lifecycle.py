@@ -53,7 +53,7 @@ class SnapshotWriter:
 
     Attributes:
         output: the folder that holds snapshots; local or a URI.
-        info: the snapshot. Its number of shards may change until :meth:`commit`.
+        info: the snapshot.
         record: what ``run.json`` says about the run as it starts.
         previous_folder: the snapshot that rows are carried from; "" for none.
     """
@@ -90,7 +90,6 @@ class SnapshotWriter:
 
     def commit(
         self,
-        info: SnapshotInfo,
         shards: Iterable[ShardSummary],
         failures: Iterable[Failure],
         changes: Mapping[str, int],
@@ -102,7 +101,6 @@ class SnapshotWriter:
         the same moment.
 
         Args:
-            info: the snapshot as it was written.
             shards: what was written, in any order.
             failures: what could not be embedded, in any order.
             changes: numbers of new, changed, unchanged, ... images.
@@ -113,7 +111,7 @@ class SnapshotWriter:
         if self.is_complete:  # a retry
             manifest, record = read_manifest(self.folder), read_run(self.folder) or self.record
         else:
-            manifest = self._write_manifest(info, shards, failures)
+            manifest = self._write_manifest(shards, failures)
             counts = manifest.counts
             record = replace(
                 self.record,
@@ -178,7 +176,7 @@ class SnapshotWriter:
             raise
 
     def _write_manifest(
-        self, info: SnapshotInfo, shards: Iterable[ShardSummary], failures: Iterable[Failure]
+        self, shards: Iterable[ShardSummary], failures: Iterable[Failure]
     ) -> Manifest:
         """Write the failures and return the manifest, once all files are known to be there."""
         shards, failures = list(shards), sorted(failures)
@@ -186,7 +184,7 @@ class SnapshotWriter:
             sum(shard.keys for shard in shards),
             dict(Counter(failure.reason for failure in failures)),
         )
-        manifest = build_manifest(info, shards, [self._write_failures(failures)], counts)
+        manifest = build_manifest(self.info, shards, [self._write_failures(failures)], counts)
         for name, length in manifest.file_sizes().items():
             found = files.size(files.join(self.folder, name))
             if found != length:

@@ -23,7 +23,8 @@ from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError
 from featureid.storage.manifest import FileSummary, Manifest
 from featureid.storage.records import Face, Failure, ModelInfo
-from featureid.storage.shard import FACE_COLUMNS, shard_of
+from featureid.storage.row_columns import FACE_COLUMNS
+from featureid.storage.shard import shard_of
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.snapshot import find_snapshot, read_manifest
 from featureid.storage.snapshot_shard import (

@@ -15,36 +15,13 @@ from featureid.errors import StorageError
 from featureid.storage import columns, files, gzip_members, layout
 from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.layout import Block, Index, Member, ShardHeader
-from featureid.storage.records import (
-    MAX_LANDMARKS,
-    UNIT_TOLERANCE,
-    EmbeddingRow,
-    Face,
-    ModelInfo,
-    SnapshotInfo,
-)
+from featureid.storage.records import UNIT_TOLERANCE, EmbeddingRow, ModelInfo, SnapshotInfo
+from featureid.storage.row_columns import row_block, row_columns
 from featureid.stored_json import Size
 
 _SHARD_BYTES = 50_000_000
 #: Bytes of a row besides its vector, measured with paths of 60 characters.
 _ATTRIBUTE_BYTES = 100
-
-#: The columns of an EmbeddingRow after its key and vector.
-_ATTRIBUTES = (
-    ColumnSpec("sha256", "uint8", (32,)),
-    ColumnSpec("source_size", "int64"),
-    ColumnSpec("source_version", "utf8"),
-    ColumnSpec("width", "int32"),
-    ColumnSpec("height", "int32"),
-)
-#: The columns of its face, where the model embeds faces.
-_FACE_ATTRIBUTES = (
-    ColumnSpec(layout.FACE_INDEX, "int32"),
-    ColumnSpec("box", "float32", (4,)),
-    ColumnSpec("landmarks", "float32", (MAX_LANDMARKS, 2)),
-    ColumnSpec("score", "float32"),
-)
-FACE_COLUMNS = tuple(spec.name for spec in _FACE_ATTRIBUTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +74,6 @@ def choose_num_shards(rows: int, model: ModelInfo) -> int:
 def shard_name(shard: int, num_shards: int) -> str:
     """Return the file name of a shard, ``embeddings-00003-of-00016.fid.gz``."""
     return f"embeddings-{shard:05d}-of-{num_shards:05d}.fid.gz"
-
-
-def row_columns(model: ModelInfo) -> tuple[ColumnSpec, ...]:
-    """Return the columns in which rows of this model are stored."""
-    vector = ColumnSpec(layout.VECTOR, model.dtype, (model.dimension,), "planes")
-    face_columns = _FACE_ATTRIBUTES if model.faces else ()
-    return (ColumnSpec(layout.KEY, "utf8"), vector, *_ATTRIBUTES, *face_columns)
 
 
 def make_header(
@@ -190,7 +160,7 @@ def row_blocks(
             images, or it has none though the model takes faces.
     """
     for start, end in cut_blocks([row.key for row in rows], block_rows):
-        yield _row_block(rows[start:end], info.model)
+        yield row_block(rows[start:end], info.model)
 
 
 def cut_blocks(keys: Sequence[str], block_rows: int) -> Iterator[tuple[int, int]]:
@@ -207,46 +177,6 @@ def cut_blocks(keys: Sequence[str], block_rows: int) -> Iterator[tuple[int, int]
             end += 1
         yield start, end
         start = end
-
-
-def _row_block(rows: Sequence[EmbeddingRow], model: ModelInfo) -> dict[str, Values]:
-    for row in rows:
-        if row.vector.shape != (model.dimension,):
-            raise StorageError(
-                f"{row.key}: the vector has shape {row.vector.shape}; the model "
-                f"{model.name!r} has dimension {model.dimension}"
-            )
-        if (row.face is not None) != bool(model.faces):
-            found = "a face" if row.face else "no face"
-            takes = "faces" if model.faces else "whole images"
-            raise StorageError(
-                f"{row.key}: the row has {found}, but the model {model.name!r} takes {takes}"
-            )
-    digests = np.frombuffer(b"".join(row.sha256 for row in rows), np.uint8)
-    return {
-        layout.KEY: [row.key for row in rows],
-        layout.VECTOR: np.stack([row.vector for row in rows]),
-        "sha256": digests.reshape(-1, 32),
-        "source_size": np.array([row.source_size for row in rows], "<i8"),
-        "source_version": [row.source_version for row in rows],
-        "width": np.array([row.width for row in rows], "<i4"),
-        "height": np.array([row.height for row in rows], "<i4"),
-        **_face_block([row.face for row in rows if row.face]),
-    }
-
-
-def _face_block(faces: Sequence[Face]) -> dict[str, Values]:
-    if not faces:
-        return {}
-    landmarks = np.full((len(faces), MAX_LANDMARKS, 2), np.nan, "<f4")
-    for points, face in zip(landmarks, faces, strict=True):
-        points[: len(face.landmarks)] = np.reshape(face.landmarks, (-1, 2))
-    return {
-        layout.FACE_INDEX: np.array([face.index for face in faces], "<i4"),
-        "box": np.array([face.box for face in faces], "<f4"),
-        "landmarks": landmarks,
-        "score": np.array([face.score for face in faces], "<f4"),
-    }
 
 
 def row_steps(keys: Values, face_indexes: Values | None) -> list[Any]:

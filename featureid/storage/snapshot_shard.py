@@ -15,7 +15,8 @@ from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError, ShardHeader
 from featureid.storage.manifest import Manifest
-from featureid.storage.records import SnapshotInfo
+from featureid.storage.records import EmbeddingRow, SnapshotInfo
+from featureid.storage.row_columns import embedding_rows, row_columns
 from featureid.storage.shard import ShardSummary
 from featureid.storage.shard_reader import ShardMap
 
@@ -82,6 +83,15 @@ class SnapshotShard:
             names = names if columns is None else list(columns)
             for number in range(len(shard.index.blocks)):
                 yield {name: block_values(shard, source, number, name) for name in names}
+
+    def rows(self) -> Iterator[EmbeddingRow]:
+        """Yield the rows one by one, block by block.
+
+        Raises:
+            StorageError: the shard lacks a column of such rows, as one of imported vectors does.
+        """
+        for block in self.blocks([spec.name for spec in row_columns(self.info.model)]):
+            yield from embedding_rows(block)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[ShardMap, RangeReader]]:

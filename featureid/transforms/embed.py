@@ -30,9 +30,9 @@ class EmbedImages(beam.PTransform):
     :class:`~featureid.inputs.ImageRef` to choose another one, or to state the source version of a
     remote image.
 
-    Output: ``rows``, a ``PCollection[EmbeddingRow]``, and ``failures``, a
+    Output: a mapping with ``rows``, a ``PCollection[EmbeddingRow]``, and ``failures``, a
     ``PCollection[Failure]`` (the dead letters), each in the window and with the timestamp of its
-    image.
+    image; and ``model``, a ``PCollection[ModelInfo]`` of one element.
 
     Reading, decoding and inference happen in one step on a pool of threads: pixels are large, and
     passing them from step to step would cost more than keeping them where they are.
@@ -59,19 +59,21 @@ class EmbedImages(beam.PTransform):
         self._model = model
         self._settings = (settings or EmbedSettings()).with_faces(faces)
 
-    def expand(self, images: beam.PCollection) -> DoOutputsTuple:
+    def expand(self, images: beam.PCollection) -> dict[str, beam.PCollection]:
         """Wire the embedding."""
         # Held by this transform, and so by the pipeline, while a local run needs it.
         self._bundle, settings, info = describe_model(self._model, self._settings)
         share_model(self._bundle)
         refs = images | "ToReferences" >> beam.Map(as_ref)
-        return refs | EmbedReferences(self._model, info, settings, uuid.uuid4().hex)
+        embedded = refs | EmbedReferences(self._model, info, settings, uuid.uuid4().hex)
+        model = images.pipeline | "Model" >> beam.Create([info], reshuffle=False)
+        return {ROWS: embedded.rows, FAILURES: embedded.failures, "model": model}
 
 
 class EmbedReferences(beam.PTransform):
     """Embed image references with a model that has been described already.
 
-    Input and output are those of :class:`EmbedImages`, references only.
+    Input: ``PCollection[ImageRef]``. Output: ``rows`` and ``failures`` of :class:`EmbedImages`.
 
     Args:
         model: as for :class:`EmbedImages`.
@@ -86,7 +88,7 @@ class EmbedReferences(beam.PTransform):
 
     def expand(self, refs: beam.PCollection) -> DoOutputsTuple:
         """Wire the embedding."""
-        step = beam.ParDo(self._dofn).with_output_types(EmbeddingRow)
+        step = beam.ParDo(self._dofn).with_output_types(EmbeddingRow, failures=Failure)
         return refs | "Embed" >> step.with_outputs(FAILURES, main=ROWS)
 
 

@@ -15,7 +15,7 @@ from featureid.inputs import ImageRef, InputSource, list_source
 from featureid.refresh import Planner
 from featureid.storage.records import Failure
 from featureid.transforms import metrics
-from featureid.transforms.batches import Packer, pack, unpack
+from featureid.transforms.batches import Batcher, pack, unpack
 from featureid.transforms.progress import progress_of
 
 # What waits to be packed, of all partitions together: some 10 MB.
@@ -93,7 +93,7 @@ class _List(beam.DoFn):
         self._progress = progress_of(self._run)
 
     def start_bundle(self) -> None:
-        self._packer = Packer(_WAITING)
+        self._batcher = Batcher(_WAITING)
 
     def process(self, source: InputSource) -> Iterator[tuple[int, bytes] | TaggedOutput]:
         with self._stage:
@@ -101,7 +101,7 @@ class _List(beam.DoFn):
                 if isinstance(item, Failure):
                     yield TaggedOutput("failures", item)
                     continue
-                if self._packer.add(self._planner.partition_of(item.key), item):
+                if self._batcher.add(self._planner.partition_of(item.key), item):
                     yield from self._pack()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -109,9 +109,9 @@ class _List(beam.DoFn):
             yield GlobalWindows.windowed_value(packed)
 
     def _pack(self) -> Iterator[tuple[int, bytes]]:
-        metrics.count(metrics.LISTED, self._packer.count)
-        self._progress.add(listed=self._packer.count)
-        for partition, packed in self._packer.take():
+        metrics.count(metrics.LISTED, self._batcher.count)
+        self._progress.add(listed=self._batcher.count)
+        for partition, packed in self._batcher.take():
             yield partition, zlib.compress(packed, _LEVEL)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from featureid.storage import ModelInfo, SnapshotInfo, gzip_members, layout
 from featureid.storage.files import RangeReader
-from featureid.storage.shard import ShardEncoder, make_header, row_columns
+from featureid.storage.row_columns import row_columns
+from featureid.storage.shard import ShardEncoder, make_header
 from featureid.storage.shard_reader import ShardMap
 
 PATH = Path(__file__).parent / "tiny.fid.gz"

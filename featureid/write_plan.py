@@ -1,0 +1,118 @@
+"""What a run decides as it writes: how many shards, whether anything has changed, and its outcome.
+
+Beam-free, so that it is tested without a pipeline; ``transforms/refresh.py`` wires it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from featureid.refresh import Changes, check_deleted, with_num_shards
+from featureid.storage.carry import CarriedRows, write_refreshed_shard
+from featureid.storage.lifecycle import SnapshotWriter
+from featureid.storage.reader import Snapshot
+from featureid.storage.records import EmbeddingRow, Failure
+from featureid.storage.shard import ShardSummary, write_shard
+
+
+@dataclass(frozen=True)
+class WritePlan:
+    """The snapshot that a run writes, and the one that it is compared with.
+
+    Attributes:
+        writer: the new snapshot; its number of shards counts only with ``fixed_shards``.
+        previous: the snapshot that rows are carried from, if any.
+        fixed_shards: whether the user has chosen the number of shards.
+        max_deleted: the share of the previous snapshot's images that may be missing.
+    """
+
+    writer: SnapshotWriter
+    previous: Snapshot | None = None
+    fixed_shards: bool = False
+    max_deleted: float = 1.0
+
+    def choose_shards(self, changes: Iterable[Changes]) -> SnapshotWriter:
+        """Return the writer with its number of shards.
+
+        Args:
+            changes: what has changed in the inputs, one item per partition.
+
+        Raises:
+            FeatureIdError: too many images are missing.
+        """
+        total = sum(changes, Changes())
+        if self.previous is not None:
+            check_deleted(total, self.max_deleted)
+        fixed = self.fixed_shards
+        info = with_num_shards(self.writer.info, total.images, self.previous, fixed=fixed)
+        return replace(self.writer, info=info)
+
+    def has_changes(
+        self,
+        writer: SnapshotWriter,
+        changes: Iterable[Changes],
+        failures: Iterable[Failure],
+        any_rows: Iterable[bool],
+        num_touched: int,
+    ) -> bool:
+        """Return whether the snapshot would differ from the previous one.
+
+        Args:
+            writer: of :meth:`choose_shards`.
+            changes: what has changed in the inputs, one item per partition.
+            failures: all failures of the new snapshot.
+            any_rows: has items if there is a new row.
+            num_touched: number of images that differ in their source version only.
+        """
+        if self.previous is None or any(any_rows) or num_touched:
+            return True
+        if any(partition.deleted for partition in changes):
+            return True
+        if self.fixed_shards and writer.info.num_shards != self.previous.num_shards:
+            return True
+        return sorted(failures) != sorted(self.previous.failures())
+
+    def write_shard(
+        self, writer: SnapshotWriter, shard: int, rows: list[EmbeddingRow], carried: CarriedRows
+    ) -> ShardSummary:
+        """Write one shard of new and carried rows, completely or not at all.
+
+        Raises:
+            StorageError: the shard cannot be written, or a previous one is damaged.
+        """
+        if self.previous is None:
+            return write_shard(writer.folder, writer.info, shard, rows)
+        return write_refreshed_shard(
+            writer.folder, writer.info, shard, rows, self.previous, carried
+        )
+
+    def finish(
+        self,
+        writer: SnapshotWriter,
+        changes: Iterable[Changes],
+        failures: Iterable[Failure],
+        num_same: int,
+        has_changes: bool,
+        shards: Iterable[ShardSummary],
+    ) -> str:
+        """Publish the snapshot, or discard it if nothing has changed; return its folder.
+
+        Args:
+            writer: of :meth:`choose_shards`.
+            changes: what has changed in the inputs, one item per partition.
+            failures: all failures.
+            num_same: number of images whose content turned out to be the same.
+            has_changes: of :meth:`has_changes`.
+            shards: what has been written.
+
+        Raises:
+            StorageError: a file is missing or cannot be written.
+        """
+        if not has_changes:
+            writer.discard()
+            return writer.folder
+        total = sum(changes, Changes()).compared(num_same)
+        counted = total.to_dict() if self.previous is not None else {}
+        writer.commit(shards, failures, counted)
+        return writer.folder
