@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
+from PIL import Image
 
 import featureid
 from featureid.errors import UsageError
@@ -21,6 +25,7 @@ from featureid.storage.records import EmbeddingRow, Failure
 from featureid.storage.verify import verify_snapshot
 from featureid.transforms import EmbedImages, ReadSnapshot, WriteSnapshot
 
+ROOT = Path(__file__).parents[1]
 RUNNERS = {
     # Beam's in-process engine, and its portable one behind a job server with workers of its own.
     "local": [f"--update_compatibility_version={beam.__version__}"],
@@ -116,9 +121,9 @@ def test_a_reference_chooses_the_key_and_the_version(images: Path) -> None:
         assert_that(found, equal_to([("my key", "etag:7")]))
 
 
-def test_all_faces_of_an_image_have_rows(images: Path, tmp_path: Path) -> None:
+def test_all_faces_of_an_image_have_rows(photos: Path, images: Path, tmp_path: Path) -> None:
     with pipeline_on() as pipeline:
-        paths = pipeline | beam.Create([str(images / "astronaut.jpg"), str(images / "coffee.jpg")])
+        paths = pipeline | beam.Create([str(photos / "astronaut.png"), str(images / "coffee.jpg")])
         embedded = paths | EmbedImages("face", faces="all")
         embedded | WriteSnapshot(str(tmp_path))
     snapshot = featureid.open_snapshot(tmp_path)
@@ -162,3 +167,23 @@ def test_rows_of_an_unknown_model_are_refused(images: Path, tmp_path: Path) -> N
 def test_a_missing_snapshot_fails_the_pipeline(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="does not exist"), pipeline_on() as pipeline:
         pipeline | ReadSnapshot(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_the_examples_of_the_documentation_run(photos: Path, tmp_path: Path, runner: str) -> None:
+    text = (ROOT / "docs" / "beam.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    (tmp_path / "photos").mkdir()
+    for name in ("coffee", "rocket"):
+        shutil.copy(photos / "small" / f"{name}.jpg", tmp_path / "photos")
+    Image.open(photos / "astronaut.png").convert("RGB").save(tmp_path / "photos" / "astronaut.jpg")
+    script = tmp_path / "examples.py"
+    script.write_text("\n".join(blocks), encoding="utf-8")
+    command = [sys.executable, script, *RUNNERS[runner]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "photos/coffee.jpg 200 x 133" in done.stdout
+    assert "'width': 200" in done.stdout
+    assert "('photos/astronaut.jpg', (" in done.stdout
+    assert len(featureid.open_snapshot(tmp_path / "out")) == 3

@@ -18,21 +18,21 @@ from featureid.transforms import metrics
 from featureid.transforms.batches import Batcher, pack, unpack
 from featureid.transforms.progress import progress_of
 
-# What waits to be packed, of all partitions together: some 10 MB.
+# Records that wait to be sent, of all partitions together: some 10 MB.
 _WAITING = 65_536
-# Paths repeat: even the fastest level makes them a fifth.
+# Paths repeat: even the fastest level reduces them to a fifth.
 _LEVEL = 1
 
 
 class ListImages(beam.PTransform):
-    """Input sources to image references, and to what is carried over from the previous snapshot.
+    """List the images of all inputs and decide for each whether it is embedded or carried over.
 
     Input: ``PCollection[InputSource]``.
     Output: a mapping with
 
     - ``images``, a ``PCollection[ImageRef]`` of unique keys, to be embedded;
     - ``compare``, a ``PCollection[Comparison]``, to be embedded if their content has changed;
-    - ``unlisted``, a ``PCollection[Failure]``: folders that could not be listed;
+    - ``unlisted``, a ``PCollection[Failure]``: folders that cannot be listed;
     - ``failures``, a ``PCollection[Failure]``: known failures that are carried over;
     - ``carried``, a ``PCollection[tuple[int, numpy.ndarray]]``: number of a previous shard, and
       (rows,) bool, the rows that are carried over;
@@ -52,15 +52,15 @@ class ListImages(beam.PTransform):
         """Wire the listing."""
         planner = self._planner
         listed = sources | "List" >> beam.ParDo(_List(planner, self._run)).with_outputs(
-            "failures", main="packs"
+            "failures", main="batches"
         )
-        packs = [listed.packs]
+        batches = [listed.batches]
         if planner.previous is not None:
             once = sources.pipeline | "Previous" >> beam.Impulse()
-            packs.append(once | "PreviousFailures" >> beam.FlatMap(_pack_failures, planner))
+            batches.append(once | "PreviousFailures" >> beam.FlatMap(_known_failures, planner))
         planned = (
-            packs
-            | "AllPacks" >> beam.Flatten()
+            batches
+            | "AllBatches" >> beam.Flatten()
             | "GroupByPartition" >> beam.GroupByKey()
             | "Plan"
             >> beam.ParDo(_Plan(planner), AsList(listed.failures)).with_outputs(
@@ -77,8 +77,8 @@ class ListImages(beam.PTransform):
         }
 
 
-def _pack_failures(_: bytes, planner: Planner) -> Iterator[tuple[int, bytes]]:
-    """Yield the previous failures, a pack for every partition, so that each of them is planned."""
+def _known_failures(_: bytes, planner: Planner) -> Iterator[tuple[int, bytes]]:
+    """Yield the previous failures, a batch for every partition, so that each one is planned."""
     for partition, failures in enumerate(planner.known_failures()):
         yield partition, zlib.compress(pack(failures), _LEVEL)
 
@@ -102,17 +102,17 @@ class _List(beam.DoFn):
                     yield TaggedOutput("failures", item)
                     continue
                 if self._batcher.add(self._planner.partition_of(item.key), item):
-                    yield from self._pack()
+                    yield from self._take()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for packed in self._pack():
-            yield GlobalWindows.windowed_value(packed)
+        for batch in self._take():
+            yield GlobalWindows.windowed_value(batch)
 
-    def _pack(self) -> Iterator[tuple[int, bytes]]:
+    def _take(self) -> Iterator[tuple[int, bytes]]:
         metrics.count(metrics.LISTED, self._batcher.count)
         self._progress.add(listed=self._batcher.count)
-        for partition, packed in self._batcher.take():
-            yield partition, zlib.compress(packed, _LEVEL)
+        for partition, batch in self._batcher.take():
+            yield partition, zlib.compress(batch, _LEVEL)
 
 
 class _Plan(beam.DoFn):
@@ -121,11 +121,11 @@ class _Plan(beam.DoFn):
         self._stage = metrics.Stage(metrics.PLAN)
 
     def process(
-        self, packed: tuple[int, Iterable[bytes]], unlisted: list[Failure]
+        self, batched: tuple[int, Iterable[bytes]], unlisted: list[Failure]
     ) -> Iterator[ImageRef | TaggedOutput]:
-        partition, packs = packed
+        partition, batches = batched
         with self._stage:
-            items = [item for pack in packs for item in unpack(zlib.decompress(pack))]
+            items = [item for batch in batches for item in unpack(zlib.decompress(batch))]
             refs = [item for item in items if isinstance(item, ImageRef)]
             failures = [item for item in items if isinstance(item, Failure)]
             folders = [failure.key for failure in unlisted]

@@ -43,8 +43,10 @@ class ReadSnapshot(beam.PTransform):
         path = pipeline | "Path" >> beam.Create([self._path], reshuffle=False)
         shards = path | "ListShards" >> beam.FlatMap(list_shards) | "Spread" >> beam.Reshuffle()
         if self._columns is None:
-            return shards | "ReadRows" >> beam.FlatMap(read_rows)
-        return shards | "ReadColumns" >> beam.FlatMap(read_columns, self._columns)
+            read = beam.FlatMap(read_rows).with_output_types(EmbeddingRow)
+            return shards | "ReadRows" >> read
+        read = beam.FlatMap(read_columns, self._columns).with_output_types(dict[str, Any])
+        return shards | "ReadColumns" >> read
 
 
 def list_shards(path: str) -> Sequence[SnapshotShard]:

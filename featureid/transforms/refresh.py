@@ -61,7 +61,7 @@ class RefreshSnapshot(beam.PTransform):
             has_changes = AsSingleton(writer | "HasChanges" >> ask)
         shards = write_shards(batches, writer, plan.previous, has_changes=has_changes)
         finish = beam.Map(_finish, plan, changes, failures, num_same, has_changes, AsIter(shards))
-        return writer | "Finish" >> finish
+        return writer | "Finish" >> finish.with_output_types(str)
 
     def _carried(
         self, inputs: dict[str, beam.PCollection], writer: beam.PCollection

@@ -78,7 +78,8 @@ class WriteSnapshot(beam.PTransform):
         writer = counted | "Begin" >> begin.with_output_types(SnapshotWriter)
         batches = batch_by_shard("BatchByShard", rows, writer).batches
         shards = write_shards([batches], writer, None, has_changes=True)
-        return writer | "Publish" >> beam.Map(_publish, AsIter(shards), failures)
+        publish = beam.Map(_publish, AsIter(shards), failures).with_output_types(str)
+        return writer | "Publish" >> publish
 
     def _model_of(self, inputs: Mapping[str, beam.PCollection]) -> ModelInfo | AsSingleton:
         if self._model is not None:

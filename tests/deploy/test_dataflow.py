@@ -129,9 +129,9 @@ def test_the_job_has_the_stages_of_the_pipeline(launched: Launched) -> None:
         "ListImages/List/ParDo(_List)",
         "ListImages/GroupByPart",
         EMBED,
-        "WriteSnapshot/GroupByShard",
-        "WriteSnapshot/WriteShards",
-        "WriteSnapshot/Publish",
+        "RefreshSnapshot/GroupByShard",
+        "RefreshSnapshot/WriteShards",
+        "RefreshSnapshot/Finish",
     } <= names
 
 
