@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 
+from featureid.storage.columns import Values
 from featureid.storage.reader import open_snapshot
 from featureid.storage.records import EmbeddingRow
 from featureid.storage.snapshot_shard import SnapshotShard
@@ -29,7 +31,7 @@ class ReadSnapshot(beam.PTransform):
         path: an output folder, meaning its current snapshot, or a snapshot's own folder; a local
             path, or a URI that all workers can read.
         columns: names of the columns to read, such as ``["key", "vector"]``; None for whole rows.
-            Texts are str, numbers are NumPy scalars, and everything else is an array.
+            Texts are str, single numbers int or float, and everything else is an array.
     """
 
     def __init__(self, path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> None:
@@ -62,5 +64,10 @@ def read_rows(shard: SnapshotShard) -> Iterator[EmbeddingRow]:
 def read_columns(shard: SnapshotShard, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the named columns of each row of a shard."""
     for block in shard.blocks(columns):
-        for values in zip(*(block[name] for name in columns), strict=True):
+        for values in zip(*(_items(block[name]) for name in columns), strict=True):
             yield dict(zip(columns, values, strict=True))
+
+
+def _items(values: Values) -> Iterable[Any]:
+    """Return the values of a column one by one, single numbers as Python's own."""
+    return values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values

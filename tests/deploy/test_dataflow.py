@@ -127,7 +127,7 @@ def test_the_job_has_the_stages_of_the_pipeline(launched: Launched) -> None:
     names = {transform.unique_name for transform in launched.graph.components.transforms.values()}
     assert {
         "ListImages/List/ParDo(_List)",
-        "ListImages/GroupByPart",
+        "ListImages/GroupByPartition",
         EMBED,
         "RefreshSnapshot/GroupByShard",
         "RefreshSnapshot/WriteShards",
