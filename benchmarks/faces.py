@@ -32,7 +32,7 @@ from featureid.jobs.embed import run
 from featureid.jobs.options import EmbedOptions
 from featureid.models import BACKENDS, open_backend, resolve_model
 from featureid.parallel import available_cpus
-from featureid.storage import Snapshot, open_snapshot
+from featureid.storage.reader import Snapshot, open_snapshot
 
 _FAR = 0.01
 _SPEED_PHOTOS = 400

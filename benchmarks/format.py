@@ -36,8 +36,8 @@ from vector_formats import (
 
 from featureid.images import resize_image
 from featureid.models import open_backend, resolve_model
-from featureid.storage import open_snapshot
 from featureid.storage.files import RangeReader
+from featureid.storage.reader import open_snapshot
 
 WRITES = 5
 ROUNDS = 7

@@ -36,17 +36,11 @@ from featureid.durations import time_text
 from featureid.embedding import Embedder, EmbedSettings, Result
 from featureid.inputs import ImageRef, InputSource, list_source
 from featureid.models import ModelBundle, resolve_model
-from featureid.storage import (
-    EmbeddingRow,
-    ModelInfo,
-    RunRecord,
-    SnapshotInfo,
-    SnapshotWriter,
-    new_snapshot_id,
-    shard_of,
-    write_shard,
-)
-from featureid.storage.shard import choose_num_shards
+from featureid.storage.lifecycle import SnapshotWriter
+from featureid.storage.records import EmbeddingRow, ModelInfo, SnapshotInfo
+from featureid.storage.run_record import RunRecord
+from featureid.storage.shard import choose_num_shards, shard_of, write_shard
+from featureid.storage.snapshot import new_snapshot_id
 
 PERCENT = (0, 1, 10, 100)
 # The cheap runs, whose cost must be distinguished from the start-up, are repeated in a round.

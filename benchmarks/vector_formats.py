@@ -13,21 +13,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from featureid.storage import (
-    ModelInfo,
-    RunRecord,
-    SnapshotInfo,
-    SnapshotWriter,
-    files,
-    layout,
-    open_snapshot,
-    published,
-    shard_name,
-    shard_of,
-)
+from featureid.storage import files, layout, published
 from featureid.storage.columns import Values
+from featureid.storage.lifecycle import SnapshotWriter
+from featureid.storage.reader import open_snapshot
+from featureid.storage.records import ModelInfo, SnapshotInfo
 from featureid.storage.row_columns import row_columns
-from featureid.storage.shard import ShardEncoder, make_header
+from featureid.storage.run_record import RunRecord
+from featureid.storage.shard import ShardEncoder, make_header, shard_name, shard_of
 
 DIMENSION = 128
 SHARDS = 4

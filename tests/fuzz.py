@@ -27,24 +27,21 @@ import numpy as np
 from featureid.errors import FeatureIdError
 from featureid.models import ModelBundle, Preprocessing, read_bundle, write_bundle
 from featureid.models.archive import read_stored_zip, write_stored_zip
-from featureid.storage import (
-    Failure,
+from featureid.storage import gzip_members as gm
+from featureid.storage import ingest, layout, published
+from featureid.storage.files import RangeReader
+from featureid.storage.manifest import (
     FileSummary,
     Manifest,
-    ShardSummary,
     build_manifest,
     count_outcomes,
-    ingest,
-    layout,
-    open_snapshot,
-    published,
-    shard_name,
-    verify_snapshot,
+    digest_of,
 )
-from featureid.storage import gzip_members as gm
-from featureid.storage.files import RangeReader
-from featureid.storage.manifest import digest_of
+from featureid.storage.reader import open_snapshot
+from featureid.storage.records import Failure
+from featureid.storage.shard import ShardSummary, shard_name
 from featureid.storage.shard_reader import ShardMap
+from featureid.storage.verify import verify_snapshot
 from tests.storage_samples import ID, encode, make_info, make_row, write_snapshot
 
 #: What a reader may take at most: a multiple of the file's size, and what Python takes anyway.

@@ -12,7 +12,8 @@ import pytest
 
 import featureid
 from featureid.cli import main as cli
-from featureid.storage import Failure, verify_snapshot
+from featureid.storage.records import Failure
+from featureid.storage.verify import verify_snapshot
 
 COLUMNS = ("vector", "sha256", "source_size", "source_version", "width", "height")
 Contents = tuple[dict[str, tuple[bytes, ...]], list[Failure]]

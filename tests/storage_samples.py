@@ -8,20 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from featureid.storage import (
-    EmbeddingRow,
-    Failure,
-    Manifest,
-    ModelInfo,
-    RunRecord,
+from featureid.storage.files import RangeReader
+from featureid.storage.lifecycle import SnapshotWriter
+from featureid.storage.manifest import Manifest
+from featureid.storage.records import EmbeddingRow, Failure, ModelInfo, SnapshotInfo
+from featureid.storage.run_record import RunRecord
+from featureid.storage.shard import (
+    ShardEncoder,
     ShardSummary,
-    SnapshotInfo,
-    SnapshotWriter,
+    make_header,
+    row_blocks,
     shard_of,
     write_shard,
 )
-from featureid.storage.files import RangeReader
-from featureid.storage.shard import ShardEncoder, make_header, row_blocks
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.snapshot import snapshot_folder
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from featureid.errors import BundleError
-from featureid.models import ModelBundle, Preprocessing, load_bundle, read_bundle, write_bundle
+from featureid.models import ModelBundle, Preprocessing, read_bundle, write_bundle
 from featureid.models import preprocessing as preprocessing_module
 from featureid.models.archive import write_stored_zip
-from featureid.models.bundle import model_digest
+from featureid.models.bundle import load_bundle, model_digest
 from featureid.stored_json import convert_json
 
 _PREPROCESSING = Preprocessing(8, 6, (127.0, 127.5, 0.0), (128.0, 1.0, 255.0), "stretch", 1)

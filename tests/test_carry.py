@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featureid.errors import CorruptFileError, StorageError
-from featureid.storage import EmbeddingRow, Face, Snapshot, shard_of, snapshot_folder
 from featureid.storage.carry import (
     CarriedRows,
     check_can_carry,
@@ -20,6 +19,10 @@ from featureid.storage.carry import (
     shards_between,
     write_refreshed_shard,
 )
+from featureid.storage.reader import Snapshot
+from featureid.storage.records import EmbeddingRow, Face
+from featureid.storage.shard import shard_of
+from featureid.storage.snapshot import snapshot_folder
 from tests.storage_samples import ID, make_info, make_row, read_all, write_rows, write_snapshot
 
 NEW_ID = "20261124T054231Z-000000"

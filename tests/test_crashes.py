@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from featureid.cli import main as cli
-from featureid.storage import verify_snapshot
+from featureid.storage.verify import verify_snapshot
 from tests.nightly_samples import Nights, contents
 
 ROOT = Path(__file__).parents[1]

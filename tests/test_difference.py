@@ -12,7 +12,7 @@ import pytest
 from featureid.cli import main as cli
 from featureid.difference import diff_snapshots, neighbor_overlap, row_cosines
 from featureid.errors import UsageError
-from featureid.storage import Snapshot, open_snapshot
+from featureid.storage.reader import Snapshot, open_snapshot
 from tests.storage_samples import make_info, make_row, write_rows
 
 KEYS = [f"{n:03}" for n in range(60)]

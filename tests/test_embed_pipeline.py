@@ -16,6 +16,7 @@ import pytest
 import featureid
 from featureid.cli import main as cli
 from featureid.errors import StorageError
+from featureid.storage.shard import shard_of
 from featureid.storage.verify import verify_snapshot
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +49,7 @@ def contents(output: object) -> dict[str, dict[str, bytes]]:
         found[summary.file] = {
             key: vector.tobytes()
             for key, vector in vectors.items()
-            if featureid.storage.shard_of(key, len(snapshot.manifest.embeddings)) == shard_number
+            if shard_of(key, len(snapshot.manifest.embeddings)) == shard_number
         }
     return found
 

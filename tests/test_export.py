@@ -12,8 +12,9 @@ import pytest
 
 from featureid.cli import main as cli
 from featureid.errors import StorageError, UsageError
-from featureid.storage import export, layout, open_snapshot
+from featureid.storage import export, layout
 from featureid.storage import gzip_members as gm
+from featureid.storage.reader import open_snapshot
 from tests.golden import make_published
 from tests.storage_samples import write_snapshot
 

@@ -13,20 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureid.errors import StorageError
-from featureid.storage import (
-    WHOLE_IMAGE,
-    EmbeddingRow,
-    Face,
-    Snapshot,
-    open_snapshot,
-    shard_of,
-    verify_snapshot,
-    write_shard,
-)
 from featureid.storage.files import RangeReader
 from featureid.storage.layout import BLOCK_ROWS
-from featureid.storage.shard import ShardEncoder, make_header, row_blocks
+from featureid.storage.reader import Snapshot, open_snapshot
+from featureid.storage.records import WHOLE_IMAGE, EmbeddingRow, Face
+from featureid.storage.shard import ShardEncoder, make_header, row_blocks, shard_of, write_shard
 from featureid.storage.shard_reader import ShardMap
+from featureid.storage.verify import verify_snapshot
 from tests.storage_samples import make_info, make_row, write_rows, write_snapshot
 
 FACES = "dlib all min-face=20 no-face=whole"

@@ -32,8 +32,8 @@ from featureid.images import detectors as detectors_module
 from featureid.images.detectors import DetectedFace
 from featureid.images.face_finder import MAX_DETECTION_SIDE, choose_faces, detect_bounded
 from featureid.models import resolve_model
-from featureid.storage import WHOLE_IMAGE, Snapshot
-from featureid.storage.records import ModelInfo
+from featureid.storage.reader import Snapshot
+from featureid.storage.records import WHOLE_IMAGE, ModelInfo
 from featureid.storage.verify import verify_snapshot
 from featureid.transforms.embed import _Embed
 from tests.face_pictures import (

@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 
 from featureid.errors import CorruptFileError, StorageError
-from featureid.storage import (
-    ModelInfo,
-    SnapshotInfo,
-    ingest,
-    layout,
-    open_snapshot,
-    published,
-    verify_snapshot,
-)
+from featureid.storage import ingest, layout, published
+from featureid.storage.reader import open_snapshot
+from featureid.storage.records import ModelInfo, SnapshotInfo
+from featureid.storage.verify import verify_snapshot
 from tests.storage_samples import ID, make_row, make_writer
 
 KEYS = [f"{n}/é.jpg" for n in range(50)]
@@ -59,7 +54,10 @@ def test_many_faces_a_key(tmp_path, monkeypatch):
     for key, face, vector in found:
         assert np.array_equal(rows.pop((key, face)), vector)
     assert not rows
-    assert snap.manifest.counts.embedded == 10
+    assert snap.has_faces() and len(snap) == snap.manifest.counts.embedded == 10
+    order = np.argsort(faces[:5])
+    assert np.array_equal(snap[keys[0]], VECTORS[:5][order])
+    assert all(vectors.shape == (5, 4) for vectors in snap.values())
     assert verify_snapshot(str(tmp_path)).ok
 
 

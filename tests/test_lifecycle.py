@@ -12,19 +12,14 @@ from pathlib import Path
 import pytest
 
 from featureid.errors import StorageError, UsageError
-from featureid.storage import (
-    Failure,
-    current_snapshot,
-    files,
-    find_snapshot,
-    open_snapshot,
-    snapshot_folder,
-    verify_snapshot,
-)
+from featureid.storage import files
 from featureid.storage.lifecycle import SnapshotWriter, prune
 from featureid.storage.process import this_process
+from featureid.storage.reader import open_snapshot
+from featureid.storage.records import Failure
 from featureid.storage.run_record import read_run
-from featureid.storage.snapshot import checked_at
+from featureid.storage.snapshot import checked_at, current_snapshot, find_snapshot, snapshot_folder
+from featureid.storage.verify import verify_snapshot
 from tests.processes import ended_process, stop, waiting_process
 from tests.storage_samples import (
     FAILURES,

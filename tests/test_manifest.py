@@ -9,16 +9,15 @@ from dataclasses import replace
 import pytest
 
 from featureid.errors import CorruptFileError, StorageError
-from featureid.storage import (
+from featureid.storage.manifest import (
     Counts,
     FileSummary,
     Manifest,
-    ShardSummary,
     build_manifest,
     count_outcomes,
-    shard_name,
+    digest_of,
 )
-from featureid.storage.manifest import digest_of
+from featureid.storage.shard import ShardSummary, shard_name
 from tests.storage_samples import make_info
 
 

@@ -13,8 +13,8 @@ import pytest
 
 import featureid
 from featureid.cli import main as cli
-from featureid.storage import verify_snapshot
 from featureid.storage.run_record import read_run
+from featureid.storage.verify import verify_snapshot
 from tests.nightly_samples import Nights, contents
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from featureid.models import FaceCrop, Preprocessing
+from featureid.models import Preprocessing
+from featureid.models.preprocessing import FaceCrop
 from featureid.stored_json import convert_json
 
 EYES = ((40.0, 40.0), (110.0, 40.0))

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from featureid import parallel
 from featureid.errors import CorruptFileError, StorageError
-from featureid.storage import ModelInfo, Snapshot, SnapshotInfo, layout, open_snapshot, shard_of
+from featureid.storage import layout
 from featureid.storage.files import RangeReader
+from featureid.storage.reader import Snapshot, open_snapshot
+from featureid.storage.records import ModelInfo, SnapshotInfo
 from featureid.storage.row_columns import row_columns
-from featureid.storage.shard import ShardEncoder, make_header
+from featureid.storage.shard import ShardEncoder, make_header, shard_of
 from featureid.storage.shard_reader import ShardMap
 from tests.storage_samples import FAILURES, ID, make_row, write_snapshot
 

@@ -12,8 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureid.errors import CorruptFileError, StorageError
-from featureid.storage import EmbeddingRow, Failure, ModelInfo, SnapshotInfo
-from featureid.storage.records import first_difference
+from featureid.storage.records import (
+    EmbeddingRow,
+    Failure,
+    ModelInfo,
+    SnapshotInfo,
+    first_difference,
+)
 from tests.storage_samples import make_info, make_row
 
 

@@ -17,12 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featureid.errors import CorruptFileError, StorageError
-from featureid.storage import DamageError, layout, shard_of, write_shard
 from featureid.storage import gzip_members as gm
+from featureid.storage import layout
 from featureid.storage.columns import ColumnSpec
 from featureid.storage.files import RangeReader
+from featureid.storage.layout import DamageError
 from featureid.storage.row_columns import row_columns
-from featureid.storage.shard import ShardEncoder, make_header
+from featureid.storage.shard import ShardEncoder, make_header, shard_of, write_shard
 from featureid.storage.shard_reader import ShardMap
 from tests.golden import make_tiny
 from tests.storage_samples import encode, make_info, make_row, read_all

@@ -10,8 +10,13 @@ import pytest
 
 from featureid.durations import time_text
 from featureid.errors import CorruptFileError, StorageError
-from featureid.storage import find_snapshot, new_snapshot_id, snapshot_folder
-from featureid.storage.snapshot import checked_at, started_at
+from featureid.storage.snapshot import (
+    checked_at,
+    find_snapshot,
+    new_snapshot_id,
+    snapshot_folder,
+    started_at,
+)
 from tests.storage_samples import ID
 
 NOON = datetime(2026, 11, 23, 13, 42, 31, tzinfo=timezone(timedelta(hours=8)))

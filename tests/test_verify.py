@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from featureid.errors import StorageError
-from featureid.storage import Failure, columns, layout, verify_snapshot
+from featureid.storage import columns, layout
 from featureid.storage import shard as shard_module
 from featureid.storage.files import RangeReader
 from featureid.storage.manifest import digest_of
+from featureid.storage.records import Failure
 from featureid.storage.run_record import RUN
 from featureid.storage.shard_reader import ShardMap
+from featureid.storage.verify import verify_snapshot
 from tests.storage_samples import ID, write_snapshot
 
 KEYS = [f"{n}.jpg" for n in range(40)]

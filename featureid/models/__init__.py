@@ -13,26 +13,22 @@ from featureid.models.bundle import (
     BUNDLE_SUFFIX,
     ModelBundle,
     bundle_file_name,
-    load_bundle,
     read_bundle,
     write_bundle,
 )
-from featureid.models.preprocessing import FaceCrop, Preprocessing
-from featureid.models.zoo import KnownModel, known_models, resolve_model
+from featureid.models.preprocessing import Preprocessing
+from featureid.models.zoo import known_models, resolve_model
 
 __all__ = [
     "BACKENDS",
     "BUNDLE_SUFFIX",
     "DEFAULT_BACKEND",
     "Backend",
-    "FaceCrop",
-    "KnownModel",
     "ModelBundle",
     "Preprocessing",
     "bundle_file_name",
     "check_backend",
     "known_models",
-    "load_bundle",
     "open_backend",
     "read_bundle",
     "resolve_model",

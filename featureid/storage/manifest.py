@@ -23,7 +23,7 @@ from featureid.stored_json import (
 
 FORMAT = "featureid-snapshot"
 VERSION = 1
-#: Name of the rule in :func:`featureid.storage.shard_of`.
+#: Name of the rule in :func:`featureid.storage.shard.shard_of`.
 SHARD_HASH: Literal["sha256-le64-mod"] = "sha256-le64-mod"
 
 

@@ -86,7 +86,7 @@ class SnapshotInfo:
     """What every file of one snapshot says about it.
 
     Attributes:
-        snapshot: the snapshot id, see :func:`featureid.storage.new_snapshot_id`.
+        snapshot: the snapshot id, see :func:`featureid.storage.snapshot.new_snapshot_id`.
         created: UTC time in ISO 8601, ``2026-11-23T05:42:31Z``; the same in every file, so that
             a shard written twice by a retried step has the same bytes.
         writer: program and version, ``featureid 0.1.0``.

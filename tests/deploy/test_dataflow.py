@@ -20,7 +20,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from featureid.cli import main as cli
-from featureid.storage import open_snapshot
+from featureid.storage.reader import open_snapshot
 from tests.deploy.dataflow_check import EXAMPLES
 
 ROOT = Path(__file__).parents[2]

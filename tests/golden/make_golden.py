@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from featureid.storage import EmbeddingRow, ModelInfo, SnapshotInfo, layout
+from featureid.storage import layout
+from featureid.storage.records import EmbeddingRow, ModelInfo, SnapshotInfo
 from featureid.storage.shard import ShardEncoder, make_header, row_blocks
 
 SIZES = (0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0)

@@ -13,8 +13,9 @@ from unittest import mock
 
 import numpy as np
 
-from featureid.storage import ModelInfo, SnapshotInfo, gzip_members, layout
+from featureid.storage import gzip_members, layout
 from featureid.storage.files import RangeReader
+from featureid.storage.records import ModelInfo, SnapshotInfo
 from featureid.storage.row_columns import row_columns
 from featureid.storage.shard import ShardEncoder, make_header
 from featureid.storage.shard_reader import ShardMap
