@@ -18,12 +18,12 @@ def exif_orientation(exif: bytes) -> int:
     r"""Return the EXIF orientation, 1 to 8.
 
     Args:
-        exif: an EXIF block, with or without the leading ``Exif\0\0``.
+        exif: an EXIF block, with or without the leading ``Exif\0\0``, whose last byte may differ.
 
     Returns:
         1 (upright) if the block is damaged or says nothing: bad metadata must not cost a picture.
     """
-    tiff = exif.removeprefix(b"Exif\0\0")
+    tiff = exif[6:] if exif.startswith(b"Exif\0") else exif
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
         return 1

@@ -8,8 +8,15 @@ from contextlib import contextmanager
 from featureid.errors import ImageError
 
 _TRUNCATED_WORDS = ("truncated", "premature end", "not enough image data", "end of file", "eof")
-_UNSUPPORTED_WORDS = ("unsupported", "unknown pixel mode", "not supported", "unknown data organ")
-# What libjpeg says when it meets a random byte where a marker should be.
+_UNSUPPORTED_WORDS = (
+    "unsupported",
+    "unknown pixel mode",
+    "unknown raw mode",
+    "not supported",
+    "unknown data organ",
+    "could not determine",  # TurboJPEG, about sampling factors and color spaces
+)
+# What libjpeg reports when it meets a random byte where a marker should be.
 _DAMAGE_WORDS = "unsupported marker type"
 
 
@@ -62,10 +69,11 @@ def decoder_errors(kind: str) -> Iterator[None]:
             "decode in fewer threads",
         ) from error
     except Exception as error:
-        raise _classified(kind, error) from error
+        raise classified(kind, error) from error
 
 
-def _classified(kind: str, error: Exception) -> ImageError:
+def classified(kind: str, error: Exception) -> ImageError:
+    """Return the `ImageError` that fits what a decoder raised for a `kind` file."""
     cause = str(error) or type(error).__name__
     lowered = cause.lower()
     if isinstance(error, EOFError) or any(word in lowered for word in _TRUNCATED_WORDS):

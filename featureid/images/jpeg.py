@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from featureid.images.exif import exif_orientation
 from featureid.images.failures import (
     check_pixels,
+    classified,
     corrupt,
     decoder_errors,
     failure,
@@ -20,32 +22,39 @@ from featureid.images.failures import (
     unsupported,
 )
 
-# Why simplejpeg and not Pillow: Pillow drops libjpeg's warnings, so a photo damaged in its scan
-# data comes out garbled without a word.  Of 1,080 single-bit flips in the scans of real photos
-# 156 changed the picture by more than 8 levels on average; Pillow reported 8 of them, this module
-# 109 (the others resynchronise and leave no trace in the format).  It is also faster: 640x480
-# 1.1 ms against 4.4, 4000x3000 34 ms against 143, and 14 ms at scale 1/4 (one core).  What its
-# strict mode alone would refuse wrongly is mended by `_mended`.
+# Why simplejpeg and not Pillow: Pillow drops libjpeg's warnings, so a photo with damaged scan data
+# is decoded to a garbled image silently.  Of 1,080 single-bit flips in the scans of real photos 156
+# changed the image by more than 8 levels on average; Pillow reported 8 of them, this module 109
+# (the others resynchronize and leave no trace in the format).  simplejpeg is also faster: 1.1 ms
+# against 4.4 for 640x480, 34 ms against 143 for 4000x3000, and 14 ms at scale 1/4 (one core).  Its
+# strict mode also refuses harmless faults; `_repaired` removes those.
 
-# The decoded picture stays at least this many times the model's input in both directions.  Mean
-# absolute difference to resizing the full picture, at 150 to 224 pixels: 0.27 levels for 2
-# (pixel maximum 6), 0.8 for 1 (maximum 36).  It costs 14.4 ms instead of 12.5 at 12 megapixels.
+# The decoded image stays at least this many times the model's input in both directions.  Mean
+# absolute difference from resizing the full image, at 150 to 224 pixels: 0.27 levels for 2 (maximum
+# of a pixel: 6), 0.8 for 1 (maximum 36).  Cost at 12 megapixels: 14.4 ms instead of 12.5.
 _OVERSAMPLING = 2
-# Other scales than powers of two have no SIMD code: 3/8 takes longer than 1/2.
+# Only powers of two have SIMD code: 3/8 takes longer than 1/2.
 _SCALES = (8, 4, 2)
 
-_BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BASELINE, _EXTENDED, _PROGRESSIVE, _JPEG_LS = 0xC0, 0xC1, 0xC2, 0xF7
+_FRAMES = frozenset({*range(0xC0, 0xD0), _JPEG_LS}) - {0xC4, 0xC8, 0xCC}
 _SOS, _EOI, _APP1, _APP14 = 0xDA, 0xD9, 0xE1, 0xEE
 _DECODING_SEGMENTS = frozenset({*_FRAMES, 0xC4, 0xDB, 0xDD, _SOS, _APP14, 0xE0})
 _STANDALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 
-# A picture can ask for any number of scans over all its pixels: some KB then take hours.
+# A file can ask for any number of scans over all its pixels: a few KB then take hours.
 # Encoders write about 10; 500 is the limit of libjpeg-turbo's own fuzzers.
 _MAX_SCANS = 500
-_EXTRANEOUS_AT_END = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
-# Leftovers of this few bytes are padding; damage left 5 or more in every one of 127 cases.
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker (0xd\d)")
+_END_MARKER = "0xd9"
+# Up to this many bytes left before the end marker are padding; damage left 5 or more in each of
+# 127 cases.
 _MAX_PADDING = 4
+_RESTART_MARKER = re.compile(rb"(\xff[\xd0-\xd7])")
+_ZEROS_BEFORE_RESTART = re.compile(rb"\0+(?=\xff[\xd0-\xd7])")
+# With fewer restart markers, damage in one interval could pass for padding.
+_MIN_RESTARTS = 3
+_MAX_RESTART_PADDING = 16
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class _Header:
 def decode_jpeg(
     data: bytes, min_size: tuple[int, int] | None, max_pixels: int
 ) -> tuple[npt.NDArray[np.uint8], int, tuple[int, int]]:
-    """Decode the first picture of a JPEG or MPO file.
+    """Decode the first image of a JPEG or MPO file.
 
     Args:
         data: the file.
@@ -83,12 +92,12 @@ def decode_jpeg(
     if header.precision != 8 or header.frame not in (_BASELINE, _EXTENDED, _PROGRESSIVE):
         raise unsupported("JPEG", f"{header.precision}-bit, type {header.frame:#x} coding")
     if header.components not in (1, 3, 4):
-        raise unsupported("JPEG", f"{header.components} colour components")
+        raise unsupported("JPEG", f"{header.components} color components")
     height, width = _decoded_size(header, min_size)
     if header.single_scan:
         check_pixels(width, height, max_pixels)
     else:
-        # Several scans: the library holds the coefficients of the whole picture at any scale.
+        # Several scans: the library holds the coefficients of the whole image at any scale.
         check_pixels(header.width, header.height, max_pixels)
         if data.count(b"\xff\xda") > _MAX_SCANS:
             raise unsupported("JPEG", f"more than {_MAX_SCANS} scans")
@@ -111,32 +120,37 @@ def _decoded_size(header: _Header, min_size: tuple[int, int] | None) -> tuple[in
 
 
 def _decode(data: bytes, header: _Header, height: int, width: int) -> npt.NDArray[np.uint8]:
-    colorspace = "CMYK" if header.components == 4 else "RGB"
-    pixels, warning = None, ""
-    with decoder_errors("JPEG"):
-        try:
-            pixels = _decode_strictly(data, colorspace, height, width, header)
-        except ValueError as error:
-            warning = str(error)
+    pixels, fault = _decode_strictly(data, header, height, width)
     if pixels is None:
-        mended = _mended(data, header, warning)
-        with decoder_errors("JPEG"):
-            pixels = _decode_strictly(mended, colorspace, height, width, header)
+        data = _repaired(data, header, fault)
+        pixels, fault = _decode_strictly(data, header, height, width)
+    if pixels is None and header.single_scan:
+        for candidate in _without_restart_padding(data, fault):
+            pixels, _ = _decode_strictly(candidate, header, height, width)
+            if pixels is not None:
+                break
+    if pixels is None:
+        raise classified("JPEG", ValueError(fault))
     return _cmyk_to_rgb(pixels, header.adobe) if header.components == 4 else pixels
 
 
 def _decode_strictly(
-    data: bytes, colorspace: str, height: int, width: int, header: _Header
-) -> npt.NDArray[np.uint8]:
+    data: bytes, header: _Header, height: int, width: int
+) -> tuple[npt.NDArray[np.uint8] | None, str]:
+    """Return the pixels, or None and what libjpeg reported, be it only a warning."""
     scaled = (height, width) != (header.height, header.width)
-    pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
-        data,
-        colorspace,
-        min_height=height if scaled else 0,
-        min_width=width if scaled else 0,
-        strict=True,
-    )
-    return pixels
+    with decoder_errors("JPEG"):
+        try:
+            pixels = simplejpeg.decode_jpeg(
+                data,
+                "CMYK" if header.components == 4 else "RGB",
+                min_height=height if scaled else 0,
+                min_width=width if scaled else 0,
+                strict=True,
+            )
+        except ValueError as error:
+            return None, str(error)
+    return pixels, ""
 
 
 def _cmyk_to_rgb(pixels: npt.NDArray[np.uint8], adobe: bool) -> npt.NDArray[np.uint8]:
@@ -146,24 +160,49 @@ def _cmyk_to_rgb(pixels: npt.NDArray[np.uint8], adobe: bool) -> npt.NDArray[np.u
     return np.array(Image.frombuffer("CMYK", size, ink, "raw", "CMYK", 0, 1).convert("RGB"))
 
 
-def _mended(data: bytes, header: _Header, warning: str) -> bytes:
-    """Return `data` without the harmless faults that libjpeg warns of; damage stays as it is.
+def _repaired(data: bytes, header: _Header, fault: str) -> bytes:
+    """Return `data` without the harmless faults that libjpeg warns about; damage stays as it is.
 
-    Mended are: bytes between the header segments and odd values in segments that do not matter,
-    a missing end marker after a complete picture, and padding before the end marker.
+    Removed are bytes between the header segments, odd values in segments that do not matter, and
+    padding before the end marker; a missing end marker after a complete image is added.
     """
     scan = data[header.scan_start :]
     end = scan.find(b"\xff\xd9") if header.single_scan else scan.rfind(b"\xff\xd9")
     if end >= 0:
         scan = scan[:end]
-        found = _EXTRANEOUS_AT_END.search(warning)
-        padding = int(found[1]) if found else 0
+        found = _EXTRANEOUS.search(fault)
+        padding = int(found[1]) if found and found[2] == _END_MARKER else 0
         if 0 < padding < len(scan) and _is_padding(scan[-padding:]):
             scan = scan[:-padding]
     elif not header.single_scan:
-        # Further scans may be missing, and the picture would be a blurred one.
+        # Later scans may be missing, and the image would be blurred.
         raise truncated("the JPEG scans")
     return b"".join((b"\xff\xd8", *header.segments, scan, b"\xff\xd9"))
+
+
+def _without_restart_padding(data: bytes, fault: str) -> Iterator[bytes]:
+    """Yield `data` without padding before its restart markers, in the ways that `fault` allows.
+
+    Some cameras align restart intervals with zeros or repeat their last bytes. libjpeg reports
+    the padding of one interval, or the sum of several. Damage in one interval does not pass for
+    padding: the other intervals would then be cut too short, which libjpeg reports.
+
+    Args:
+        data: a file of a single scan, as `_repaired` returns it.
+        fault: what libjpeg reported about it.
+    """
+    found = _EXTRANEOUS.search(fault)
+    start = data.find(b"\xff\xda")
+    head, intervals = data[:start], _RESTART_MARKER.split(data[start:])
+    if not found or found[2] == _END_MARKER or len(intervals) // 2 < _MIN_RESTARTS:
+        return
+    yield head + _ZEROS_BEFORE_RESTART.sub(b"", data[start:])
+    total = int(found[1])
+    for size in range(1, min(total, _MAX_RESTART_PADDING) + 1):
+        if total % size == 0:
+            # Every even item but the last is the data of an interval that a marker follows.
+            cut = (part if at % 2 else part[:-size] for at, part in enumerate(intervals[:-1]))
+            yield b"".join((head, *cut, intervals[-1]))
 
 
 def _is_padding(tail: bytes) -> bool:
@@ -183,16 +222,18 @@ def _read_header(data: bytes) -> _Header:
             frame = data[start + 1 : end]
         elif marker == _APP14:
             adobe = adobe or body.startswith(b"Adobe")
-        elif marker == _APP1 and orientation == 1 and body.startswith(b"Exif\0\0"):
+        elif marker == _APP1 and orientation == 1 and body.startswith(b"Exif\0"):
             orientation = exif_orientation(body)
         elif marker == _SOS:
             break
         position = end
     if len(frame) < 9 or not body:
-        raise corrupt("JPEG", "no picture size before the picture")
+        raise corrupt("JPEG", "no image size before the image")
     height, width = int.from_bytes(frame[4:6], "big"), int.from_bytes(frame[6:8], "big")
-    if not height or not width:
-        raise corrupt("JPEG", f"size {width} x {height}")
+    if not width:
+        raise corrupt("JPEG", "width 0")
+    if not height:
+        raise unsupported("JPEG", "a height that is not in its header (DNL marker)")
     return _Header(
         width=width,
         height=height,
@@ -226,9 +267,12 @@ def _next_segment(data: bytes, position: int) -> tuple[int, int, int]:
         elif marker in _STANDALONE:
             position += 2
         elif marker == _EOI:
-            raise failure("corrupt", "a JPEG file without a picture: replace it")
+            raise failure("corrupt", "a JPEG file without an image: replace it")
         else:
             end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+            if end < position + 4 and marker not in _DECODING_SEGMENTS:
+                position += 4  # libjpeg too goes on behind a comment of length 0
+                continue
             if end < position + 4:
                 raise corrupt("JPEG", f"segment {marker:#x} with an impossible length")
             if end > len(data):
