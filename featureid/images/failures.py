@@ -12,6 +12,7 @@ _UNSUPPORTED_WORDS = (
     "unsupported",
     "unknown pixel mode",
     "unknown raw mode",
+    "codec configuration error",
     "not supported",
     "unknown data organ",
     "could not determine",  # TurboJPEG, about sampling factors and color spaces

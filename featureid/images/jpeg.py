@@ -47,6 +47,8 @@ _STANDALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _MAX_SCANS = 500
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker (0xd\d)")
 _END_MARKER = "0xd9"
+# TurboJPEG decodes common sampling factors only. Pillow decodes all, but reports no damage.
+_UNNAMED_SAMPLING = "Could not determine subsampling level"
 # Up to this many bytes left before the end marker are padding; damage left 5 or more in each of
 # 127 cases.
 _MAX_PADDING = 4
@@ -129,6 +131,8 @@ def _decode(data: bytes, header: _Header, height: int, width: int) -> npt.NDArra
             pixels, _ = _decode_strictly(candidate, header, height, width)
             if pixels is not None:
                 break
+    if pixels is None and _UNNAMED_SAMPLING in fault:
+        raise unsupported("JPEG", "unusual chroma subsampling")
     if pixels is None:
         raise classified("JPEG", ValueError(fault))
     return _cmyk_to_rgb(pixels, header.adobe) if header.components == 4 else pixels

@@ -20,16 +20,15 @@ def to_rgb(
     Args:
         image: a loaded image.
         kind: the format's name, for messages.
-        bits: what the samples of a mode of more than 8 bits really use.
+        bits: how many bits the samples of a mode of more than 8 bits really use.
         white_is_zero: whether such samples are inverted, which Pillow leaves as they are.
 
     Raises:
         ImageError: ``unsupported`` for a mode, or values, that declare no way to be shown.
     """
-    if image.mode.startswith("I;16") or (image.mode == "I" and kind == "PPM"):
-        return _gray(_deep_gray(image, bits), white_is_zero)
-    if image.mode == "F":
-        return _gray(_float_gray(image, kind), white_is_zero)
+    if _is_deep(image, kind):
+        gray = to_gray(image, kind, bits=bits)
+        return np.repeat((255 - gray if white_is_zero else gray)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         with decoder_errors(kind):
             return _over_white(image, ignore_empty=kind == "BMP")
@@ -39,10 +38,48 @@ def to_rgb(
         return np.array(image.convert("RGB"))
 
 
+def to_gray(image: Image.Image, kind: str, *, bits: int) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a loaded gray image as uint8 (h, w).
+
+    Args:
+        image: a loaded image.
+        kind: the format's name, for messages.
+        bits: how many bits the samples of a mode of more than 8 bits really use.
+
+    Raises:
+        ImageError: ``unsupported`` for a mode, or values, that declare no way to be shown.
+    """
+    if image.mode == "F":
+        return _float_gray(image, kind)
+    if _is_deep(image, kind):
+        return _deep_gray(image, bits)
+    if image.mode not in ("1", "L"):
+        raise unsupported(kind, f"pixels of mode {image.mode}")
+    return np.array(image.convert("L"))
+
+
+def _is_deep(image: Image.Image, kind: str) -> bool:
+    return image.mode == "F" or image.mode.startswith("I;16") or (image.mode, kind) == ("I", "PPM")
+
+
+def on_white(
+    pixels: npt.NDArray[np.uint8], left: int, top: int, canvas: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """Return a white canvas of (width, height) with uint8 (h, w, 3) `pixels` at their place."""
+    height, width = pixels.shape[:2]
+    if (width, height) == canvas:
+        return pixels
+    result = np.full((canvas[1], canvas[0], 3), _WHITE, np.uint8)
+    result[top : top + height, left : left + width] = pixels
+    return result
+
+
 def _over_white(image: Image.Image, ignore_empty: bool) -> npt.NDArray[np.uint8]:
+    if image.mode == "La":
+        image = image.convert("LA")  # Pillow does not convert it to RGBA directly
     image = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = image.getchannel("A")
-    # Many programs leave the fourth byte of a BMP 0 and mean an opaque picture.
+    # Many programs leave the fourth byte of a BMP 0 and mean an opaque image.
     if ignore_empty and alpha.getextrema() == (0, 0):
         return np.array(image.convert("RGB"))
     flat = Image.new("RGB", image.size, (_WHITE, _WHITE, _WHITE))
@@ -61,15 +98,11 @@ def _deep_gray(image: Image.Image, bits: int) -> npt.NDArray[np.uint8]:
 
 def _float_gray(image: Image.Image, kind: str) -> npt.NDArray[np.uint8]:
     # 0 to 1 is what imaging libraries mean by float pixels; to stretch any other range would
-    # make the result depend on the extremes of each picture.
+    # make the result depend on the extremes of each image.
     samples = np.asarray(image)
     if not (samples.min() >= 0 and samples.max() <= 1):
         raise unsupported(kind, f"float pixels from {samples.min()} to {samples.max()}, not 0 to 1")
     return np.asarray(np.rint(samples * 255), np.uint8)
-
-
-def _gray(gray: npt.NDArray[np.uint8], inverted: bool) -> npt.NDArray[np.uint8]:
-    return np.repeat((255 - gray if inverted else gray)[:, :, None], 3, axis=2)
 
 
 def scaled_transparency(mode: str, color: object, bits: int) -> object:

@@ -1,147 +1,161 @@
-"""The first directory of a TIFF file, checked and reduced to what decides the picture."""
+"""TIFF: the page that a viewer shows, decoded by Pillow.
+
+Pages reach Pillow in a directory of their own that holds only essential tags, so that it meets
+neither damaged metadata (it would warn) nor further pages.
+"""
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
-from featureid.images.failures import corrupt, truncated
-
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
-_STRIP_OFFSETS, _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS = 273, 274, 277, 278, 279
-_PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 284, 322, 323, 324, 325
-_SINGLE = frozenset(
-    {_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP}
-    | {_PLANAR, _TILE_WIDTH, _TILE_HEIGHT, 266, 292, 293, 317}
+from featureid.images.failures import corrupt, truncated, unsupported
+from featureid.images.jpeg import decode_jpeg
+from featureid.images.plugins import load_image
+from featureid.images.rgb import to_gray, to_rgb
+from featureid.images.tiff_directory import Directory, Tag, TiffReader
+from featureid.images.tiff_page import (
+    ASSOCIATED,
+    BLACK_IS_ZERO,
+    OLD_JPEG,
+    RGB,
+    SEPARATED,
+    UNASSOCIATED,
+    UNSPECIFIED,
+    WHITE_IS_ZERO,
+    Chunks,
+    check_decodable,
+    checked_chunks,
+    completed,
+    compression,
+    has_planes,
+    number,
+    shown_page,
 )
-# Besides: colour map, ink, extra samples, sample format, JPEG tables, YCbCr and reference black.
+
 # The orientation is left out: it is applied here, not by Pillow.
-_KEPT = (
-    _SINGLE
-    | {_BITS, _STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS}
-    | {320, 332, 334, 338, 339, 347, 529, 530, 531, 532}
-) - {_ORIENTATION}
-_TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
-_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_UNCOMPRESSED = 1
-_SEPARATE_PLANES = 2
+_FOR_PILLOW = frozenset(
+    {Tag.WIDTH, Tag.HEIGHT, Tag.BITS, Tag.COMPRESSION, Tag.PHOTOMETRIC, Tag.FILL_ORDER, Tag.SAMPLES}
+    | {Tag.ROWS_PER_STRIP, Tag.PLANAR, Tag.FAX3_OPTIONS, Tag.FAX4_OPTIONS, Tag.PREDICTOR}
+    | {Tag.COLOR_MAP, Tag.TILE_WIDTH, Tag.TILE_HEIGHT, Tag.INK_SET, Tag.NUMBER_OF_INKS}
+    | {Tag.EXTRA_SAMPLES, Tag.SAMPLE_FORMAT, Tag.JPEG_TABLES, Tag.YCBCR_COEFFICIENTS}
+    | {Tag.YCBCR_SUBSAMPLING, Tag.YCBCR_POSITIONING, Tag.REFERENCE_BLACK_WHITE}
+)
+# Photometric interpretation and meaning of the first extra sample, if any, to Pillow's mode.
+_PLANE_MODES = {
+    (BLACK_IS_ZERO, UNSPECIFIED): "L",
+    (BLACK_IS_ZERO, ASSOCIATED): "La",
+    (BLACK_IS_ZERO, UNASSOCIATED): "LA",
+    (RGB, UNSPECIFIED): "RGB",
+    (RGB, ASSOCIATED): "RGBa",
+    (RGB, UNASSOCIATED): "RGBA",
+    (SEPARATED, UNSPECIFIED): "CMYK",
+}
+# Bytes; a color map for 16 bits has 393,216.
+_MAX_FIELD = 1 << 20
+_SOI = b"\xff\xd8"
 
 
-@dataclass(frozen=True)
-class TiffPage:
-    """The first page of a TIFF file.
+def decode_tiff(data: bytes, max_pixels: int) -> tuple[npt.NDArray[np.uint8], int]:
+    """Decode the first full-size page of a TIFF or BigTIFF file.
 
-    Attributes:
-        data: the file with a directory of the essential tags alone, so that Pillow meets no
-            damaged metadata (it would warn) and no further page.
-        orientation: 1 to 8.
-        bits: bits of the first sample.
-        white_is_zero: whether 0 means white.
-    """
+    Args:
+        data: the file.
+        max_pixels: the limit for the pixels of the page.
 
-    data: bytes
-    orientation: int
-    bits: int
-    white_is_zero: bool
-
-
-def first_tiff_page(data: bytes) -> TiffPage:
-    """Read the first directory of a TIFF or BigTIFF file (TIFF 6.0, section 2).
+    Returns:
+        The pixels as stored, uint8 (h, w, 3) RGB, and the orientation, 1 to 8.
 
     Raises:
-        ImageError: ``truncated`` or ``corrupt``.
+        ImageError: ``truncated``, ``corrupt``, ``too-many-pixels`` or ``unsupported``.
     """
-    try:
-        order = "<" if data[:2] == b"II" else ">"
-        big = struct.unpack_from(order + "H", data, 2) == (43,)
-        entries, values = _read_directory(data, order, big)
-    except (struct.error, OverflowError) as error:  # an offset past any file
-        raise truncated("the TIFF directory") from error
-    _check_layout(values, len(data))
-    orientation = values.get(_ORIENTATION, (1,))[0]
-    return TiffPage(
-        data=_with_directory(data, order, big, entries),
-        orientation=orientation if 1 <= orientation <= 8 else 1,
-        bits=values.get(_BITS, (1,))[0],
-        white_is_zero=values.get(_PHOTOMETRIC, (0,))[0] == 0,
-    )
-
-
-def _read_directory(
-    data: bytes, order: str, big: bool
-) -> tuple[list[bytes], dict[int, tuple[int, ...]]]:
-    """Return the raw essential entries, in order, and the values of all that are integers."""
-    word, entry_size, inline = ("Q", 20, 8) if big else ("I", 12, 4)
-    (start,) = struct.unpack_from(order + word, data, 8 if big else 4)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
-    first = start + (8 if big else 2)
-    if first + count * entry_size > len(data):
-        raise truncated("the TIFF directory")
-    entries, values = [], {}
-    for at in range(first, first + count * entry_size, entry_size):
-        tag, kind, length = struct.unpack_from(order + "HH" + word, data, at)
-        if tag not in _KEPT and tag != _ORIENTATION:
-            continue
-        if kind not in _TYPE_SIZES or not length or (tag in _SINGLE and length != 1):
-            raise corrupt("TIFF", f"tag {tag} of type {kind} with {length} values")
-        place = at + entry_size - inline
-        if length * _TYPE_SIZES[kind] > inline:
-            (place,) = struct.unpack_from(order + word, data, place)
-        if place + length * _TYPE_SIZES[kind] > len(data):
-            raise truncated(f"the values of TIFF tag {tag}")
-        if kind in _INTEGERS:
-            values[tag] = struct.unpack_from(f"{order}{length}{_INTEGERS[kind]}", data, place)
-        if tag in _KEPT:
-            entries.append(data[at : at + entry_size])
-    return entries, values
-
-
-def _check_layout(values: dict[int, tuple[int, ...]], size: int) -> None:
-    """Refuse a page with missing strips or tiles, which decoders would leave black."""
-    try:
-        width, height = values[_WIDTH][0], values[_HEIGHT][0]
-        tiled = _TILE_OFFSETS in values
-        offsets = values[_TILE_OFFSETS if tiled else _STRIP_OFFSETS]
-        columns = values[_TILE_WIDTH][0] if tiled else width
-        rows = values[_TILE_HEIGHT][0] if tiled else values.get(_ROWS_PER_STRIP, (height,))[0]
-        down = -(-height // rows)
-        in_plane = -(-width // columns) * down
-    except (KeyError, ZeroDivisionError) as error:
-        raise corrupt("TIFF", f"no usable size or strips: {error!r}") from error
-    parts = in_plane * (_sample_count(values) if _has_planes(values) else 1)
-    if len(offsets) < parts:
-        raise corrupt("TIFF", f"{len(offsets)} of {parts} strips or tiles")
-    if values.get(_COMPRESSION, (_UNCOMPRESSED,))[0] == _UNCOMPRESSED:
-        # The stated lengths are often wrong in such files, and Pillow computes its own.
-        row, last = _row_bytes(values, columns), rows if tiled else height - rows * (down - 1)
-        counts = [row * (rows if (part + 1) % in_plane else last) for part in range(parts)]
+    reader = TiffReader(data)
+    page = completed(shown_page(reader), reader)
+    check_decodable(page, max_pixels)
+    orientation = number(page, Tag.ORIENTATION, 1)
+    if compression(page) == OLD_JPEG:
+        pixels, _, _ = decode_jpeg(_old_jpeg(data, page), None, max_pixels)
+    elif has_planes(page):
+        pixels = _decode_planes(reader, page, max_pixels)
     else:
-        counts = list(values.get(_TILE_COUNTS if tiled else _STRIP_COUNTS, ()))
-        if len(counts) < parts:
-            raise corrupt("TIFF", f"the lengths of {len(counts)} of {parts} strips or tiles")
-    if any(offset + count > size for offset, count in zip(offsets, counts, strict=False)):
-        raise truncated("the TIFF picture")
+        pixels = _decode_page(reader, page, max_pixels)
+    return pixels, orientation if 1 <= orientation <= 8 else 1
 
 
-def _sample_count(values: dict[int, tuple[int, ...]]) -> int:
-    return values.get(_SAMPLES, (1,))[0]
+def _decode_page(reader: TiffReader, page: Directory, max_pixels: int) -> npt.NDArray[np.uint8]:
+    chunks = checked_chunks(page, len(reader.data), max_pixels)
+    bits, photometric = number(page, Tag.BITS, 1), number(page, Tag.PHOTOMETRIC, 0)
+    extra = number(page, Tag.EXTRA_SAMPLES, UNSPECIFIED)
+    if photometric == WHITE_IS_ZERO and bits > 8:
+        # Pillow knows this in one byte order only, and then leaves the samples inverted.
+        page = page | {Tag.PHOTOMETRIC: reader.field(BLACK_IS_ZERO)}
+    is_gray_of_two = photometric == BLACK_IS_ZERO and number(page, Tag.SAMPLES, 1) == 2
+    if is_gray_of_two:
+        # Pillow knows no other meaning of the second sample than this.
+        page = page | {Tag.EXTRA_SAMPLES: reader.field(UNASSOCIATED)}
+    image = _load(reader, page, chunks, max_pixels)
+    if is_gray_of_two and extra != UNASSOCIATED:
+        gray, alpha = image.split()
+        image = Image.merge("La", (gray, alpha)) if extra == ASSOCIATED else gray
+    return to_rgb(image, "TIFF", bits=bits, white_is_zero=photometric == WHITE_IS_ZERO)
 
 
-def _has_planes(values: dict[int, tuple[int, ...]]) -> bool:
-    return values.get(_PLANAR, (1,))[0] == _SEPARATE_PLANES
+def _decode_planes(reader: TiffReader, page: Directory, max_pixels: int) -> npt.NDArray[np.uint8]:
+    """Decode each plane as a gray image: Pillow shows planes of more than 8 bits as noise."""
+    chunks = checked_chunks(page, len(reader.data), max_pixels)
+    key = number(page, Tag.PHOTOMETRIC, 0), number(page, Tag.EXTRA_SAMPLES, UNSPECIFIED)
+    mode = _PLANE_MODES.get(key)
+    if mode is None:
+        raise unsupported("TIFF", f"planes of photometric interpretation {key[0]}")
+    bands = []
+    for band in range(len(mode)):
+        part = slice(band * chunks.in_plane, (band + 1) * chunks.in_plane)
+        plane = page | {
+            Tag.SAMPLES: reader.field(1),
+            Tag.PLANAR: reader.field(1),
+            Tag.PHOTOMETRIC: reader.field(BLACK_IS_ZERO),
+            Tag.BITS: reader.field(number(page, Tag.BITS, 1)),
+            Tag.SAMPLE_FORMAT: reader.field(number(page, Tag.SAMPLE_FORMAT, 1)),
+        }
+        plane.pop(Tag.EXTRA_SAMPLES, None)
+        own = Chunks(chunks.offsets[part], chunks.counts[part], chunks.in_plane, chunks.tiled)
+        image = _load(reader, plane, own, max_pixels)
+        gray = to_gray(image, "TIFF", bits=number(page, Tag.BITS, 1))
+        bands.append(Image.fromarray(gray))
+    return to_rgb(Image.merge(mode, bands), "TIFF")
 
 
-def _row_bytes(values: dict[int, tuple[int, ...]], width: int) -> int:
-    samples = 1 if _has_planes(values) else _sample_count(values)
-    return (width * samples * values.get(_BITS, (1,))[0] + 7) // 8
+def _load(reader: TiffReader, page: Directory, chunks: Chunks, max_pixels: int) -> Image.Image:
+    """Return the image that Pillow loads from a file with only this page."""
+    essential = {tag: field for tag, field in page.items() if tag in _FOR_PILLOW}
+    largest = max(essential.values(), key=lambda field: len(field.raw))
+    if len(largest.raw) > _MAX_FIELD:
+        raise corrupt("TIFF", f"{len(largest.raw):,} bytes of one tag")
+    essential[Tag.TILE_OFFSETS if chunks.tiled else Tag.STRIP_OFFSETS] = reader.field(
+        chunks.offsets
+    )
+    essential[Tag.TILE_COUNTS if chunks.tiled else Tag.STRIP_COUNTS] = reader.field(chunks.counts)
+    return load_image(reader.with_only(essential), "TIFF", max_pixels)
 
 
-def _with_directory(data: bytes, order: str, big: bool, entries: list[bytes]) -> bytes:
-    """Return `data` whose header points to a new, only directory of `entries`."""
-    word, header = ("Q", 8) if big else ("I", 4)
-    padding = bytes(-len(data) % 8)
-    place = struct.pack(order + word, len(data) + len(padding))
-    count = struct.pack(order + ("Q" if big else "H"), len(entries))
-    end = bytes(struct.calcsize("=" + word))
-    rest = data[header + len(end) :]
-    return b"".join((data[:header], place, rest, padding, count, *entries, end))
+def _old_jpeg(data: bytes, page: Directory) -> bytes:
+    """Return the JPEG file of a page of "old-style" JPEG (TIFF Technical Note 2).
+
+    It is either the only strip, or a file of its own that holds the strip, or its header is apart.
+    """
+    strips = page[Tag.STRIP_OFFSETS].count if Tag.STRIP_OFFSETS in page else 0
+    if strips > 1 or Tag.TILE_OFFSETS in page:
+        raise unsupported("TIFF", "old-style JPEG compression in several pieces")
+    start = number(page, Tag.STRIP_OFFSETS, 0)
+    end = start + number(page, Tag.STRIP_COUNTS, len(data) - start)
+    head_start = number(page, Tag.JPEG_START, start)
+    head_end = head_start + number(page, Tag.JPEG_LENGTH, 0)
+    if max(end, head_end) > len(data):
+        raise truncated("the TIFF image")
+    jpeg = data[start:end] if strips else b""
+    if not jpeg.startswith(_SOI):
+        jpeg = data[head_start:head_end] + (b"" if head_start <= start < head_end else jpeg)
+    if not jpeg.startswith(_SOI):
+        raise unsupported("TIFF", "old-style JPEG compression without a JPEG header")
+    return jpeg

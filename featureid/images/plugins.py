@@ -1,0 +1,78 @@
+"""An allow-list of Pillow's plugins, called without Pillow's global state."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from featureid.images.failures import check_pixels, decoder_errors, failure, truncated
+
+
+class _TiffImageFile(TiffImagePlugin.TiffImageFile):
+    """Pillow's TIFF plugin without its own check of the size, see below."""
+
+    def load_prepare(self) -> None:
+        ImageFile.ImageFile.load_prepare(self)
+
+
+# The plugins are called directly: Image.open would try others, check the size against a global
+# that users change, and warn.
+_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "PPM": PpmImagePlugin.PpmImageFile,
+    "TIFF": _TiffImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+}
+
+
+class _Source(io.BytesIO):
+    """A file that records whether a decoder wanted more than there was.
+
+    With ImageFile.LOAD_TRUNCATED_IMAGES, which other code may set, Pillow accepts that.
+    """
+
+    exhausted = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self.exhausted = self.exhausted or (not found and size != 0)
+        return found
+
+
+def load_image(data: bytes, kind: str, max_pixels: int) -> Image.Image:
+    """Return the image of a file, loaded by Pillow's plugin for the format.
+
+    Args:
+        data: the file.
+        kind: a format of Pillow's in the notation of `image_format`.
+        max_pixels: the limit for the pixels of the image.
+
+    Raises:
+        ImageError: ``truncated``, ``corrupt``, ``too-many-pixels`` or ``unsupported``.
+    """
+    if kind == "AVIF" and not AvifImagePlugin.SUPPORTED:
+        raise failure("unsupported", "this build of Pillow lacks AVIF: install Pillow's own wheel")
+    with decoder_errors(kind):
+        source = _Source(data)
+        image = _PLUGINS[kind](source)
+    check_pixels(*image.size, max_pixels)
+    source.exhausted = False
+    with decoder_errors(kind):
+        image.load()
+    if source.exhausted:
+        raise truncated(f"the {kind} image")
+    return image
