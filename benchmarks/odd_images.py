@@ -8,12 +8,11 @@ uint8 (h, w, 3) RGB: what a good viewer shows. The exit status is 1 if a file is
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections import Counter
 from pathlib import Path
 
+import common
 import numpy as np
 import numpy.typing as npt
 
@@ -42,21 +41,19 @@ def outcome(data: bytes, expected: npt.NDArray[np.uint8]) -> tuple[str, str, str
 
 def main() -> int:
     """Print one line per file, then the totals."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last")
+    parser = common.make_parser(__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="with files/ and expected.npz")
     options = parser.parse_args()
     rows = {}
     with np.load(options.folder / "expected.npz") as expected:
         for array in sorted(expected.files):
             name = ".".join(array.rsplit("__", 1))
             data = (options.folder / "files" / name).read_bytes()
-            rows[name] = found = outcome(data, expected[array])
-            print(f"{name:28} {found[0]:12} {found[1]:5} {found[2]}")
+            rows[name] = outcome(data, expected[array])
     totals = Counter(found[0] for found in rows.values())
-    print(", ".join(f"{count} {name}" for name, count in totals.most_common()))
-    if options.json:
-        print(json.dumps({"totals": totals, "files": rows}))
+    lines = [f"{name:28} {row[0]:12} {row[1]:5} {row[2]}" for name, row in rows.items()]
+    lines.append(", ".join(f"{count} {name}" for name, count in totals.most_common()))
+    common.print_result({"totals": totals, "files": rows}, options.json, "\n".join(lines))
     return int(totals["wrong"] > 0)
 
 

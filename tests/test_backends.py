@@ -31,7 +31,7 @@ from featureid.models.building.export import assign_weights, export_bundle, weig
 # Keras 3.15 converts its variables in a way that NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-_PREPROCESSING = Preprocessing(8, 10, (127.0, 100.0, 90.0), (128.0, 64.0, 100.0), "stretch", 1)
+_PREPROCESSING = Preprocessing(8, 10, (127.0, 100.0, 90.0), (128.0, 64.0, 100.0), "stretch", 2)
 _BACKENDS = [LiteRTBackend, TensorFlowBackend]
 
 
@@ -198,7 +198,7 @@ def test_exporting_twice_gives_the_same_file(bundle: ModelBundle) -> None:
 
 def test_the_digest_covers_weights_and_preprocessing(bundle: ModelBundle) -> None:
     assert bundle.digest == (
-        "sha256:d2c90733e6b9c8500083ee7c635f9739a1bd201d76111d73ee0d6573d5f1a456"
+        "sha256:6534b37d33df04a474fe8ac137cdae9fdfaec93b1358ecebc1fa45711a59e954"
     )
     model = _network()
     weights = weights_of(model)

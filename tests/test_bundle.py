@@ -21,7 +21,7 @@ from featureid.models.archive import write_stored_zip
 from featureid.models.bundle import load_bundle, model_digest
 from featureid.stored_json import convert_json
 
-_PREPROCESSING = Preprocessing(8, 6, (127.0, 127.5, 0.0), (128.0, 1.0, 255.0), "stretch", 1)
+_PREPROCESSING = Preprocessing(8, 6, (127.0, 127.5, 0.0), (128.0, 1.0, 255.0), "stretch", 2)
 
 
 def _keras_archive(class_name: str = "Functional") -> bytes:
@@ -75,7 +75,7 @@ def test_the_bytes_are_deterministic_and_pinned() -> None:
     data = write_bundle(_bundle())
     assert data == write_bundle(_bundle())
     digest = hashlib.sha256(data).hexdigest()
-    assert digest == "bfb2cb21e72fc0335a15c266711589c65bd207d2f649a1ee69753a61ba3520f0"
+    assert digest == "ba40011e38fd999f55b340f65bbfd12020bdb2feb7216ad5e0e4159491d12152"
 
 
 def test_any_zip_tool_reads_a_bundle() -> None:
@@ -168,7 +168,7 @@ def test_invalid_descriptions_are_refused(change: dict[str, Any], message: str) 
         ({"std": [1, 1, 0]}, "std"),
         ({"std": [1, 1, "1"]}, "std"),
         ({"resize": "crop"}, "resize policy 'crop'"),
-        ({"revision": 2}, "pixels revision 2, but this version of featureid computes revision 1"),
+        ({"revision": 1}, "pixels revision 1, but this version of featureid computes revision 2"),
     ],
 )
 def test_invalid_preprocessing_is_refused(change: dict[str, Any], message: str) -> None:
@@ -217,7 +217,7 @@ def test_an_unsafe_bundle_is_not_written() -> None:
 def test_the_preprocessing_digest_is_pinned() -> None:
     # If this digest changes, stored vectors are no longer comparable.  Do not just update it.
     canonical = (
-        b'{"height":8,"mean":[127.0,127.5,0.0],"resize":"stretch","revision":1,'
+        b'{"height":8,"mean":[127.0,127.5,0.0],"resize":"stretch","revision":2,'
         b'"std":[128.0,1.0,255.0],"width":6}'
     )
     assert _PREPROCESSING.digest == "sha256:" + hashlib.sha256(canonical).hexdigest()
@@ -225,7 +225,7 @@ def test_the_preprocessing_digest_is_pinned() -> None:
 
 
 def test_integers_and_lists_make_the_same_preprocessing() -> None:
-    same = Preprocessing(8, 6, [127, 127.5, 0], [128, 1, 255], "stretch", 1)  # type: ignore[arg-type]
+    same = Preprocessing(8, 6, [127, 127.5, 0], [128, 1, 255], "stretch", 2)  # type: ignore[arg-type]
     assert same == _PREPROCESSING and same.digest == _PREPROCESSING.digest
 
 
@@ -238,8 +238,8 @@ def test_every_field_and_the_pixels_revision_change_the_digest(
         replace(_PREPROCESSING, mean=(0, 0, 0)),
         replace(_PREPROCESSING, std=(1, 1, 1)),
     ]
-    monkeypatch.setattr(preprocessing_module, "PIXELS_REVISION", 2)
-    changed.append(replace(_PREPROCESSING, revision=2))
+    monkeypatch.setattr(preprocessing_module, "PIXELS_REVISION", 3)
+    changed.append(replace(_PREPROCESSING, revision=3))
     assert len({p.digest for p in (*changed, _PREPROCESSING)}) == 6
 
 

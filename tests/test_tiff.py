@@ -196,7 +196,9 @@ def test_every_layout_of_samples_is_shown_alike(
         "deflate": {"compression": "zlib", "predictor": True},
     }
     planar = "separate" if planes else "contig"
-    data = tiff((pixels, {**arguments, **options[layout], "planarconfig": planar}), byteorder=byteorder)
+    data = tiff(
+        (pixels, {**arguments, **options[layout], "planarconfig": planar}), byteorder=byteorder
+    )
     assert difference(decode_image(data), expected) < 1
 
 

