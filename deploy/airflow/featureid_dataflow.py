@@ -1,6 +1,6 @@
-"""Every night on Dataflow: start the Flex Template, wait for its job, prune, check freshness.
+"""Nightly run on Dataflow: start the Flex Template, wait for its job, prune, check freshness.
 
-The Airflow worker needs ``featureid[gcp]`` for the last two; the job brings its own image.
+The Airflow worker needs ``featureid[gcp]`` for the last two; the job has an image of its own.
 """
 
 from datetime import datetime, timedelta

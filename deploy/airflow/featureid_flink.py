@@ -1,6 +1,6 @@
-"""Every night on Flink: embed what is new, remove old snapshots, check that the newest is fresh.
+"""Nightly run on Flink: embed new images, delete old snapshots, check that the newest is fresh.
 
-The Airflow worker needs the environment of the ``flink`` image (featureid, Java, the job server).
+The Airflow worker needs what the ``flink`` image has: featureid, Java and the job server.
 """
 
 import subprocess
@@ -21,15 +21,15 @@ FLINK = (
     "--environment_config=localhost:50000",
     "--parallelism=2",
 )
-NOT_WORTH_A_RETRY = (2, 3)  # Wrong usage, and more failures than allowed.
+FINAL = (2, 3)  # wrong usage; more failures than allowed
 
 
 @task
 def featureid(*arguments: str) -> None:
-    """Run a command of featureid; its exit status decides whether to try again."""
+    """Run a command of featureid; its exit status decides whether Airflow tries again."""
     status = subprocess.run(["featureid", *arguments], check=False).returncode
-    message = f"featureid {arguments[0]} ended with status {status}"
-    if status in NOT_WORTH_A_RETRY:
+    message = f"featureid {arguments[0]} failed with status {status}"
+    if status in FINAL:
         raise AirflowFailException(message)
     if status:
         raise AirflowException(message)

@@ -1,15 +1,15 @@
-"""What the Flex Template runs: submit the pipeline with the template's parameters, and end."""
+"""The Flex Template's program: submit the pipeline with the template's parameters, and exit."""
 
 import sys
 
 from featureid.cli.main import main
 
 ALWAYS = (
-    # The service starts the job when this program has ended.
+    # The service starts the job after this program has exited.
     "--no-wait",
-    # A process of featureid uses all cores and has one model; one a core would be too many.
+    # One process of featureid uses all cores, so Beam must not start one per core.
     "--experiments=no_use_multiple_sdk_containers",
-    # The image has Beam, so that nothing need be staged.
+    # The image contains Beam, so nothing must be staged.
     "--sdk_location=container",
 )
 

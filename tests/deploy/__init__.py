@@ -1,1 +1,1 @@
-"""Checks of what is under deploy/, with tools of their own: `make deploy-test`."""
+"""Checks of the files under deploy/, which need tools of their own: `make deploy-test`."""

@@ -1,4 +1,4 @@
-"""What is wrong with the Airflow DAGs, as Airflow itself reads them."""
+"""Check the DAGs as Airflow itself reads them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ KINDS = {
     "featureid_dataflow.prune": "BashOperator",
     "featureid_dataflow.fresh": "BashOperator",
 }
-# How a task of Python ends where featureid does with status 0, 1, 2 and 3.
+# How a Python task ends if featureid exits with status 0, 1, 2 and 3.
 ENDS = [
     "None",
-    "AirflowException: featureid verify ended with status 1",
-    "AirflowFailException: featureid verify ended with status 2",
-    "AirflowFailException: featureid verify ended with status 3",
+    "AirflowException: featureid verify failed with status 1",
+    "AirflowFailException: featureid verify failed with status 2",
+    "AirflowFailException: featureid verify failed with status 3",
 ]
 COMMON = {
     "retries": 3,
@@ -49,14 +49,14 @@ WORKER_IMAGE = (
 
 
 def read_dags(files: Sequence[Path], home: Path) -> dict[Path, dict[str, Any]]:
-    """What Airflow makes of each file, by the file."""
+    """Return file to what Airflow reads from it."""
     python = os.environ["AIRFLOW_PYTHON"]
     dump = Path(__file__).with_name("airflow_dump.py")
     output = home / "dags.json"
     home.mkdir()
-    stand_in = home / "featureid"
-    stand_in.write_text('#!/bin/sh\nexit "$2"\n', encoding="utf-8")
-    stand_in.chmod(0o755)
+    fake = home / "featureid"
+    fake.write_text('#!/bin/sh\nexit "$2"\n', encoding="utf-8")
+    fake.chmod(0o755)
     done = subprocess.run(
         [python, str(dump), str(output), *map(str, files)],
         env={**os.environ, "AIRFLOW_HOME": str(home), "PATH": f"{home}:/usr/bin:/bin"},
@@ -71,7 +71,7 @@ def read_dags(files: Sequence[Path], home: Path) -> dict[Path, dict[str, Any]]:
 
 
 def dag_problems(dag_id: str, dag: dict[str, Any], root: Path) -> Iterator[str]:
-    """Yield what is wrong with a DAG, by what Airflow made of its file."""
+    """Yield the problems of a DAG, given what Airflow read from its file."""
     yield from dag["errors"]
     tasks = dag["tasks"]
     wanted = {name for name in KINDS if name.startswith(f"{dag_id}.")}
@@ -109,7 +109,7 @@ def dag_problems(dag_id: str, dag: dict[str, Any], root: Path) -> Iterator[str]:
 
 
 def template_problems(task: dict[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with how the Flex Template is started."""
+    """Yield the problems of the task that starts the Flex Template."""
     if set(task["body"]) != {"launchParameter"}:
         yield f"the body has {sorted(task['body'])}"
         return
@@ -130,6 +130,6 @@ def template_problems(task: dict[str, Any]) -> Iterator[str]:
     places = [launch.environment.staging_location, launch.environment.temp_location]
     for place in (*places, launch.container_spec_gcs_path, *launch.parameters.values()):
         if place != "auto" and not place.startswith("gs://example-photos/"):
-            yield f"{place} is not in the bucket of the others"
+            yield f"{place} is not in the same bucket as the others"
     if launch.job_name != "featureid-{{ ds_nodash }}-{{ ti.try_number }}":
-        yield f"a second try cannot be told by its name: {launch.job_name}"
+        yield f"a second attempt would have the same name: {launch.job_name}"

@@ -1,24 +1,25 @@
-"""Print what Airflow makes of DAG files, as JSON: run it in Airflow's environment.
+"""Write what Airflow reads from DAG files, as JSON; runs in Airflow's environment.
 
-python airflow_dump.py OUTPUT FILE… writes {FILE: {"errors": [...], "tasks": {...}}}
+``python airflow_dump.py OUTPUT FILE...`` writes ``{FILE: {"errors": [...], "tasks": {...}}}``.
 """
 
 import json
 import sys
+from typing import Any
 
 from airflow.dag_processing.dagbag import DagBag
 
 
-def outcome(task, status: int) -> str:
-    """How a Python task ends if the ``featureid`` on the path ends with ``status``."""
+def outcome(task: Any, status: int) -> str:
+    """Return how a Python task ends if the ``featureid`` on the path exits with ``status``."""
     try:
         return str(task.python_callable("verify", str(status)))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
 
-def dump(path: str) -> dict:
-    """The tasks of the DAGs in a file, or why it cannot be imported."""
+def dump(path: str) -> dict[str, Any]:
+    """Return the tasks of the DAGs in a file, and the errors of importing it."""
     bag = DagBag(path)
     tasks = {
         f"{dag.dag_id}.{task.task_id}": {

@@ -1,4 +1,4 @@
-"""The pictures of the other tests."""
+"""The photos of the other tests."""
 
 from tests.conftest import photos
 

@@ -1,4 +1,4 @@
-"""What is wrong with crontabs, their script, and systemd's units."""
+"""Check the crontab, its script, and the systemd units."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TARGETS = {"network-online.target", "timers.target"}
 
 
 def schedule_problems(schedule: str) -> Iterator[str]:
-    """Yield what is wrong with a schedule of plain numbers and stars."""
+    """Yield the problems of a schedule of plain numbers and stars."""
     fields = schedule.split()
     if len(fields) != len(RANGES):
         yield f"{schedule!r} has {len(fields)} fields, not {len(RANGES)}"
@@ -29,7 +29,7 @@ def schedule_problems(schedule: str) -> Iterator[str]:
 
 
 def crontab_problems(root: Path) -> Iterator[str]:
-    """Yield what is wrong with the crontab."""
+    """Yield the problems of the crontab."""
     script = (root / "deploy/cron/featureid-nightly").read_text(encoding="utf-8")
     jobs = 0
     for line in (root / "deploy/cron/featureid").read_text(encoding="utf-8").splitlines():
@@ -37,15 +37,15 @@ def crontab_problems(root: Path) -> Iterator[str]:
         if setting:
             name, value = setting.groups()
             if name not in ("MAILTO", "PATH") and f"${{{name}:" not in script:
-                yield f"the script knows no {name}"
+                yield f"the script does not read {name}"
             if name == "PATH" and set(value.split(":")) != FOLDERS:
-                yield f"nothing is found in {value}"
+                yield f"PATH is {value}"
         elif line and not line.startswith("#"):
             jobs += 1
             *schedule, user, program = line.split(maxsplit=6)
             yield from schedule_problems(" ".join(schedule))
             if user != "embedder" or not program.endswith(" >/dev/null"):
-                yield f"not the user of the units, or it prints what is no problem: {line}"
+                yield f"not the user of the units, or output that is mailed every time: {line}"
             yield from _job_problems(program.removesuffix(" >/dev/null"))
     if jobs != 2:
         yield f"{jobs} jobs, not 2"
@@ -59,25 +59,25 @@ def _job_problems(program: str) -> Iterator[str]:
         if wrong:
             yield wrong
     elif words != lock:
-        yield f"not {lock}: {program}"
+        yield f"expected {lock}, found {program}"
 
 
 def script_problems(root: Path) -> Iterator[str]:
-    """Yield what shellcheck says of the script, and the command lines that are refused."""
+    """Yield the complaints of shellcheck, and the problems of the script's behavior."""
     path = root / "deploy/cron/featureid-nightly"
     yield from complaints(BIN / "shellcheck", "--enable=check-unassigned-uppercase", path)
     settings = set(re.findall(r"\$\{(\w+):", path.read_text(encoding="utf-8")))
     if settings != SETTINGS:
-        yield f"it is set up by {sorted(settings)}"
-    yield from _behaviour_problems(path)
+        yield f"its settings are {sorted(settings)}"
+    yield from _behavior_problems(path)
     for argv in command_lines.find(path.read_text(encoding="utf-8")):
         wrong = command_lines.is_wrong(argv)
         if wrong:
             yield wrong
 
 
-def _behaviour_problems(script: Path) -> Iterator[str]:
-    """Run the script with a stand-in that only tells how it is called and ends as it is told."""
+def _behavior_problems(script: Path) -> Iterator[str]:
+    """Run the script with a fake featureid that records its calls and exits as planned."""
     for statuses, status, commands in (
         ([1, 0, 0], 0, ["embed", "embed", "prune"]),
         ([1, 1, 0], 1, ["embed", "embed"]),
@@ -86,17 +86,17 @@ def _behaviour_problems(script: Path) -> Iterator[str]:
         ([0, 1], 1, ["embed", "prune"]),
     ):
         with tempfile.TemporaryDirectory() as folder:
-            told, calls = Path(folder, "statuses"), Path(folder, "calls")
-            told.write_text("".join(f"{number}\n" for number in statuses))
-            stand_in = Path(folder, "featureid")
-            stand_in.write_text(
-                f'#!/bin/sh\necho "$1" >>{calls}\nstatus=$(head -n1 {told})\n'
-                f'sed -i 1d {told}\nexit "$status"\n'
+            planned, calls = Path(folder, "statuses"), Path(folder, "calls")
+            planned.write_text("".join(f"{number}\n" for number in statuses))
+            fake = Path(folder, "featureid")
+            fake.write_text(
+                f'#!/bin/sh\necho "$1" >>{calls}\nstatus=$(head -n1 {planned})\n'
+                f'sed -i 1d {planned}\nexit "$status"\n'
             )
-            stand_in.chmod(0o755)
+            fake.chmod(0o755)
             said = complaints(
                 script,
-                limit_s=5,  # A typo can make it loop for ever.
+                limit_s=5,  # a typo can make it loop forever
                 PATH=f"{folder}:/usr/bin:/bin",
                 FEATUREID_PHOTOS="photos",
                 FEATUREID_OUTPUT="ids",
@@ -106,19 +106,19 @@ def _behaviour_problems(script: Path) -> Iterator[str]:
             ended = [f"exit status {status}"] if status else []
             if commands[-1] == "embed":
                 tries = f"in attempt {len(commands)} of 2"
-                ended = [f"featureid embed ended with status {status} {tries}", *ended]
+                ended = [f"featureid embed failed with status {status} {tries}", *ended]
             if (said, calls.read_text().split()) != (ended, commands):
-                yield f"with {statuses} it called {calls.read_text().split()} and said {said}"
+                yield f"with {statuses} it called {calls.read_text().split()} and printed {said}"
 
 
 def unit_problems(root: Path) -> Iterator[str]:
-    """Yield what ``systemd-analyze`` says of the units, and what they name that is not there."""
+    """Yield the complaints of ``systemd-analyze``, and names that the units do not agree on."""
     folder = root / "deploy" / "systemd"
     units = sorted(folder.iterdir())
     with tempfile.TemporaryDirectory() as temporary:
         for unit in units:
             text = unit.read_text(encoding="utf-8")
-            # The program has to be there; this environment has it at another place.
+            # The program must exist; in this environment it has another path.
             (Path(temporary) / unit.name).write_text(
                 text.replace(f"={INSTALLED} ", f"={BIN / 'featureid'} "), encoding="utf-8"
             )
@@ -130,7 +130,7 @@ def unit_problems(root: Path) -> Iterator[str]:
         for calendar in calendars:
             said = complaints("systemd-analyze", "calendar", calendar)
             if "Next elapse" not in "".join(said):
-                yield f"{calendar} never comes"
+                yield f"{calendar} never elapses"
         if len(calendars) != 2:
             yield f"{len(calendars)} calendars, not 2"
 
@@ -138,19 +138,19 @@ def unit_problems(root: Path) -> Iterator[str]:
 def _unit_problems(text: str, units: set[str]) -> Iterator[str]:
     for name in re.findall(r"^(?:OnFailure|Wants|After|WantedBy)=(.*)", text, re.MULTILINE):
         if name.replace("%n", "") not in units:
-            yield f"no unit {name}"
+            yield f"there is no unit {name}"
     for user in re.findall(r"^User=(.*)", text, re.MULTILINE):
         if user != "embedder":
-            yield f"user {user} is not the one of the others"
+            yield f"user {user} is not that of the other units"
     for command in re.findall(rf"^Exec\w+={INSTALLED} (.*)", text, re.MULTILINE):
         wrong = command_lines.is_wrong(command.split())
         if wrong:
             yield wrong
     cache = re.search(r"^CacheDirectory=(\w+)$", text, re.MULTILINE)
     if cache and f"\nEnvironment=FEATUREID_CACHE=/var/cache/{cache[1]}\n" not in text:
-        yield f"featureid does not know that its cache is {cache[1]}"
+        yield f"FEATUREID_CACHE does not name the cache directory {cache[1]}"
     if "%i" in text and ALERT not in text:
-        yield "nobody is told"
+        yield "nobody is notified"
     for place in re.findall(r"(?:^ReadWritePaths=|--output |prune |inspect )(\S+)", text):
         if place != "/srv/ids":
-            yield f"{place} is not the folder of the others"
+            yield f"{place} is not the folder of the other units"

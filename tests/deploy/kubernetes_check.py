@@ -1,4 +1,4 @@
-"""What is wrong with the Kubernetes files: their schemas, strictly, and how they fit together."""
+"""Check the Kubernetes files: against strict schemas, and against each other."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ import kubernetes_validate
 import yaml
 
 from featureid import __version__
-from featureid.jobs import worker_pool
 from tests import command_lines
 from tests.deploy.cron_check import schedule_problems
 
 IMAGE = f"registry.example.com/featureid-flink:{__version__}"
 SECRET = [{"secretRef": {"name": "featureid-storage"}}]
-POOL = ["python", "-m", worker_pool.__name__]
+POOL = ["featureid", "worker-pool"]
 FLINK = "featureid-rest:8081"
 POLICIES = (
     ("Forbid", "Never", [("FailJob", {"operator": "In", "values": [2, 3]})]),
@@ -31,14 +30,14 @@ _MAVEN = Path.home() / ".m2" / "repository" / "org" / "apache" / "flink"
 
 
 def jar(name: str) -> ZipFile:
-    """An archive that ``make deploy-test`` has fetched with Maven."""
+    """Return an archive that ``make deploy-test`` has fetched with Maven."""
     (path,) = sorted((_MAVEN / name).glob(f"*/{name}-*.jar"))[-1:]
     return ZipFile(path)
 
 
 @functools.cache
 def flink_words() -> set[bytes]:
-    """Every string of Flink's own options: names of keys, and of some values."""
+    """Return every string in the classes of Flink's options: names of keys and some values."""
     with jar("flink-core") as archive:
         classes = [name for name in archive.namelist() if name.endswith("Options.class")]
         data = b"".join(archive.read(name) for name in classes)
@@ -47,7 +46,7 @@ def flink_words() -> set[bytes]:
 
 @functools.cache
 def operator_schema() -> dict[str, Any]:
-    """The schema of a FlinkDeployment, from the operator's own archive."""
+    """Return the schema of a FlinkDeployment from the operator's archive."""
     with jar("flink-kubernetes-operator-api") as archive:
         file = "META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"
         definition = yaml.safe_load(archive.read(file))
@@ -55,13 +54,13 @@ def operator_schema() -> dict[str, Any]:
 
 
 def strict_problems(value: Any, schema: dict[str, Any], place: str = "") -> Iterator[str]:
-    """Yield where ``value`` does not fit an OpenAPI schema, or has what the schema has not."""
+    """Yield where ``value`` violates an OpenAPI schema or has fields unknown to it."""
     kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
     kind = (int, float) if schema.get("type") == "number" else kinds.get(schema.get("type", ""))
     if kind and not isinstance(value, kind):
-        yield f"{place} is {value!r}, no {schema['type']}"
+        yield f"{place} is {value!r}, not of type {schema['type']}"
     elif "enum" in schema and value not in schema["enum"]:
-        yield f"{place} is {value!r}, none of {schema['enum']}"
+        yield f"{place} is {value!r}, not one of {schema['enum']}"
     elif isinstance(value, dict) and "properties" in schema:
         for name, part in value.items():
             if name in schema["properties"]:
@@ -74,7 +73,7 @@ def strict_problems(value: Any, schema: dict[str, Any], place: str = "") -> Iter
 
 
 def cluster_problems(root: Path) -> Iterator[str]:
-    """Yield what is wrong with the FlinkDeployment."""
+    """Yield the problems of the FlinkDeployment."""
     document = yaml.safe_load((root / "deploy/kubernetes/flink.yaml").read_text(encoding="utf-8"))
     schema = operator_schema()
     yield from strict_problems(document.get("spec"), schema["properties"]["spec"])
@@ -82,14 +81,14 @@ def cluster_problems(root: Path) -> Iterator[str]:
         yield f"the fields are {sorted(document)}"
     version = document["apiVersion"], document["kind"], document["metadata"]
     if version != ("flink.apache.org/v1beta1", "FlinkDeployment", {"name": "featureid"}):
-        yield f"{version} is not what the operator and nightly.yaml look for"
+        yield f"{version} is not what the operator and nightly.yaml expect"
     try:
         spec = document["spec"]
         workers = spec["taskManager"]["podTemplate"]["spec"]["containers"]
         keys = spec["flinkConfiguration"]
         memory = [spec[part]["resource"]["memory"] for part in ("jobManager", "taskManager")]
         if workers[0] != {"name": "flink-main-container"} or len(workers) != 2:
-            yield "the operator knows Flink's own container by its name, flink-main-container"
+            yield "the first container must be flink-main-container, the name that the operator expects"
         yield from container_problems(workers[1])
         if workers[1]["command"] != POOL:
             yield f"the pool is started with {workers[1]['command']}"
@@ -101,16 +100,18 @@ def cluster_problems(root: Path) -> Iterator[str]:
         if word.encode() not in known:
             yield f"Flink has no option {word!r}"
     if keys.get("restart-strategy.fixed-delay.delay") != "30 s":
-        yield "no duration"
+        yield "the restart delay is not 30 s"
     if (spec["image"], spec["flinkVersion"]) != ("flink:1.20", "v1_20"):
-        yield "the image is not of this version of Flink"
+        yield "the image is not that of flinkVersion"
     if spec["mode"] != "standalone" or spec["serviceAccount"] != "flink":
-        yield "not the mode with a fixed number of TaskManagers, or not the operator's account"
-    yield from (f"no memory: {amount}" for amount in memory if not re.fullmatch(r"\d+m", amount))
+        yield "not standalone mode, or not the service account of the operator"
+    yield from (
+        f"invalid memory: {amount}" for amount in memory if not re.fullmatch(r"\d+m", amount)
+    )
 
 
 def nightly_problems(root: Path) -> Iterator[str]:
-    """Yield what is wrong with the CronJobs."""
+    """Yield the problems of the CronJobs."""
     text = (root / "deploy/kubernetes/nightly.yaml").read_text(encoding="utf-8")
     documents = list(yaml.safe_load_all(text))
     for document in documents:
@@ -121,16 +122,16 @@ def nightly_problems(root: Path) -> Iterator[str]:
             return
     names = [document["metadata"]["name"] for document in documents]
     if names != ["featureid-nightly", "featureid-fresh"]:
-        yield f"the names are {names}, not those that operations.md tells of"
+        yield f"the names are {names}, not those in operations.md"
     commands = {}
     for document in documents:
         spec = document["spec"]
         yield from schedule_problems(spec["schedule"])
         if spec["timeZone"] not in available_timezones():
-            yield f"no time zone: {spec['timeZone']}"
+            yield f"unknown time zone: {spec['timeZone']}"
         job = spec["jobTemplate"]["spec"]
         pod = job["template"]["spec"]
-        # What the schema takes for any text.
+        # The schema accepts any text here.
         rules = [(rule["action"], rule["onExitCodes"]) for rule in _rules(job)]
         policies = spec["concurrencyPolicy"], pod["restartPolicy"], rules
         if policies not in POLICIES:
@@ -152,7 +153,7 @@ def _rules(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def container_problems(container: dict[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a container of featureid."""
+    """Yield the problems of a container of featureid."""
     if (container.get("image"), container.get("envFrom")) != (IMAGE, SECRET):
         yield f"{container['name']}: not the image {IMAGE} with the secret"
     for amounts in container.get("resources", {"": {"": "none"}}).values():
@@ -160,11 +161,11 @@ def container_problems(container: dict[str, Any]) -> Iterator[str]:
             yield f"{container['name']}: {amounts}"
         for amount in amounts.values():
             if not AMOUNT.fullmatch(str(amount)):
-                yield f"{container['name']}: no amount: {amount}"
+                yield f"{container['name']}: invalid amount: {amount}"
 
 
 def flink_option_problems(command: list[str], root: Path) -> Iterator[str]:
-    """Yield which options do not lead to the cluster of flink.yaml, or to the image's files."""
+    """Yield options that do not refer to the cluster of flink.yaml or to files of the image."""
     wanted = {
         "--runner": "FlinkRunner",
         "--flink_master": FLINK,

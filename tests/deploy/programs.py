@@ -1,4 +1,4 @@
-"""The checking programs: what they say about a file, which is nothing where it is right."""
+"""Run programs that check files and print nothing if a file is correct."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LIMIT_S = 240
 
 
 def complaints(*command: object, limit_s: float = LIMIT_S, **environment: str) -> list[str]:
-    """Run a program; returns the lines that it prints, and its exit status if that is not 0."""
+    """Run a program; return the lines that it prints, and its exit status if that is not 0."""
     done = subprocess.run(
         [str(part) for part in command],
         env={**os.environ, **environment},

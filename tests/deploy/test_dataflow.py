@@ -1,4 +1,4 @@
-"""The Dataflow job as far as it goes without the service: what is submitted, and that it works."""
+"""The Dataflow job without the service: what is submitted, and that its graph runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LIMIT_S = 120
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Options of any run on Dataflow; local folders stand for buckets."""
+    """Options of every run on Dataflow; local folders stand in for buckets."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("temp", "staging"):
         (folder / name).mkdir()
@@ -62,7 +62,7 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
 
 @dataclass(frozen=True)
 class Launched:
-    """What the launcher of the Flex Template leaves: its words, the job and the graph."""
+    """What the Flex Template's launcher produced: its output, the job and the graph."""
 
     printed: dict[str, Any]
     output: Path
@@ -97,19 +97,19 @@ def test_the_launcher_neither_waits_nor_starts_the_job(launched: Launched) -> No
     assert not (launched.output / "current").exists()
 
 
-def test_the_job_has_the_workers_that_were_asked_for(launched: Launched) -> None:
+def test_the_job_has_the_requested_workers(launched: Launched) -> None:
     environment = launched.job["environment"]
     (pool,) = environment["workerPools"]
     images = pool["sdkHarnessContainerImages"]
     assert {image["containerImage"] for image in images} == {IMAGE}
-    assert len(images) == 2  # With the hints and without.
+    assert len(images) == 2  # with and without hints
     assert pool["machineType"] == "g2-standard-8"
     assert pool["diskSizeGb"] == 50
     assert pool["numThreadsPerWorker"] == 4
     assert pool["autoscalingSettings"]["maxNumWorkers"] == 7
     assert "no_use_multiple_sdk_containers" in environment["experiments"]
     assert "use_multiple_sdk_containers" not in environment["experiments"]
-    # Nothing to be installed when a worker starts: all is in the image.
+    # Nothing is installed when a worker starts, since the image contains everything.
     assert [package["name"] for package in pool["packages"]] == [
         "submission_environment_dependencies.txt"
     ]
@@ -135,7 +135,7 @@ def test_the_job_has_the_stages_of_the_pipeline(launched: Launched) -> None:
     } <= names
 
 
-def test_the_graph_that_is_submitted_gives_the_snapshot_of_a_local_run(
+def test_the_submitted_graph_gives_the_snapshot_of_a_local_run(
     launched: Launched, photos: Path, tmp_path: Path
 ) -> None:
     graph = beam_runner_api_pb2.Pipeline()
@@ -154,7 +154,7 @@ def test_the_graph_that_is_submitted_gives_the_snapshot_of_a_local_run(
 
 @contextmanager
 def service(status: int, answer: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A stand-in of Dataflow's REST interface; yields its address and the jobs that it is sent."""
+    """Run a fake of Dataflow's REST API; give its address and the jobs that it receives."""
     jobs: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -171,7 +171,7 @@ def service(status: int, answer: dict[str, Any]) -> Iterator[tuple[str, list[dic
             self.wfile.write(data)
 
         def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
+            """Do not log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -200,18 +200,18 @@ def test_a_job_is_submitted_and_named(photos: Path, project: list[str], tmp_path
     (job,) = jobs
     (pool,) = job["environment"]["workerPools"]
     assert pool["sdkHarnessContainerImages"][0]["containerImage"] == IMAGE
-    # The model went to where workers find it.
+    # The model is where workers look for it.
     assert len(list((tmp_path / "ids" / "models").glob("image-*.fidmodel"))) == 1
 
 
-def test_a_job_that_is_refused_is_one_line(
+def test_a_refused_job_gives_a_one_line_error(
     photos: Path, project: list[str], tmp_path: Path
 ) -> None:
     error = {"code": 403, "message": "no permission to start jobs", "status": "PERMISSION_DENIED"}
     with service(403, {"error": error}) as (address, jobs):
         done = submit(address, photos, project, tmp_path / "ids")
     assert len(jobs) == 1
-    # Before our line Beam logs what the server said.
+    # Before this line Beam logs the server's answer.
     *logged, line = done.stderr.splitlines()
     assert done.returncode == 1 and len(logged) <= 1, done.stderr
     assert "could not be submitted" in line and "no permission to start" in line

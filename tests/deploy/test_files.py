@@ -1,4 +1,4 @@
-"""Every file under deploy/ is right, and a typo in any word of it would be found."""
+"""Every file under deploy/ is correct, and a typo in any of its words would be detected."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CHECKS: dict[str, Callable[[Path], Iterable[str]]] = {
 }
 DAGS = ("airflow/featureid_dataflow.py", "airflow/featureid_flink.py")
 
-# Where a user's own places, addresses and names stand for an example; each the same everywhere.
+# Examples of a user's places, addresses and names, which must be the same in all files.
 EXAMPLES = {
     *("/srv/photos", "/srv/photos/", "/srv/ids", "/srv/ids/.nightly.lock"),
     *("s3://example-photos/originals", "s3://example-photos/originals/", "s3://example-photos/ids"),
@@ -46,7 +46,7 @@ EXAMPLES = {
     *("operations@example.com", "https://example.com/featureid/docs/operations.md"),
 }
 _EXAMPLE = re.compile(r"(?:s3|gs|https)://\w[\w./-]*|/srv/[\w./-]+|[\w.]+@[\w.]+\.\w+")
-# Words that may be any: names used nowhere else, and messages.
+# Words that may be anything: names used nowhere else, and messages.
 FREE = {
     "airflow/featureid_dataflow.py": {"n2-standard"},
     "cron/featureid-nightly": {"folder", "images", "snapshots"},
@@ -62,7 +62,7 @@ _PROSE = re.compile(
 
 
 def problems(name: str, root: Path) -> list[str]:
-    """What is wrong with a file; that a checker cannot even read it is a problem, too."""
+    """Return the problems of a file; an exception of the checker counts as one."""
     try:
         text = (root / "deploy" / name).read_text(encoding="utf-8")
         return [*example_problems(text), *CHECKS[name](root)]
@@ -71,10 +71,10 @@ def problems(name: str, root: Path) -> list[str]:
 
 
 def example_problems(text: str) -> Iterator[str]:
-    """Yield the places that are not those of the other files."""
+    """Yield the places that differ from those of the other files."""
     for place in _EXAMPLE.findall(_PROSE.sub("", text)):
         if place not in EXAMPLES and f"{place}/" not in text:
-            yield f"{place} is a place of its own"
+            yield f"{place} is not used in the other files"
     for previous in re.findall(r"previous[\"=:\s]+(\w+)[\s\"]*(?:$|[-,])", text, re.MULTILINE):
         if previous != "auto":
             yield f"the previous snapshot is {previous}"
@@ -82,16 +82,16 @@ def example_problems(text: str) -> Iterator[str]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The project's files, to be damaged."""
+    """A copy of the project's files, to be damaged."""
     for folder in ("deploy", "featureid", "pipelines"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__py*"))
-    for file in ("setup.py", "pyproject.toml", "README.md"):
+    for file in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
         shutil.copy(ROOT / file, tmp_path)
     return tmp_path
 
 
 def typos(text: str) -> Iterator[tuple[str, str]]:
-    """Yield every word outside prose, once a place, and the text with a letter of it missing."""
+    """Yield every occurrence of a word outside prose, and the text without one of its letters."""
     prose = [found.span() for found in _PROSE.finditer(text)]
     for word in _WORD.finditer(text):
         if not any(start <= word.start() < end for start, end in prose):
@@ -109,23 +109,23 @@ def test_every_file_has_a_check() -> None:
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_file_is_right(name: str) -> None:
+def test_a_file_is_correct(name: str) -> None:
     assert problems(name, ROOT) == []
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_typo_is_found(name: str, copy: Path) -> None:
+def test_every_typo_is_detected(name: str, copy: Path) -> None:
     path = copy / "deploy" / name
-    unnoticed = set()
+    undetected = set()
     for word, damaged in typos(path.read_text(encoding="utf-8")):
         path.write_text(damaged, encoding="utf-8")
         if not problems(name, copy):
-            unnoticed.add(word)
-    assert unnoticed == FREE.get(name, set())
+            undetected.add(word)
+    assert undetected == FREE.get(name, set())
 
 
 @pytest.mark.parametrize("name", DAGS)
-def test_a_dag_is_right_and_a_typo_is_found(name: str, tmp_path: Path) -> None:
+def test_a_dag_is_correct_and_every_typo_is_detected(name: str, tmp_path: Path) -> None:
     path = ROOT / "deploy" / name
     damaged = {}
     for number, (word, text) in enumerate(typos(path.read_text(encoding="utf-8"))):
@@ -136,11 +136,13 @@ def test_a_dag_is_right_and_a_typo_is_found(name: str, tmp_path: Path) -> None:
     found = read_dags([path, *damaged], tmp_path / "home")
     check = partial(dag_problems, path.stem, root=ROOT)
     assert list(check(found[path])) == []
-    unnoticed = {word for file, word in damaged.items() if not _noticed(check, file, found[file])}
-    assert unnoticed == FREE.get(name, set())
+    undetected = {
+        word for file, word in damaged.items() if not _is_detected(check, file, found[file])
+    }
+    assert undetected == FREE.get(name, set())
 
 
-def _noticed(check: Callable[..., Iterable[str]], file: Path, dag: dict[str, object]) -> bool:
+def _is_detected(check: Callable[..., Iterable[str]], file: Path, dag: dict[str, object]) -> bool:
     try:
         return bool([*example_problems(file.read_text(encoding="utf-8")), *check(dag)])
     except Exception:
