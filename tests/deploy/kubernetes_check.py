@@ -88,7 +88,7 @@ def cluster_problems(root: Path) -> Iterator[str]:
         keys = spec["flinkConfiguration"]
         memory = [spec[part]["resource"]["memory"] for part in ("jobManager", "taskManager")]
         if workers[0] != {"name": "flink-main-container"} or len(workers) != 2:
-            yield "the first of two containers must be flink-main-container, as the operator expects"
+            yield "the first of two containers must be flink-main-container, as Flink expects"
         yield from container_problems(workers[1])
         if workers[1]["command"] != POOL:
             yield f"the pool is started with {workers[1]['command']}"
