@@ -1,4 +1,4 @@
-"""Command lines of featureid as documents and deploy files show them, parsed for real."""
+"""Find the command lines of featureid in documents and deploy files, and parse them."""
 
 from __future__ import annotations
 
@@ -7,65 +7,41 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
-import pytest
-
-from featureid.cli import console, embed_options
 from featureid.cli import main as cli
+from featureid.cli.embed_options import embed_options
 from featureid.errors import UsageError
-
-
-class Parsed(Exception):
-    """A command has parsed its command line and would now run."""
-
-
-def parse(argv: Sequence[str]) -> None:
-    """Let ``featureid`` parse a command line, without running it.
-
-    Raises:
-        UsageError: the command line is wrong.
-    """
-    parse_args = console.Parser.parse_args
-
-    def parse_and_stop(parser: console.Parser, *arguments: object) -> object:
-        parsed = parse_args(parser, *arguments)  # type: ignore[arg-type]
-        if parser.prog == "featureid":
-            return parsed
-        if getattr(parsed, "command", argv[0]) == "embed":
-            embed_options.embed_options(parsed)
-        raise Parsed
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(console.Parser, "parse_args", parse_and_stop)
-        patch.setattr(console, "set_up_log", lambda _level: None)
-        with pytest.raises(Parsed):
-            cli._dispatch(list(argv))
+from featureid.jobs.beam_options import split_beam_options
 
 
 def is_wrong(argv: Sequence[str]) -> str | None:
-    """Why a command line is refused; None if it is not."""
+    """Return why ``featureid`` refuses a command line, or None if it does not."""
     try:
-        parse(argv)
+        command = cli.make_parser().parse_args(argv[:1]).command
+        parser = cli.load_command(command).make_parser(f"featureid {command}")
+        if command == "embed":
+            _, own = split_beam_options(argv[1:])
+            embed_options(parser.parse_args(own))
+        else:
+            parser.parse_args(argv[1:])
     except UsageError as error:
         return str(error)
     return None
 
 
 def find(text: str) -> Iterator[list[str]]:
-    """Yield the arguments of every command line of featureid in lines of a shell."""
+    """Yield the arguments of every command line of featureid in shell code."""
     for line in text.replace("\\\n", " ").splitlines():
         for words in _commands(line):
             for script in ("pipelines.embed", "pipelines/embed.py"):
                 if script in words:
                     yield ["embed", *words[words.index(script) + 1 :]]
-            names = [
-                place for place, word in enumerate(words) if PurePath(word).name == "featureid"
-            ]
-            if names and words[names[-1] + 1 :]:
-                yield words[names[-1] + 1 :]
+            places = [i for i, word in enumerate(words) if PurePath(word).name == "featureid"]
+            if places and words[places[-1] + 1 :]:
+                yield words[places[-1] + 1 :]
 
 
 def _commands(line: str) -> Iterator[list[str]]:
-    """The words of each command in a line of a shell, without what follows a redirection."""
+    """Yield the words of each command in a line of shell code, without redirections."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     command: list[str] = []
@@ -81,6 +57,6 @@ def _commands(line: str) -> Iterator[list[str]]:
 
 
 def shell_blocks(document: Path) -> str:
-    """The lines of all ``sh`` blocks of a Markdown document."""
+    """Return the lines of all ``sh`` blocks of a Markdown document."""
     text = document.read_text(encoding="utf-8")
     return "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))

@@ -12,6 +12,7 @@ import errno
 import os
 import signal
 import sys
+from typing import Any
 
 WRITES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 
@@ -20,7 +21,7 @@ def main() -> int:
     fate, event, pattern, number = *sys.argv[1:4], int(sys.argv[4])
     seen = 0
 
-    def hook(name: str, arguments: tuple) -> None:
+    def hook(name: str, arguments: tuple[Any, ...]) -> None:
         nonlocal seen
         if name != event and name not in WRITES:
             return

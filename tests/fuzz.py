@@ -48,7 +48,22 @@ from tests.storage_samples import ID, encode, make_info, make_row, write_snapsho
 MEMORY_FACTOR, MEMORY_BASE = 32, 1 << 20
 
 NUMBERS = (0, 1, 2, 7, 255, 1 << 16, (1 << 31) - 1, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, 1 << 64)
-VALUES = (*NUMBERS, -1, 1.5, 1e308, "", "l2", "planes", "utf8", [], [3], {}, None, True, "\0é")
+VALUES: tuple[Any, ...] = (
+    *NUMBERS,
+    -1,
+    1.5,
+    1e308,
+    "",
+    "l2",
+    "planes",
+    "utf8",
+    [],
+    [3],
+    {},
+    None,
+    True,
+    "\0é",
+)
 
 
 def npy_bytes(array: np.ndarray) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def encode(rows: Sequence[EmbeddingRow], info: SnapshotInfo, block_rows: int = 1
     return b"".join(ShardEncoder("sample", header, row_blocks(ordered, info, block_rows)))
 
 
-def read_all(path: Path) -> dict[str, list]:
+def read_all(path: Path) -> dict[str, list[Any]]:
     """Return every value of every column of a shard file."""
     with RangeReader(str(path)) as source:
         shard = ShardMap(source)

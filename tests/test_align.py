@@ -18,7 +18,7 @@ EYES = [(40.0, 40.0), (110.0, 40.0), (75.0, 90.0)]
 
 def apply(matrix: np.ndarray, places: object) -> np.ndarray:
     xy = np.array(places, np.float64)
-    return xy @ matrix[:, :2].T + matrix[:, 2]
+    return np.asarray(xy @ matrix[:, :2].T + matrix[:, 2])
 
 
 @given(points, st.floats(0.1, 8), st.floats(-3.1, 3.1), numbers, numbers)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from featureid import __version__
 from featureid.cli import console
 from featureid.cli import main as cli
 from featureid.errors import FeatureIdError, UsageError
+from featureid.jobs.beam_errors import as_known_error
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +38,7 @@ def test_wrong_use_is_one_clear_line(
     (tmp_path / "nothing").mkdir()
     (tmp_path / "list.csv").write_text("path\na.jpg\n")
     out = ("--output", tmp_path / "out")
-    for argv, status, message in [
+    cases: list[tuple[Sequence[object], int, str]] = [
         (["embed", tmp_path / "nowhere", *out], 2, "no such file or folder"),
         (["embed", tmp_path / "nothing", *out], 2, "holds no file"),
         (["embed", tmp_path / "*.jpg", *out], 2, "matches no file"),
@@ -52,7 +54,7 @@ def test_wrong_use_is_one_clear_line(
         (["embed", photos, *out, "--max-failure-rate", "7"], 2, "--max-failure-rate is 7.0"),
         (["embed", photos, *out, "--no-wait"], 2, "a local run ends with its command"),
         (["embed", photos, *out, "--embed-hint", "min_ram"], 2, "give NAME=VALUE"),
-        (["embed", photos, *out, "--embed-hint", "colour=red"], 2, "Unknown resource hint: colour"),
+        (["embed", photos, *out, "--embed-hint", "color=red"], 2, "Unknown resource hint: color"),
         (["embed", photos, *out, "--embed-hint", "min_ram=much"], 2, "--embed-hint"),
         (["embed", photos, *out, "--direct_num_worker=2"], 2, "--direct_num_worker=2"),
         (["embed", photos, *out, "--direct_num_workers=two"], 2, "'two'"),
@@ -65,7 +67,8 @@ def test_wrong_use_is_one_clear_line(
         (["models", "imagine"], 2, "unknown model"),
         (["emb"], 2, "invalid choice: 'emb'"),
         ([], 2, "required: COMMAND"),
-    ]:
+    ]
+    for argv, status, message in cases:
         found_status, err = run(capsys, *argv)
         assert err.count("\n") == 1 and err.startswith("featureid: "), err
         assert message in err
@@ -108,7 +111,7 @@ def test_an_error_that_beam_has_wrapped_is_still_known() -> None:
         "Traceback (most recent call last):\n  File ...\n"
         "featureid.errors.StorageError: Cannot write a: No space left [while running 'Write/x']\n"
     )
-    known = console.as_known_error(wrapped)
+    known = as_known_error(wrapped)
     assert type(known) is FeatureIdError
     assert str(known) == "Cannot write a: No space left"
 

@@ -1,4 +1,4 @@
-"""Every command line that a document or a deploy file shows is one that featureid takes."""
+"""Every command line in a document or deploy file is one that featureid accepts."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ SCRIPTS = sorted(
 )
 
 
-def told_in(path: Path) -> list[list[str]]:
+def shown_in(path: Path) -> list[list[str]]:
     if path.suffix == ".md":
         return list(command_lines.find(command_lines.shell_blocks(path)))
     text = path.read_text(encoding="utf-8")
@@ -27,18 +27,18 @@ def told_in(path: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, *SCRIPTS], ids=lambda path: path.name)
-def test_every_command_line_is_taken(path: Path) -> None:
-    for argv in told_in(path):
+def test_every_command_line_is_accepted(path: Path) -> None:
+    for argv in shown_in(path):
         assert command_lines.is_wrong(argv) is None, argv
 
 
 def test_command_lines_are_found() -> None:
-    found = {path.name: len(told_in(path)) for path in [*DOCUMENTS, *SCRIPTS]}
+    found = {path.name: len(shown_in(path)) for path in [*DOCUMENTS, *SCRIPTS]}
     assert found["README.md"] >= 4 and found["running.md"] >= 1 and found["operations.md"] >= 4
     assert (found["featureid-nightly"], found["featureid"], found["featureid.service"]) == (2, 1, 2)
 
 
-def test_the_end_of_a_command_line_is_found() -> None:
+def test_command_lines_end_where_the_shell_ends_them() -> None:
     text = """
     a && /opt/bin/featureid embed 'a;b' --output "$out" \\
         --dtype float16 >log && featureid verify b | tail  # featureid is used
@@ -63,5 +63,5 @@ def test_the_end_of_a_command_line_is_found() -> None:
         ["verify"],
     ],
 )
-def test_a_misspelt_command_line_is_not_taken(argv: list[str]) -> None:
+def test_a_misspelled_command_line_is_refused(argv: list[str]) -> None:
     assert command_lines.is_wrong(argv)

@@ -29,8 +29,8 @@ def write(output: Path, digest: str, keys: list[str], *, turned: bool = False) -
         if turned:
             vector = (row.vector @ rotation).astype(np.float32)
             row = replace(row, vector=vector / np.linalg.norm(vector))
-        other = {"sha256": bytes(32)} if key.endswith("'") else {}
-        rows.append(replace(row, key=key.removesuffix("'"), **other))
+        sha256 = bytes(32) if key.endswith("'") else row.sha256
+        rows.append(replace(row, key=key.removesuffix("'"), sha256=sha256))
     write_rows(output, info, rows)
     return open_snapshot(str(output))
 

@@ -54,7 +54,7 @@ def snap(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 
 def test_rows_are_ordered_by_key_and_face(snap: Snapshot) -> None:
-    found = list(zip(snap.row_keys(), snap.column("face_index").tolist(), strict=True))
+    found = list(zip(snap.row_keys(), np.asarray(snap.column("face_index")).tolist(), strict=True))
     assert sorted(found) == sorted(row.order for row in ROWS)
     assert found == sorted(found, key=lambda row: (shard_of(row[0], 2), row))
     assert (snap.num_rows, len(snap)) == (5, 3) and snap.manifest.counts.embedded == 3
@@ -120,7 +120,9 @@ def test_no_block_splits_an_image(faces: list[int], block_rows: int) -> None:
 def test_an_image_may_have_more_faces_than_a_block_has_rows(tmp_path: Path) -> None:
     info = make_info(faces=FACES)
     rows = [face_row("crowd.jpg", index % 3) for index in range(3)]
-    crowd = [replace(rows[0], face=replace(rows[0].face, index=n)) for n in range(BLOCK_ROWS + 9)]
+    face = rows[0].face
+    assert face
+    crowd = [replace(rows[0], face=replace(face, index=n)) for n in range(BLOCK_ROWS + 9)]
     summary = write_shard(str(tmp_path), info, 0, [*crowd, face_row("z.jpg", 0)])
     assert (summary.rows, summary.keys) == (BLOCK_ROWS + 10, 2)
     with RangeReader(str(tmp_path / summary.file)) as source:

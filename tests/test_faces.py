@@ -31,6 +31,7 @@ from featureid.images import (
 from featureid.images import detectors as detectors_module
 from featureid.images.detectors import DetectedFace
 from featureid.images.face_finder import MAX_DETECTION_SIDE, choose_faces, detect_bounded
+from featureid.inputs import ImageRef
 from featureid.models import resolve_model
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import WHOLE_IMAGE, ModelInfo
@@ -151,7 +152,7 @@ def test_places_are_those_of_the_upright_original(snap: Snapshot) -> None:
     assert left_outer[0] < left_inner[0] < nose[0] < right_inner[0] < right_outer[0]
     assert all(abs(y - 101) < 8 for _, y in face.landmarks[:4]) and nose[1] > 115
     assert face.score > 0.5
-    widths = dict(zip(snap.row_keys(), snap.column("width").tolist(), strict=True))
+    widths = dict(zip(snap.row_keys(), np.asarray(snap.column("width")).tolist(), strict=True))
     ((wide, _),) = snap.faces("wide.jpg")
     assert widths["wide.jpg"] == 6000
     wanted = [n * 4 + shift for n, shift in zip(FACE, (3800, 700, 3800, 700), strict=True)]
@@ -279,7 +280,7 @@ def test_faces_without_landmarks_are_cut_by_their_box() -> None:
         wanted = astronaut().resize((150, 150), Image.Resampling.BILINEAR, box=face.box)
         assert np.abs(pixels.astype(int) - np.array(wanted)).mean() < 4
         cuts.append(pixels)
-    assert not np.array_equal(*cuts)
+    assert not np.array_equal(cuts[0], cuts[1])
 
 
 # Detectors
@@ -448,10 +449,7 @@ def test_embed_refuses_faces_for_whole_images(
 
 
 def test_threads_and_batches_change_no_face(pictures: Path) -> None:
-    refs = [
-        featureid.embedding.ImageRef(path.name, str(path))
-        for path in sorted(pictures.glob("*.png"))
-    ]
+    refs = [ImageRef(path.name, str(path)) for path in sorted(pictures.glob("*.png"))]
     found = []
     for threads, parts in [(1, [refs]), (3, [[ref] for ref in refs])]:
         embedder = Embedder(

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,13 +19,14 @@ from featureid.inputs import (
 from featureid.storage.records import Failure
 
 
-def refs(path: object, **options: object) -> list[ImageRef]:
+def refs(path: object, **options: Any) -> list[ImageRef]:
     found = list(list_source(InputSource(str(path), **options)))
-    assert all(isinstance(item, ImageRef) for item in found)
-    return sorted(found, key=lambda ref: ref.key)
+    images = [item for item in found if isinstance(item, ImageRef)]
+    assert images == found
+    return sorted(images, key=lambda ref: ref.key)
 
 
-def keys(path: object, **options: object) -> list[str]:
+def keys(path: object, **options: Any) -> list[str]:
     return [ref.key for ref in refs(path, **options)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,8 +22,14 @@ def test_results_come_in_the_order_of_the_items(threads: int) -> None:
 
 @pytest.mark.parametrize(("threads", "most"), [(1, 1), (3, 7)])
 def test_no_more_is_begun_than_two_items_a_thread(threads: int, most: int) -> None:
-    taken = []
-    results = map_in_order(str, map(taken.append, range(100)), threads)
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for n in range(100):
+            taken.append(n)
+            yield n
+
+    results = map_in_order(str, items(), threads)
     next(results)
     assert len(taken) == most
     results.close()

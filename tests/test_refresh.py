@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def known(rows: dict[str, str], *failures: Failure, faces: int = 1) -> Known:
 
 
 def plan(
-    listed: dict[str, str], previous: Known, unlisted: tuple[str, ...] = (), **policy: object
+    listed: dict[str, str], previous: Known, unlisted: tuple[str, ...] = (), **policy: Any
 ) -> PartitionPlan:
     refs = [ImageRef(key, f"/{key}", version) for key, version in listed.items()]
     return plan_partition(refs, *previous, RefreshPolicy(**policy), unlisted)

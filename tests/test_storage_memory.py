@@ -7,7 +7,9 @@ import json
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,19 +52,20 @@ def lying_shards() -> dict[str, bytes]:
     index = layout.parse_footer(data[at:], len(data))
     fields = json.loads(gm.unpack(data[index.offset : index.end], index.raw_length))
 
-    def signed(fields: dict) -> bytes:
+    def signed(fields: dict[str, Any]) -> bytes:
         payload = json.dumps(fields).encode()
         member = layout.pack_text(payload)
         entry = layout.Member(index.offset, len(member), len(payload), gm.member_crc(member))
         return data[: index.offset] + member + layout.footer_member(entry)
 
     lies = {}
-    for name, change in {
+    changes: dict[str, Callable[[dict[str, Any]], object]] = {
         "rows": lambda block: block.update(rows=10**9),
         "keys": lambda block: block["columns"][0][0].__setitem__(1, 10**10),
         "plane": lambda block: block["columns"][1][3].__setitem__(1, 10**10),
         "length": lambda block: block["columns"][1][3].__setitem__(0, 10**10),
-    }.items():
+    }
+    for name, change in changes.items():
         copy = json.loads(json.dumps(fields))
         change(copy["blocks"][0])
         lies[name] = signed(copy)

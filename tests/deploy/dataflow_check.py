@@ -77,9 +77,14 @@ def metadata_problems(root: Path) -> Iterator[str]:
 def launcher_problems(root: Path) -> Iterator[str]:
     """Yield the problems of the launcher's arguments; test_dataflow.py runs it for real."""
     called: list[list[str]] = []
+
+    def record(argv: list[str]) -> int:
+        called.append(argv)
+        return 0
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["launch.py", "--input=a", "--output=b"])
-        patch.setattr(main, "main", lambda argv: called.append([*argv]) or 0)
+        patch.setattr(main, "main", record)
         try:
             runpy.run_path(str(root / "deploy/dataflow/launch.py"), run_name="__main__")
         except SystemExit as end:

@@ -21,7 +21,7 @@ IMAGE = f"registry.example.com/featureid-flink:{__version__}"
 SECRET = [{"secretRef": {"name": "featureid-storage"}}]
 POOL = ["featureid", "worker-pool"]
 FLINK = "featureid-rest:8081"
-POLICIES = (
+POLICIES: tuple[tuple[str, str, list[Any]], ...] = (
     ("Forbid", "Never", [("FailJob", {"operator": "In", "values": [2, 3]})]),
     ("Replace", "Never", []),
 )
@@ -50,7 +50,8 @@ def operator_schema() -> dict[str, Any]:
     with jar("flink-kubernetes-operator-api") as archive:
         file = "META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"
         definition = yaml.safe_load(archive.read(file))
-    return definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema: dict[str, Any] = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema
 
 
 def strict_problems(value: Any, schema: dict[str, Any], place: str = "") -> Iterator[str]:
@@ -149,7 +150,8 @@ def nightly_problems(root: Path) -> Iterator[str]:
 
 
 def _rules(job: dict[str, Any]) -> list[dict[str, Any]]:
-    return job.get("podFailurePolicy", {"rules": []})["rules"]
+    rules: list[dict[str, Any]] = job.get("podFailurePolicy", {"rules": []})["rules"]
+    return rules
 
 
 def container_problems(container: dict[str, Any]) -> Iterator[str]:
