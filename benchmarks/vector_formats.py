@@ -198,10 +198,12 @@ def _read_published(path: Path, opener: Callable[..., Any]) -> Matrix:
 
 
 def _published_loop(file: BinaryIO) -> Matrix:
-    """Read many vectors as the published reader does: one by one, from an open file."""
+    """Read many vectors one by one from an open file, as the published reader reads one."""
     (count,) = struct.unpack("I", file.read(4))
     found = []
     for _ in range(count):
-        (length,) = struct.unpack("I", file.read(4))
-        found.append(np.frombuffer(file.read(length), np.float32))
+        file.read(4)  # the length of the record, which its metadata repeat
+        (size,) = struct.unpack("I", file.read(4))
+        assert file.read(7).decode("utf-8") == "float32"
+        found.append(np.frombuffer(file.read(size * 4), np.float32))
     return np.stack(found)

@@ -52,7 +52,8 @@ def test_published(snap, engine, monkeypatch):
 
     monkeypatch.setattr(gm, "engine", engine)
     data = exported(snap, "published", "x.bin").read_bytes()
-    assert data == make_published.write_multiple(list(snap.vectors()))
+    stored = snap.vectors().astype(snap.model.dtype)
+    assert data == make_published.write_multiple(list(stored))
     assert gzip.decompress(exported(snap, "published", "x.bin.gz").read_bytes()) == data
     assert struct.unpack_from("<I", data) == (100,)
 
@@ -157,7 +158,7 @@ def test_commands_there_and_back(snap, tmp_path, capsys):
 
 
 def test_wrong_use_of_the_commands(tmp_path, capsys):
-    (tmp_path / "x.bin").write_bytes(struct.pack("<IIf", 1, 4, 1))
+    (tmp_path / "x.bin").write_bytes(make_published.write_multiple([np.ones(1, np.float32)]))
     (tmp_path / "none.bin").write_bytes(bytes(4))
     x, out = str(tmp_path / "x.bin"), ["--output", str(tmp_path / "out"), "--model", "m"]
     for argv, status, message in [

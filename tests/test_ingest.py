@@ -90,7 +90,7 @@ def npy(array, **options):
 def test_npy_files_of_every_kind(tmp_path, array, version):
     path = tmp_path / "x.npy"
     path.write_bytes(npy(array, version=version))
-    assert np.array_equal(ingest.read_vectors(str(path), "float32"), array)
+    assert np.array_equal(ingest.read_vectors(str(path)), array)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_npy_files_that_lie_are_refused(tmp_path, data, said):
     path = tmp_path / "x.npy"
     path.write_bytes(data)
     with pytest.raises(CorruptFileError, match=said) as caught:
-        ingest.read_vectors(str(path), "float32")
+        ingest.read_vectors(str(path))
     assert str(path) in str(caught.value)
 
 
@@ -125,11 +125,11 @@ def test_published_files_local_and_remote(tmp_path, place):
     for name, content in ((".bin", data), (".bin.gz", published.compress_binary(data))):
         path = place.format(tmp_path) + name
         files.write_atomic(path, [content])
-        found = ingest.read_vectors(path, "float16")
+        found = ingest.read_vectors(path)
         assert np.array_equal(found, VECTORS.astype("float16"))
-        with pytest.raises(CorruptFileError, match=f"{path}: vector 0 has 8 bytes|{path}: "):
+        with pytest.raises(CorruptFileError, match=f"{path}: "):
             files.write_atomic(path, [content[:-1]])
-            ingest.read_vectors(path, "float16")
+            ingest.read_vectors(path)
 
 
 def test_keys_as_text_and_as_json_lines(tmp_path):

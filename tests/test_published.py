@@ -39,7 +39,7 @@ def test_golden_files_are_read_and_written_byte_for_byte(dtype, engine, monkeypa
     assert np.array_equal(published.read_binary_embedding(metadata), wanted[0])
     many = golden(f"many_{dtype}.bin")
     assert published.write_multiple_embeddings(wanted, dtype) == many
-    assert np.array_equal(published.read_multiple_embeddings(many, dtype), wanted)
+    assert np.array_equal(published.read_multiple_embeddings(many), wanted)
     for name, data in (("single", single), ("many", many)):
         assert published.decompress_binary(golden(f"{name}_{dtype}.bin.gz")) == data
         assert gzip.decompress(published.compress_binary(data)) == data
@@ -54,7 +54,7 @@ def test_many_vectors_there_and_back_and_as_the_published_loop_does(matrix):
     data = published.write_multiple_embeddings(matrix)
     assert data == make_published.write_multiple(list(matrix))
     assert published.read_multiple_embeddings(data).tobytes() == matrix.tobytes()
-    assert np.array_equal(make_published.read_multiple(data, "<f4"), matrix)
+    assert np.array_equal(make_published.read_multiple(data), matrix)
     assert published.decompress_binary(published.compress_binary(data)) == data
 
 
@@ -74,6 +74,13 @@ def test_without_vectors_there_is_a_count():
     assert published.read_multiple_embeddings(data).shape == (0, 0)
 
 
+def test_a_vector_of_many_is_one_with_metadata_behind_its_length():
+    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+    data = published.write_multiple_embeddings(vectors)
+    one = published.embedding_with_metadata(vectors[1])
+    assert data[4 + 4 + len(one) :] == struct.pack("<I", len(one)) + one
+
+
 def test_numbers_are_little_endian_wherever_they_come_from():
     big = np.array([1.0, -2.0], ">f4")
     assert published.embedding_to_binary(big) == struct.pack("<2f", 1, -2)
@@ -87,11 +94,14 @@ def test_numbers_are_little_endian_wherever_they_come_from():
         (lambda: published.embedding_to_binary([]), r"shape \(0,\)"),
         (lambda: published.embedding_to_binary([np.nan]), "not finite"),
         (lambda: published.embedding_to_binary([1e6], "float16"), "too large for float16"),
-        (lambda: published.embedding_to_binary([1.0], "float64"), "'float64' is not published"),
+        (lambda: published.embedding_to_binary([1.0], "float64"), "'float64' is not supported"),
         (lambda: published.write_multiple_embeddings([1.0]), r"shape \(1,\)"),
         (lambda: published.write_multiple_embeddings(np.empty((3, 0))), r"shape \(3, 0\)"),
         (lambda: list(published.multiple_chunks(1 << 32, [])), "4294967296 vectors do not fit"),
-        (lambda: list(published.multiple_chunks(2, [np.ones((1, 2))])), "1 vectors came where 2"),
+        (
+            lambda: list(published.multiple_chunks(2, [np.ones((1, 2))])),
+            "1 vectors were given",
+        ),
     ],
 )
 def test_what_nobody_could_read_is_not_written(write, said):
@@ -102,7 +112,7 @@ def test_what_nobody_could_read_is_not_written(write, said):
 def test_every_truncation_and_every_longer_file_is_refused():
     many, metadata = golden("many_float16.bin"), golden("metadata_float16.bin")
     for data, read in (
-        (many, lambda d: published.read_multiple_embeddings(d, "float16")),
+        (many, published.read_multiple_embeddings),
         (metadata, published.read_binary_embedding),
         (golden("single_float32.bin"), published.binary_to_embedding),
         (golden("many_float32.bin.gz"), published.decompress_binary),
@@ -117,16 +127,29 @@ def test_every_truncation_and_every_longer_file_is_refused():
                     read(data + more)
 
 
+def record(size: int, name: bytes = b"float32", numbers: int | None = None) -> bytes:
+    """A record of many whose metadata say ``size`` numbers, and that has ``numbers``."""
+    body = struct.pack("<I", size) + name + bytes(4 * (size if numbers is None else numbers))
+    return struct.pack("<I", len(body)) + body
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (struct.pack("<I", 0xFFFFFFFF), "it ends after 4 bytes"),
-        (struct.pack("<II", 0xFFFFFFFF, 0xFFFFFFFC), "take 18446744069414584324 bytes"),
-        (struct.pack("<III", 0xFFFFFFFF, 4, 0), "34359738364 bytes, there are 12"),
-        (struct.pack("<III", 2, 4, 0) + struct.pack("<II", 8, 0), "vector 1 has 8 bytes"),
-        (struct.pack("<II", 3, 0), "vector 0 has 0 bytes"),
-        (struct.pack("<IIH", 1, 2, 0), "vector 0 has 2 bytes, no float32"),
-        (struct.pack("<II", 0, 0), "counts no vectors, but has 8 bytes"),
+        (struct.pack("<I", 0xFFFFFFFF), "has 4 bytes and ends within a count"),
+        (struct.pack("<II", 1, 15), "has 8 bytes and ends within the first record"),
+        (struct.pack("<I", 0xFFFFFFFF) + record(1), "take 81604378609 bytes, but there are 23"),
+        (
+            struct.pack("<I", 2) + record(1) + record(2),
+            "record 1 has the length 19, record 0 has 15",
+        ),
+        (struct.pack("<I", 2) + record(1) + record(1, b"float16"), "record 1 has the type"),
+        (struct.pack("<I", 1) + record(0xFFFFFFFF, numbers=1), "record 0 has 15 bytes"),
+        (struct.pack("<I", 3) + record(0), "record 0 has 0 numbers"),
+        (struct.pack("<I", 1) + record(2, b"float64"), "type 'float64'"),
+        (struct.pack("<II", 0, 0), "its count is 0, but it has 8 bytes"),
+        # Records without metadata, as early versions of this project wrote.
+        (struct.pack("<II", 1, 512) + bytes(512), "such as one without metadata"),
     ],
 )
 def test_lengths_that_lie_are_named(data, said):

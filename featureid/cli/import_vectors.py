@@ -51,7 +51,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         raise UsageError(f"{arguments.file} must end in one of {', '.join(_EXTENSIONS)}")
     if arguments.num_shards is not None and arguments.num_shards < 1:
         raise UsageError(f"--num-shards is {arguments.num_shards}; it must be 1 or more")
-    vectors = ingest.read_vectors(arguments.file, arguments.dtype)
+    vectors = ingest.read_vectors(arguments.file)
     if not vectors.size:
         raise UsageError(f"{arguments.file} holds no vectors")
     if arguments.number_rows:

@@ -57,7 +57,9 @@ def export_npy(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
 
 
 def export_published(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
-    """Write the vectors in the published layout of many, float32, and the keys to a second file.
+    """Write the vectors in the published layout of many, and the keys to a second file.
+
+    Numbers have the type in which the snapshot stores them.
 
     Args:
         snapshot: the snapshot to export.
@@ -67,7 +69,9 @@ def export_published(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
     Raises:
         StorageError: as in :func:`export_npy`, or there are too many rows for the layout.
     """
-    chunks = published.multiple_chunks(snapshot.num_rows, _matrices(snapshot, on_rows))
+    chunks = published.multiple_chunks(
+        snapshot.num_rows, _matrices(snapshot, on_rows), snapshot.model.dtype
+    )
     _write_keys(snapshot, path)
     compressed = path.endswith(".gz")
     files.write_atomic(path, map(published.compress_binary, chunks) if compressed else chunks)

@@ -47,13 +47,12 @@ class Keys:
     face_indexes: Sequence[int] | None = None
 
 
-def read_vectors(path: str, dtype: str) -> npt.NDArray[Any]:
+def read_vectors(path: str) -> npt.NDArray[Any]:
     """Return the vectors of a file that another program wrote, (rows, dimension) of floats.
 
     Args:
         path: ``.npy``, or else the published layout of many, gzipped if it ends in ``.gz``. Local
             files that are not gzipped are mapped into memory, not read.
-        dtype: the type of the numbers in the published layout, which does not tell it.
 
     Raises:
         CorruptFileError: it is no such file, cut short, or too long.
@@ -65,7 +64,7 @@ def read_vectors(path: str, dtype: str) -> npt.NDArray[Any]:
             return view_npy(data)
         if path.endswith(".gz"):
             data = memoryview(published.decompress_binary(data))
-        return published.view_multiple_embeddings(data, dtype)
+        return published.view_multiple_embeddings(data)
     except CorruptFileError as error:
         raise CorruptFileError(f"{path}: {error}") from error
 

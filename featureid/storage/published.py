@@ -1,14 +1,16 @@
-"""The published layouts of feature IDs, byte for byte, little-endian on every machine.
+"""The layouts of the published method, byte for byte, little-endian on every machine.
 
 =====================  ===========================================================================
 one vector             its numbers, float32 or float16: 512 bytes for 128 float32
 compressed             the same, gzipped
 one with metadata      uint32 count of numbers, ``float32`` or ``float16``, the numbers
-many                   uint32 count of vectors, then for each: uint32 length in bytes, its numbers
+many                   uint32 count of vectors; then for each, uint32 length in bytes and the
+                       vector with its metadata
 =====================  ===========================================================================
 
-None of them has a checksum, a key or the model in it; a file of many has not even its number
-type. So lengths are all that can be checked, and all of them are, before memory is taken.
+The function names are those of the method, which has float32 only; float16 is written the same way.
+None of the layouts has a checksum, a key or the name of a model, so that only lengths and metadata
+can be checked; all of them are, before memory is allocated.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ DIMENSION = 128
 _COUNT = struct.Struct("<I")
 _MOST = 0xFFFF_FFFF
 _NAME_BYTES = 7
-#: What a small file may inflate to whatever its size.
+#: What any file may inflate to, whatever its size.
 _SMALL = 1 << 20
 #: Bytes that are compressed together.
 _CHUNK = 1 << 22
@@ -40,14 +42,14 @@ Vectors = npt.NDArray[Any]
 
 
 def embedding_to_binary(embedding: npt.ArrayLike, dtype: str = "float32") -> bytes:
-    """Return one vector as its bare numbers.
+    """Return the numbers of one vector.
 
     Args:
         embedding: (dimension,).
         dtype: ``float32`` or ``float16``.
 
     Raises:
-        StorageError: it is no vector of finite numbers that the type can hold.
+        StorageError: it is not a vector of finite numbers that the type can hold.
     """
     return _numbers(embedding, dtype, 1).tobytes()
 
@@ -55,7 +57,7 @@ def embedding_to_binary(embedding: npt.ArrayLike, dtype: str = "float32") -> byt
 def binary_to_embedding(
     data: Buffer, dtype: str = "float32", dimension: int = DIMENSION
 ) -> Vectors:
-    """Return the vector (dimension,) of bare numbers, in ``dtype``.
+    """Return the vector (dimension,) of :func:`embedding_to_binary`, in ``dtype``.
 
     Raises:
         CorruptFileError: there are more or fewer bytes.
@@ -63,8 +65,8 @@ def binary_to_embedding(
     kind, size = _kind(dtype), memoryview(data).nbytes
     if size != dimension * kind.itemsize:
         raise CorruptFileError(
-            f"{size} bytes are not {dimension} numbers of {dtype}, {dimension * kind.itemsize} "
-            "bytes; was the vector cut short, or is it of another length or type?"
+            f"{size} bytes are not {dimension} numbers of {dtype}, which take "
+            f"{dimension * kind.itemsize}; the vector is truncated, or has another length or type"
         )
     vector: Vectors = np.frombuffer(data, kind).copy()
     return vector
@@ -73,7 +75,7 @@ def binary_to_embedding(
 def compress_binary(data: Buffer) -> bytes:
     """Return the bytes as a gzip file, the same on every call.
 
-    It never inflates to more than 8 times its size, so that readers may refuse what does.
+    It inflates to at most 8 times its size, so that readers may refuse one that inflates to more.
     """
     view = memoryview(data).cast("B")
     chunks = (view[start : start + _CHUNK] for start in range(0, max(1, len(view)), _CHUNK))
@@ -81,11 +83,11 @@ def compress_binary(data: Buffer) -> bytes:
 
 
 def decompress_binary(data: Buffer) -> bytes:
-    """Return what a gzip file of feature IDs holds.
+    """Return the content of a gzip file of feature IDs.
 
     Raises:
-        CorruptFileError: it is damaged, cut short, or inflates to more than 8 times its size and
-            1 MiB, which no feature IDs do.
+        CorruptFileError: it is damaged, truncated, or inflates to more than 8 times its size plus
+            1 MiB, which files of feature IDs never do.
     """
     most = layout.MAX_RATIO * memoryview(data).nbytes + _SMALL
     try:
@@ -108,7 +110,7 @@ def read_binary_embedding(data: Buffer) -> Vectors:
     """Return the vector of :func:`embedding_with_metadata`, in the type that the bytes name.
 
     Raises:
-        CorruptFileError: the bytes are cut short, too many, or name another type.
+        CorruptFileError: there are too few or too many bytes, or they name another type.
     """
     view = memoryview(data).cast("B")
     head = _COUNT.size + _NAME_BYTES
@@ -121,7 +123,7 @@ def read_binary_embedding(data: Buffer) -> Vectors:
 
 
 def write_multiple_embeddings(embeddings: npt.ArrayLike, dtype: str = "float32") -> bytes:
-    """Return many vectors: their count, then each with its length in bytes.
+    """Return many vectors: their count, then the length and bytes of each one with metadata.
 
     Args:
         embeddings: (count, dimension).
@@ -137,99 +139,134 @@ def write_multiple_embeddings(embeddings: npt.ArrayLike, dtype: str = "float32")
 def multiple_chunks(
     count: int, matrices: Iterable[npt.ArrayLike], dtype: str = "float32"
 ) -> Iterator[bytes]:
-    """Yield the bytes of :func:`write_multiple_embeddings` for vectors that come in parts.
+    """Yield the bytes of :func:`write_multiple_embeddings` for vectors that come in several arrays.
 
     Args:
-        count: vectors in all parts.
-        matrices: the parts, each (rows, dimension).
+        count: number of vectors in all arrays.
+        matrices: the arrays, each (rows, dimension).
         dtype: ``float32`` or ``float16``.
 
     Raises:
-        StorageError: as there, or the parts do not add up to ``count``.
+        StorageError: as there, or the arrays do not add up to ``count``.
     """
     if count > _MOST:
-        raise StorageError(f"{count} vectors do not fit the published layout; it ends at {_MOST}")
+        raise StorageError(
+            f"{count} vectors do not fit the published layout, which holds at most {_MOST}"
+        )
     yield _COUNT.pack(count)
     done = 0
     for part in matrices:
         matrix = _numbers(part, dtype, 2)
-        length = matrix.shape[1] * matrix.itemsize
-        records = np.empty((len(matrix), _COUNT.size + length), np.uint8)
-        records[:, : _COUNT.size] = np.frombuffer(_COUNT.pack(length), np.uint8)
-        records[:, _COUNT.size :] = matrix.view(np.uint8).reshape(len(matrix), length)
+        records = np.empty(len(matrix), _record(matrix.shape[1], dtype))
+        records["length"] = records.dtype.itemsize - _COUNT.size
+        records["size"] = matrix.shape[1]
+        records["type"] = dtype.encode("ascii")
+        records["vector"] = matrix
         done += len(matrix)
         yield records.tobytes()
     if done != count:
-        raise StorageError(f"{done} vectors came where {count} were announced")
+        raise StorageError(f"{done} vectors were given, but {count} announced")
 
 
-def view_multiple_embeddings(data: Any, dtype: str = "float32") -> Vectors:
-    """Return the vectors of many records where they lie, without a copy.
+def view_multiple_embeddings(data: Any) -> Vectors:
+    """Return the vectors of :func:`write_multiple_embeddings` without a copy.
 
     Args:
         data: bytes, or anything with a buffer, such as a memory-mapped file.
-        dtype: the type of the numbers, which the layout does not tell.
 
     Returns:
-        (count, dimension) of ``dtype``, little-endian; a view of ``data``. Without vectors (0, 0).
+        (count, dimension) of the type that the metadata name, little-endian, not aligned; a view
+        of ``data``. Without vectors (0, 0) float32.
 
     Raises:
-        CorruptFileError: the bytes are cut short, too many, or vectors differ in length.
+        CorruptFileError: there are too few or too many bytes, or vectors differ in length or type.
     """
-    kind, view = _kind(dtype), memoryview(data).cast("B")
+    view = memoryview(data).cast("B")
     count = _count_at(view, 0)
     if count == 0:
         if len(view) != _COUNT.size:
-            raise CorruptFileError(f"it counts no vectors, but has {len(view)} bytes")
-        return np.empty((0, 0), kind)
-    length = _count_at(view, _COUNT.size)
-    if length == 0 or length % kind.itemsize:
-        raise CorruptFileError(f"vector 0 has {length} bytes, no {dtype} numbers")
-    record = _COUNT.size + length
-    held = (len(view) - _COUNT.size) // record
-    # As many records as there are bytes for: a count that lies takes no memory.
-    whole = view[_COUNT.size : _COUNT.size + min(count, held) * record]
-    records = np.frombuffer(whole, np.uint8).reshape(-1, record)
-    lengths = records[:, : _COUNT.size].view("<u4")[:, 0]
-    odd = np.flatnonzero(lengths != length)
-    if odd.size:
-        raise CorruptFileError(
-            f"vector {odd[0]} has {lengths[odd[0]]} bytes, those before {length}; vectors of "
-            "several lengths do not compare"
-        )
-    wanted = _COUNT.size + count * record
+            raise CorruptFileError(f"its count is 0, but it has {len(view)} bytes")
+        return np.empty((0, 0), _kind("float32"))
+    kind = _first_record(view)
+    held = (len(view) - _COUNT.size) // kind.itemsize
+    # Only as many records as there are bytes: a wrong count must not allocate memory.
+    end = _COUNT.size + min(count, held) * kind.itemsize
+    records = np.frombuffer(view[_COUNT.size : end], kind)
+    for name in ("length", "size", "type"):
+        odd = np.flatnonzero(records[name] != records[name][:1])
+        if odd.size:
+            raise CorruptFileError(
+                f"record {odd[0]} has the {name} {records[name][odd[0]].item()!r}, record 0 has "
+                f"{records[name][0].item()!r}; vectors of different lengths or types do not compare"
+            )
+    wanted = _COUNT.size + count * kind.itemsize
     if len(view) != wanted:
         raise CorruptFileError(
-            f"{count} vectors of {length} bytes take {wanted} bytes, there are {len(view)}; was "
-            "it cut short, or is something else behind it?"
+            f"{count} records of {kind.itemsize} bytes take {wanted} bytes, but there are "
+            f"{len(view)}; the file is truncated, or has something appended"
         )
-    return records[:, _COUNT.size :].view(kind)
+    vectors: Vectors = records["vector"]
+    return vectors
 
 
-def read_multiple_embeddings(data: Buffer, dtype: str = "float32") -> Vectors:
-    """Return many vectors as an array of their own (count, dimension), in ``dtype``.
+def _first_record(view: memoryview) -> np.dtype[Any]:
+    """Return the type of the records, from the length and metadata of the first one."""
+    length = _count_at(view, _COUNT.size)
+    start = 2 * _COUNT.size
+    metadata = view[start : start + _COUNT.size + _NAME_BYTES]
+    if len(metadata) < _COUNT.size + _NAME_BYTES:
+        raise CorruptFileError(f"it has {len(view)} bytes and ends within the first record")
+    (size,) = _COUNT.unpack_from(metadata)
+    name = bytes(metadata[_COUNT.size :]).decode("ascii", "replace")
+    if name not in DTYPES or size == 0:
+        raise CorruptFileError(
+            f"record 0 has {size} numbers of the type {name!r}, not some of {' or '.join(DTYPES)}; "
+            "is the file in another layout, such as one without metadata?"
+        )
+    if size * _kind(name).itemsize + len(metadata) != length:
+        raise CorruptFileError(
+            f"record 0 has {length} bytes, but its metadata say {size} numbers of {name}, which "
+            f"take {size * _kind(name).itemsize + len(metadata)}"
+        )
+    return _record(size, name)
+
+
+def _record(dimension: int, dtype: str) -> np.dtype[Any]:
+    """Return the NumPy type of one record of many, without padding."""
+    return np.dtype(
+        [
+            ("length", "<u4"),
+            ("size", "<u4"),
+            ("type", f"S{_NAME_BYTES}"),
+            ("vector", _kind(dtype), (dimension,)),
+        ]
+    )
+
+
+def read_multiple_embeddings(data: Buffer) -> Vectors:
+    """Return many vectors as a new array (count, dimension), in the type that the bytes name.
 
     Raises:
         CorruptFileError: as in :func:`view_multiple_embeddings`.
     """
-    return np.ascontiguousarray(view_multiple_embeddings(data, dtype))
+    return view_multiple_embeddings(data).copy()
 
 
 def _kind(dtype: str) -> np.dtype[Any]:
     if dtype not in DTYPES:
-        raise StorageError(f"dtype {dtype!r} is not published; use {' or '.join(DTYPES)}")
+        raise StorageError(f"dtype {dtype!r} is not supported; use {' or '.join(DTYPES)}")
     return columns.NUMBER_TYPES[dtype]
 
 
 def _count_at(view: memoryview, offset: int) -> int:
     if len(view) < offset + _COUNT.size:
-        raise CorruptFileError(f"it ends after {len(view)} bytes, within a count or length")
+        raise CorruptFileError(f"it has {len(view)} bytes and ends within a count or length")
     (count,) = _COUNT.unpack_from(view, offset)
     return int(count)
 
 
 def _numbers(values: npt.ArrayLike, dtype: str, axes: int) -> Vectors:
-    """Return the numbers in a stored type, contiguous; refuse what a reader could not use."""
+    """Return the numbers in a stored type, contiguous, after checking that they are usable."""
     array = np.asarray(values)
     if array.ndim != axes or (not array.shape[-1] and (axes == 1 or len(array))):
         raise StorageError(f"An array of shape {array.shape} is not {axes}-dimensional vectors")

@@ -26,22 +26,29 @@ def vectors(dtype: str) -> list[np.ndarray]:
     return found
 
 
+def with_metadata(embedding: np.ndarray) -> bytes:
+    """Return one vector with its metadata, as ``embedding_to_binary_with_metadata`` does."""
+    return struct.pack("<I", len(embedding)) + embedding.dtype.name.encode() + embedding.tobytes()
+
+
 def write_multiple(embeddings: list[np.ndarray]) -> bytes:
-    """Return the layout of many, made vector by vector."""
+    """Return the layout of many, vector by vector, as ``write_multiple_embeddings`` does."""
     data = struct.pack("<I", len(embeddings))
     for embedding in embeddings:
-        binary = embedding.tobytes()
+        binary = with_metadata(embedding)
         data += struct.pack("<I", len(binary)) + binary
     return data
 
 
-def read_multiple(data: bytes, dtype: str) -> list[np.ndarray]:
-    """Return the vectors, read one by one."""
+def read_multiple(data: bytes) -> list[np.ndarray]:
+    """Return the vectors, one by one, each as ``read_binary_embedding`` does."""
     (count,) = struct.unpack_from("<I", data)
     position, found = 4, []
     for _ in range(count):
         (length,) = struct.unpack_from("<I", data, position)
-        found.append(np.frombuffer(data[position + 4 : position + 4 + length], dtype))
+        record = data[position + 4 : position + 4 + length]
+        (size,) = struct.unpack_from("<I", record)
+        found.append(np.frombuffer(record[11:], record[4:11].decode(), size))
         position += 4 + length
     return found
 
@@ -51,7 +58,7 @@ def main() -> None:
     for dtype in ("float32", "float16"):
         found = vectors(dtype)
         single = found[0].tobytes()
-        metadata = struct.pack("<I", len(found[0])) + dtype.encode() + single
+        metadata = with_metadata(found[0])
         many = write_multiple(found)
         for name, data in (("single", single), ("metadata", metadata), ("many", many)):
             (FOLDER / f"{name}_{dtype}.bin").write_bytes(data)
