@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +13,6 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
-from PIL import Image
 
 import featureid
 from featureid.errors import UsageError
@@ -24,8 +20,8 @@ from featureid.inputs import ImageRef
 from featureid.storage.records import EmbeddingRow, Failure
 from featureid.storage.verify import verify_snapshot
 from featureid.transforms import EmbedImages, ReadSnapshot, WriteSnapshot
+from tests.beam_examples import run_examples
 
-ROOT = Path(__file__).parents[1]
 RUNNERS = {
     # Beam's in-process engine, and its portable one behind a job server with workers of its own.
     "local": [f"--update_compatibility_version={beam.__version__}"],
@@ -171,19 +167,4 @@ def test_a_missing_snapshot_fails_the_pipeline(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_the_examples_of_the_documentation_run(photos: Path, tmp_path: Path, runner: str) -> None:
-    text = (ROOT / "docs" / "beam.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
-    (tmp_path / "photos").mkdir()
-    for name in ("coffee", "rocket"):
-        shutil.copy(photos / "small" / f"{name}.jpg", tmp_path / "photos")
-    Image.open(photos / "astronaut.png").convert("RGB").save(tmp_path / "photos" / "astronaut.jpg")
-    script = tmp_path / "examples.py"
-    script.write_text("\n".join(blocks), encoding="utf-8")
-    command = [sys.executable, script, *RUNNERS[runner]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "photos/coffee.jpg 200 x 133" in done.stdout
-    assert "'width': 200" in done.stdout
-    assert "('photos/astronaut.jpg', (" in done.stdout
-    assert len(featureid.open_snapshot(tmp_path / "out")) == 3
+    run_examples(tmp_path, photos, RUNNERS[runner])

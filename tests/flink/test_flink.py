@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import featureid
+from tests.beam_examples import run_examples
 from tests.flink import runs
 from tests.flink.conftest import Cluster
 from tests.processes import Pool, wait_until
@@ -116,3 +117,10 @@ def test_after_a_fault_the_rows_are_the_same_or_nothing_is_published(
         whole_cluster.replace_lost_task_managers()
 
     runs.check_recovers_or_publishes_nothing(happens, many_here, many, external, pool, tmp_path)
+
+
+def test_the_examples_of_the_documentation_run(
+    photos: Path, flink_options: list[str], tmp_path: Path
+) -> None:
+    plugins = "--beam_plugins=featureid.transforms"
+    run_examples(tmp_path, photos, [*flink_options, "--environment_type=LOOPBACK", plugins])
