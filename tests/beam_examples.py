@@ -27,7 +27,7 @@ def run_examples(folder: Path, photos: Path, runner: Sequence[str]) -> None:
         image.convert("RGB").save(folder / "photos" / "astronaut.jpg")
     script = folder / "examples.py"
     script.write_text("\n".join(blocks), encoding="utf-8")
-    command = [sys.executable, script, *runner]
+    command = [sys.executable, str(script), *runner]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "photos/coffee.jpg 200 x 133" in done.stdout

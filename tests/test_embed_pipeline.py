@@ -1,5 +1,6 @@
 """The embed pipeline through its real entry points, on real pictures."""
 
+import gc
 import gzip
 import json
 import os
@@ -7,17 +8,21 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 import featureid
 from featureid.cli import main as cli
+from featureid.embedding import Embedder
 from featureid.errors import StorageError
 from featureid.storage.shard import shard_of
 from featureid.storage.verify import verify_snapshot
+from tests.processes import wait_until
 
 ROOT = Path(__file__).parents[1]
 NUM_PHOTOS = 13
@@ -288,3 +293,22 @@ def test_failures_file_is_gzipped_json_lines(
         rows = [json.loads(line) for line in file]
     assert [row["key"] for row in rows] == sorted(row["key"] for row in rows)
     assert len(rows) == 5
+
+
+def process_state() -> dict[str, object]:
+    """What a run could leave behind in its process."""
+    gc.collect()
+    return {
+        "threads": sorted(thread.name for thread in threading.enumerate()),
+        "handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        "hook": threading.excepthook,
+        "OpenCV's threads": cv2.getNumThreads(),
+        "embedders": sum(isinstance(item, Embedder) for item in gc.get_objects()),
+    }
+
+
+def test_a_run_leaves_nothing_behind_in_its_process(photos: Path, tmp_path: Path) -> None:
+    before = process_state()
+    assert cli.main(["embed", str(photos / "small"), "--output", str(tmp_path)]) == 0
+    wait_until(lambda: process_state()["threads"] == before["threads"])  # Beam's end soon after
+    assert process_state() == before

@@ -19,7 +19,7 @@ from featureid.embedding import describe_model
 from featureid.errors import StorageError, UsageError
 from featureid.inputs import check_source
 from featureid.jobs.beam_options import is_local
-from featureid.jobs.launch import start_elsewhere, wait_for_end
+from featureid.jobs.launch import run_here, start_elsewhere, wait_for_end
 from featureid.jobs.options import EmbedOptions
 from featureid.jobs.previous import find_previous
 from featureid.jobs.run_metrics import run_metrics
@@ -190,14 +190,12 @@ def _start(
     with plan.writer.running(abort_on_error=local):
         pipeline = beam.Pipeline(options=beam_options)
         build_pipeline(pipeline, options, plan)
-        if not local:
-            result = start_elsewhere(pipeline)
-            if wait:
-                wait_for_end(result)
-            return plan, result
-        with watch(progress.line):
-            result = pipeline.run()
-            result.wait_until_finish()
+        if local:
+            with watch(progress.line):
+                return plan, run_here(pipeline)
+        result = start_elsewhere(pipeline)
+        if wait:
+            wait_for_end(result)
     return plan, result
 
 

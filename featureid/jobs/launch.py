@@ -1,4 +1,4 @@
-"""Start a run on another machine and wait for it; a failure becomes one line."""
+"""Run a pipeline here, or start it on another machine and wait; a failure becomes one line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,24 @@ from collections.abc import Iterator
 import apache_beam as beam
 import grpc
 from apache_beam.runners.runner import PipelineResult
+from apache_beam.utils.shared import Shared
 
 from featureid.errors import FeatureIdError
 from featureid.jobs.beam_errors import as_known_error
 
 _CAUSE_CHARACTERS = 300
+
+
+def run_here(pipeline: beam.Pipeline) -> PipelineResult:
+    """Run a pipeline in this process to its end."""
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+        return result
+    finally:
+        # Beam keeps the object last acquired through a Shared in memory: here the model and its
+        # threads. Acquiring something small in its place releases them.
+        Shared().acquire(threading.Event)
 
 
 def start_elsewhere(pipeline: beam.Pipeline) -> PipelineResult:
