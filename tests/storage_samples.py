@@ -74,7 +74,7 @@ def read_all(path: Path) -> dict[str, list[Any]]:
 
 
 def make_writer(
-    output: Path, info: SnapshotInfo, previous: str = "", process: str = ""
+    output: Path | str, info: SnapshotInfo, previous: str = "", process: str = ""
 ) -> SnapshotWriter:
     """Return the writer of a snapshot; its previous one lies in the same output."""
     record = RunRecord.begin(info, {}, {}, previous=previous, process=process)
@@ -83,7 +83,7 @@ def make_writer(
 
 
 def write_snapshot(
-    output: Path,
+    output: Path | str,
     keys: Sequence[str],
     num_shards: int = 3,
     failures: Sequence[Failure] = FAILURES,
@@ -96,7 +96,10 @@ def write_snapshot(
 
 
 def write_rows(
-    output: Path, info: SnapshotInfo, rows: Sequence[EmbeddingRow], failures: Sequence[Failure] = ()
+    output: Path | str,
+    info: SnapshotInfo,
+    rows: Sequence[EmbeddingRow],
+    failures: Sequence[Failure] = (),
 ) -> Manifest:
     """Write and publish a snapshot of these rows."""
     writer = make_writer(output, info)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from featureid.storage.carry import (
     shards_between,
     write_refreshed_shard,
 )
+from featureid.storage.columns import Values
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import EmbeddingRow, Face
 from featureid.storage.shard import shard_of
@@ -42,7 +44,7 @@ def refresh(
     carry: set[str],
     rows: list[EmbeddingRow],
     versions: dict[str, str],
-) -> dict[str, list]:
+) -> dict[str, list[Any]]:
     """Refresh all shards, and return all columns of all of them."""
     info = replace(previous.manifest.info, snapshot=NEW_ID, num_shards=num_shards)
     folder.mkdir()
@@ -50,7 +52,7 @@ def refresh(
         shard.number: np.array([key in carry for key in shard.row_keys()])
         for shard in previous.shards()
     }
-    found: dict[str, list] = {}
+    found: dict[str, list[Any]] = {}
     for shard in range(num_shards):
         carried = CarriedRows(
             {
@@ -160,7 +162,7 @@ def test_merged_blocks_are_sorted_and_whole(
     sets: list[set[int]], block_rows: int, faces: int
 ) -> None:
     seen: set[int] = set()
-    parts = []
+    parts: list[dict[str, Values]] = []
     for numbers in sets:
         own = sorted(f"{n:02}" for n in numbers - seen for _ in range(faces))
         seen |= numbers

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from featureid.storage import files
 
 
 @pytest.fixture(params=["local", "file", "memory"])
-def place(request, tmp_path):
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return {
         "local": str(tmp_path),
         "file": f"file://{tmp_path}",
@@ -23,7 +24,7 @@ def place(request, tmp_path):
     }[request.param]
 
 
-def test_what_is_written_is_read(place):
+def test_what_is_written_is_read(place: str) -> None:
     folder = files.join(place, "a", "b")
     uri = files.join(folder, "x.bin")
     files.make_folder(folder)
@@ -39,7 +40,7 @@ def test_what_is_written_is_read(place):
     assert files.read_bytes(uri, 3) == b"new"
 
 
-def test_too_much_or_too_little_is_an_error(place):
+def test_too_much_or_too_little_is_an_error(place: str) -> None:
     files.make_folder(place)
     uri = files.join(place, "x.bin")
     files.write_atomic(uri, [b"0123456789"])
@@ -49,18 +50,18 @@ def test_too_much_or_too_little_is_an_error(place):
         file.read(8, 5)
 
 
-def test_a_missing_file_is_named(place):
+def test_a_missing_file_is_named(place: str) -> None:
     uri = files.join(place, "nowhere.bin")
     with pytest.raises(StorageError, match=r"Cannot read .*nowhere\.bin"):
         files.read_bytes(uri)
 
 
-def test_a_producer_that_fails_leaves_nothing(place):
+def test_a_producer_that_fails_leaves_nothing(place: str) -> None:
     files.make_folder(place)
     uri = files.join(place, "x.bin")
     files.write_atomic(uri, [b"old"])
 
-    def chunks():
+    def chunks() -> Iterator[bytes]:
         yield b"half"
         raise RuntimeError("no more")
 
@@ -70,8 +71,10 @@ def test_a_producer_that_fails_leaves_nothing(place):
     assert files.list_folder(place) == ["x.bin"]
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(_handle):
+def test_a_full_disk_is_named_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
@@ -80,8 +83,8 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_refused_writing_is_named(tmp_path, monkeypatch):
-    def refuse(*_args):
+def test_refused_writing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(os, "open", refuse)
@@ -89,7 +92,7 @@ def test_refused_writing_is_named(tmp_path, monkeypatch):
         files.write_atomic(str(tmp_path / "x.bin"), [b"data"])
 
 
-def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     below = str(tmp_path / "file" / "x.bin")
     with pytest.raises(StorageError, match="a part of the path is a file"):
@@ -102,22 +105,24 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path):
         files.list_folder(str(tmp_path / "file"))
 
 
-def test_an_unknown_scheme_is_wrong_usage():
+def test_an_unknown_scheme_is_wrong_usage() -> None:
     with pytest.raises(UsageError, match="use a local path, s3:// or gs://"):
         files.read_bytes("nosuch://bucket/x")
 
 
 @pytest.mark.parametrize(("uri", "extra"), [("s3://b/x", "aws"), ("gs://b/x", "gcp")])
-def test_a_missing_package_names_the_extra(uri, extra, monkeypatch):
+def test_a_missing_package_names_the_extra(
+    uri: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(UsageError, match=rf"install featureid\[{extra}\]"):
         files.read_bytes(uri)
 
 
-def test_an_error_of_a_store_is_translated(monkeypatch):
+def test_an_error_of_a_store_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec
 
-    def refuse(*_args, **_more):
+    def refuse(*_args: object, **_more: object) -> None:
         raise RuntimeError("Unable to locate credentials")
 
     store = fsspec.filesystem("memory")

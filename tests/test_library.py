@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ from PIL import Image, ImageOps
 
 import featureid
 from featureid import library
+from featureid.embedding import Embedder, EmbedSettings
 from featureid.errors import ImageError, UsageError
 from featureid.images.face_finder import FaceSettings
+from featureid.library import ImageLike
+from featureid.models import ModelBundle
 from tests.face_pictures import astronaut
 
 
@@ -104,9 +108,9 @@ def test_pillow_images_of_every_mode_are_those_of_a_file(pixels: np.ndarray, mod
         (None, "not as NoneType"),
     ],
 )
-def test_what_is_not_an_image_is_refused(image: object, said: str) -> None:
+def test_what_is_not_an_image_is_refused(image: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        featureid.generate_feature_id(image)  # type: ignore[arg-type]
+        featureid.generate_feature_id(image)
 
 
 def test_errors_name_the_image_and_the_reason(png: Path, tmp_path: Path) -> None:
@@ -125,13 +129,14 @@ def test_errors_name_the_image_and_the_reason(png: Path, tmp_path: Path) -> None
 
 
 def test_many_images_are_rows_in_their_order(pixels: np.ndarray, png: Path) -> None:
-    images = [np.roll(pixels, n, axis=0) for n in range(20)] + [png, png.read_bytes()]
+    rolled = [np.roll(pixels, n, axis=0) for n in range(20)]
+    images: list[ImageLike] = [*rolled, png, png.read_bytes()]
     expected = [featureid.generate_feature_id(image) for image in images]
     for threads in (0, 1, 3):
         found = featureid.embed_images(images, threads=threads)
         assert found.dtype == np.float32 and found.flags.c_contiguous
         np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(featureid.embed_images(np.stack(images[:3])), expected[:3])
+    np.testing.assert_array_equal(featureid.embed_images(np.stack(rolled[:3])), expected[:3])
     assert featureid.embed_images([]).shape == (0, 128)
 
 
@@ -153,7 +158,7 @@ def test_the_bad_one_of_many_images_is_named(pixels: np.ndarray) -> None:
         featureid.embed_images([pixels, b"", pixels])
     assert caught.value.reason == "empty"
     with pytest.raises(UsageError, match=r"^image 2: .*float64"):
-        featureid.embed_images([pixels, pixels, pixels / 255])
+        featureid.embed_images([pixels, pixels, pixels / 255])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("one", ["a.jpg", Path("a.jpg"), b"abc", np.zeros((5, 5, 3), np.uint8)])
@@ -178,9 +183,10 @@ def test_no_face_and_wrong_choices_are_errors(pixels: np.ndarray) -> None:
     with pytest.raises(ImageError) as caught:
         featureid.embed_faces(np.zeros((64, 64, 3), np.uint8))
     assert (caught.value.stage, caught.value.reason) == ("detect", "no-face")
-    for call in (featureid.generate_feature_id, featureid.embed_images):
-        with pytest.raises(UsageError, match="use embed_faces"):
-            call([pixels] if call is featureid.embed_images else pixels, "face", "all")
+    with pytest.raises(UsageError, match="use embed_faces"):
+        featureid.generate_feature_id(pixels, "face", "all")
+    with pytest.raises(UsageError, match="use embed_faces"):
+        featureid.embed_images([pixels], "face", "all")
     with pytest.raises(UsageError, match="whole images"):
         featureid.embed_faces(pixels, model="image")
     with pytest.raises(UsageError, match="choose is 'best'"):
@@ -192,8 +198,12 @@ def test_threads_that_come_at_once_load_a_model_once(
 ) -> None:
     library._loaded.cache_clear()
     loaded = []
-    real = library.Embedder
-    monkeypatch.setattr(library, "Embedder", lambda *a: loaded.append(a) or real(*a))
+
+    def load(bundle: ModelBundle, settings: EmbedSettings) -> Embedder:
+        loaded.append(bundle)
+        return Embedder(bundle, settings)
+
+    monkeypatch.setattr(library, "Embedder", load)
     found: list[np.ndarray] = []
     threads = [
         threading.Thread(target=lambda: found.append(featureid.generate_feature_id(pixels)))

@@ -163,7 +163,8 @@ def test_every_image_has_one_fate(
 def test_partitions_are_the_shards_of_the_previous_snapshot(tmp_path: Path) -> None:
     keys = [f"{n}.jpg" for n in range(40)]
     write_snapshot(tmp_path, keys, num_shards=3)
-    planner = Planner(open_snapshot(tmp_path), RefreshPolicy())
+    previous = open_snapshot(tmp_path)
+    planner = Planner(previous, RefreshPolicy())
     assert planner.num_partitions == 3
     assert all(planner.partition_of(key) == shard_of(key, 3) for key in keys)
     failures = planner.known_failures()
@@ -175,7 +176,7 @@ def test_partitions_are_the_shards_of_the_previous_snapshot(tmp_path: Path) -> N
     for number in range(3):
         own = [ref for ref in refs if planner.partition_of(ref.key) == number]
         found = planner.plan(number, own, failures[number], [])
-        shard = planner.previous.shard(number)
+        shard = previous.shard(number)
         assert found.carry.tolist() == [key != "0.jpg" for key in shard.row_keys()]
         total += found.changes
     assert total == Changes(new=1, unchanged=39, deleted=3)

@@ -34,7 +34,8 @@ def test_shards_together_are_the_snapshot(snap: Snapshot) -> None:
     assert [key for shard in shards for key in shard.row_keys()] == snap.row_keys()
     for name in ("vector", "sha256", "source_size"):
         whole = np.concatenate([np.asarray(shard.column(name)) for shard in shards])
-        assert np.array_equal(whole, snap.column(name)) and whole.dtype == snap.column(name).dtype
+        expected = np.asarray(snap.column(name))
+        assert np.array_equal(whole, expected) and whole.dtype == expected.dtype
     assert shards[1].columns() == snap.columns()
     assert snap.shard(2) == shards[2]
 
@@ -57,7 +58,7 @@ def test_a_shard_comes_in_blocks_of_the_columns_asked_for(snap: Snapshot) -> Non
 def test_a_shard_without_rows_has_empty_columns(tmp_path: Path) -> None:
     write_snapshot(tmp_path, [])
     shard = open_snapshot(tmp_path).shard(0)
-    assert shard.num_rows == 0 and shard.row_keys() == list(shard.blocks()) == []
+    assert (shard.num_rows, shard.row_keys(), list(shard.blocks())) == (0, [], [])
     assert np.asarray(shard.column("vector")).shape == (0, 4)
 
 
@@ -74,11 +75,16 @@ def test_the_file_is_closed_also_where_reading_stops(
 ) -> None:
     opened: list[RangeReader] = []
     real = RangeReader.close
-    monkeypatch.setattr(RangeReader, "close", lambda self: (opened.append(self), real(self))[1])
+
+    def noted(self: RangeReader) -> None:
+        opened.append(self)
+        real(self)
+
+    monkeypatch.setattr(RangeReader, "close", noted)
     blocks = snap.shard(0).blocks(["key"])
     next(blocks)
     assert not opened
-    blocks.close()  # type: ignore[attr-defined]
+    blocks.close()
     assert len(opened) == 1 and opened[0]._handle is None
 
 

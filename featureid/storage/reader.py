@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Generator, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, TypeVar
 
@@ -171,7 +171,9 @@ class Snapshot(Mapping[str, Vectors]):
             pass
         return out
 
-    def batches(self, rows: int, threads: int = 0) -> Iterator[tuple[list[str], Vectors]]:
+    def batches(
+        self, rows: int, threads: int = 0
+    ) -> Generator[tuple[list[str], Vectors], None, None]:
         """Yield keys and vectors of ``rows`` rows at a time; the last batch may have fewer.
 
         Memory holds one batch and, for each thread, two blocks of some 1,536 rows.
@@ -199,7 +201,7 @@ class Snapshot(Mapping[str, Vectors]):
 
     def blocks(
         self, columns: Sequence[str] | None = None, threads: int = 0
-    ) -> Iterator[dict[str, Values]]:
+    ) -> Generator[dict[str, Values], None, None]:
         """Yield the rows as they are stored, one block of some 1,536 rows at a time.
 
         Args:
@@ -351,7 +353,7 @@ class Snapshot(Mapping[str, Vectors]):
 
     def _each_block(
         self, read: Callable[[ShardMap, RangeReader, int], _Read], threads: int
-    ) -> Iterator[_Read]:
+    ) -> Generator[_Read, None, None]:
         """Yield what ``read`` returns for every block, in order; threads work ahead."""
         opened: dict[int, RangeReader] = {}
 

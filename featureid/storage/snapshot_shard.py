@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,9 @@ class SnapshotShard:
             numbers = range(len(shard.index.blocks))
             return joined_blocks(spec, [block_values(shard, source, n, name) for n in numbers])
 
-    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Values]]:
+    def blocks(
+        self, columns: Sequence[str] | None = None
+    ) -> Generator[dict[str, Values], None, None]:
         """Yield the rows as they are stored, one block of some 1,536 rows at a time.
 
         Args:

@@ -60,6 +60,7 @@ def installed(distributions: Distributions, tmp_path_factory: pytest.TempPathFac
     """The bin folder of a new environment with the wheel and its dependencies."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
-    install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", distributions.wheel]
+    python, wheel = str(folder / "bin" / "python"), str(distributions.wheel)
+    install = [python, "-m", "pip", "install", "--quiet", wheel]
     subprocess.run(install, env=environment(), check=True)
     return folder / "bin"
