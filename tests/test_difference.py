@@ -1,4 +1,4 @@
-"""Two snapshots beside each other, and the command that tells of it."""
+"""Comparing two snapshots, and the command that does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEYS = [f"{n:03}" for n in range(60)]
 
 
 def write(output: Path, digest: str, keys: list[str], *, turned: bool = False) -> Snapshot:
-    """A snapshot by a model; ``turned`` vectors are rotated, so that neighbours stay the same."""
+    """A snapshot by a model; ``turned`` vectors are rotated, so that neighbors stay the same."""
     info = make_info(dimension=8)
     info = replace(info, model=replace(info.model, digest=digest))
     rotation = np.linalg.qr(np.random.default_rng(1).standard_normal((8, 8)))[0]
@@ -49,7 +49,7 @@ def test_what_came_went_and_changed(tmp_path: Path) -> None:
     assert all(value == pytest.approx(1, abs=1e-5) for value in found.cosine.values())
 
 
-def test_of_other_models_only_neighbours_are_compared(tmp_path: Path) -> None:
+def test_of_other_models_only_neighbors_are_compared(tmp_path: Path) -> None:
     one = write(tmp_path / "1", "aa", KEYS)
     turned = diff_snapshots(one, write(tmp_path / "2", "bb", KEYS, turned=True), 5, 50)
     assert not turned.same_model and turned.cosine == {} and turned.identical == 0
@@ -60,7 +60,7 @@ def test_of_other_models_only_neighbours_are_compared(tmp_path: Path) -> None:
         diff_snapshots(one, one, 5, 5)
 
 
-def test_neighbor_overlap_counts_shared_neighbours() -> None:
+def test_neighbor_overlap_counts_shared_neighbors() -> None:
     angles = np.deg2rad([0, 10, 21, 90, 101, 113])
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     assert neighbor_overlap(circle, circle, 2) == 1

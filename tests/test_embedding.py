@@ -33,7 +33,7 @@ def failing_on(*bad: int) -> tuple[Callable[[np.ndarray], np.ndarray], list[int]
     def infer(batch: np.ndarray) -> np.ndarray:
         sizes.append(len(batch))
         if not set(bad).isdisjoint(batch[:, 0, 0, 0].tolist()):
-            raise RuntimeError("cannot take this picture")
+            raise RuntimeError("cannot take this image")
         return batch[:, 0, 0, :].astype(np.float32)
 
     return infer, sizes
@@ -56,13 +56,13 @@ def test_normalize_refuses_what_has_no_direction(vector: list[float], reason: st
 
 
 @pytest.mark.parametrize("bad", [[], [5], [1, 8], [1, 2, 3, 4, 5, 6, 7, 8]])
-def test_a_failing_batch_is_halved_down_to_the_pictures_at_fault(bad: list[int]) -> None:
+def test_a_failing_batch_is_halved_down_to_the_images_at_fault(bad: list[int]) -> None:
     infer, _ = failing_on(*bad)
     values = [1, 2, 3, 4, 5, 6, 7, 8]
     results = list(infer_each(infer, one_pixel_images(values)))
     failed = [v for v, r in zip(values, results, strict=True) if isinstance(r, ImageError)]
     assert failed == bad
-    assert all("cannot take this picture" in str(r) for r in results if isinstance(r, ImageError))
+    assert all("cannot take this image" in str(r) for r in results if isinstance(r, ImageError))
 
 
 def test_halving_takes_few_calls() -> None:
@@ -71,7 +71,7 @@ def test_halving_takes_few_calls() -> None:
     assert sizes == [8, 4, 2, 2, 1, 1, 4]
 
 
-def test_a_vector_without_direction_costs_no_other_picture() -> None:
+def test_a_vector_without_direction_fails_no_other_image() -> None:
     infer, _ = failing_on()
     good, bad = infer_each(infer, one_pixel_images([7, 0]))
     assert isinstance(bad, ImageError) and bad.reason == "zero-vector"
@@ -80,13 +80,13 @@ def test_a_vector_without_direction_costs_no_other_picture() -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRef]:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRef]:
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(7)
     for i in range(21):
         pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{i:02d}.png")
-    (folder / "05.png").write_bytes(b"no picture")
+    (folder / "05.png").write_bytes(b"not an image")
     return [ImageRef(path.name, str(path)) for path in sorted(folder.iterdir())]
 
 
@@ -100,10 +100,10 @@ def embed_all(refs: list[ImageRef], settings: EmbedSettings) -> dict[str, Embedd
     return {result.key: result for result in results}
 
 
-def test_threads_and_batches_change_nothing(pictures: list[ImageRef]) -> None:
-    expected = embed_all(pictures, EmbedSettings(threads=1, batch_size=1))
+def test_threads_and_batches_change_nothing(images: list[ImageRef]) -> None:
+    expected = embed_all(images, EmbedSettings(threads=1, batch_size=1))
     for threads, batch_size in [(1, 64), (4, 1), (4, 3)]:
-        found = embed_all(pictures, EmbedSettings(threads=threads, batch_size=batch_size))
+        found = embed_all(images, EmbedSettings(threads=threads, batch_size=batch_size))
         assert found.keys() == expected.keys()
         for key, row in expected.items():
             other = found[key]
@@ -113,18 +113,18 @@ def test_threads_and_batches_change_nothing(pictures: list[ImageRef]) -> None:
                 assert other == row
 
 
-def test_results_are_rows_and_failures(pictures: list[ImageRef]) -> None:
-    found = embed_all(pictures[4:7], EmbedSettings())
+def test_results_are_rows_and_failures(images: list[ImageRef]) -> None:
+    found = embed_all(images[4:7], EmbedSettings())
     assert isinstance(found["05.png"], Failure)
     assert found["05.png"].reason == "not-an-image"
     row = found["04.png"]
     assert isinstance(row, EmbeddingRow)
     assert (row.width, row.height) == (50, 40)
-    assert row.source_size == Path(pictures[4].uri).stat().st_size
-    np.testing.assert_array_equal(row.vector, generate_feature_id(pictures[4].uri))
+    assert row.source_size == Path(images[4].uri).stat().st_size
+    np.testing.assert_array_equal(row.vector, generate_feature_id(images[4].uri))
 
 
-def test_a_stream_keeps_a_bounded_number_of_batches_running(pictures: list[ImageRef]) -> None:
+def test_a_stream_keeps_a_bounded_number_of_batches_running(images: list[ImageRef]) -> None:
     release = threading.Event()
     submitted = 0
 
@@ -145,22 +145,22 @@ def test_a_stream_keeps_a_bounded_number_of_batches_running(pictures: list[Image
 
     embedder = StuckEmbedder()
     stream: BatchedStream[None] = BatchedStream(embedder, 1)
-    for ref in pictures[:2]:
+    for ref in images[:2]:
         assert list(stream.add(ref, None)) == []
     assert not release.is_set()
-    list(stream.add(pictures[2], None))
+    list(stream.add(images[2], None))
     assert submitted == 3
     list(stream.finish())
     embedder.close()
 
 
-def test_a_result_comes_with_the_context_of_its_image(pictures: list[ImageRef]) -> None:
+def test_a_result_comes_with_the_context_of_its_image(images: list[ImageRef]) -> None:
     embedder = Embedder(resolve_model("image"), EmbedSettings(threads=3))
     stream: BatchedStream[str] = BatchedStream(embedder, 2)
-    results = [pair for ref in pictures for pair in stream.add(ref, ref.key)]
+    results = [pair for ref in images for pair in stream.add(ref, ref.key)]
     results += stream.finish()
     embedder.close()
-    assert [result.key for _, result in results] == [ref.key for ref in pictures]
+    assert [result.key for _, result in results] == [ref.key for ref in images]
     assert all(context == result.key for context, result in results)
 
 

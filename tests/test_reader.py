@@ -223,7 +223,7 @@ def test_float16_is_read_as_float32(tmp_path: Path) -> None:
         assert np.array_equal(vector, snap[key])
 
 
-def test_a_look_up_reads_an_index_and_one_block(
+def test_a_lookup_reads_an_index_and_one_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a shard as a million rows in 16 shards have them: under 1 MB, and no other block."""
@@ -258,7 +258,7 @@ def test_a_look_up_reads_an_index_and_one_block(
     assert sum(touched) < 800_000
 
 
-def test_a_look_up_opens_one_shard_only(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lookup_opens_one_shard_only(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     real = RangeReader.__init__
 

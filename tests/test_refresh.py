@@ -70,7 +70,7 @@ def test_without_a_previous_snapshot_all_is_new() -> None:
     assert found.changes == Changes(new=2)
 
 
-def test_an_image_whose_store_tells_no_version_is_embedded() -> None:
+def test_an_image_without_a_source_version_is_embedded() -> None:
     found = plan({"a": ""}, known({"a": ""}))
     assert keys(found.embed) == {"a"} and not found.carry.any()
 
