@@ -14,7 +14,7 @@ from featureid.cli import main as cli
 from featureid.errors import StorageError, UsageError
 from featureid.storage import export, layout
 from featureid.storage import gzip_members as gm
-from featureid.storage.reader import open_snapshot
+from featureid.storage.reader import Snapshot, open_snapshot
 from tests.golden import make_published
 from tests.storage_samples import write_snapshot
 
@@ -22,14 +22,16 @@ KEYS = [f"{n}/é\n.jpg" if n % 7 else f"{n}" for n in range(100)]
 
 
 @pytest.fixture(params=["float32", "float16"])
-def snap(request, tmp_path, monkeypatch):
+def snap(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Snapshot:
     monkeypatch.setattr(layout, "BLOCK_ROWS", 8)
     monkeypatch.setattr(export, "BATCH_ROWS", 30)
     write_snapshot(tmp_path / "out", KEYS, dtype=request.param)
     return open_snapshot(str(tmp_path / "out"))
 
 
-def exported(snap, kind: str, name: str) -> Path:
+def exported(snap: Snapshot, kind: str, name: str) -> Path:
     counted: list[int] = []
     path = Path(snap.folder).parents[2] / name
     export.EXPORTS[kind](snap, str(path), counted.append)
@@ -40,14 +42,14 @@ def exported(snap, kind: str, name: str) -> Path:
     return path
 
 
-def test_npy(snap):
+def test_npy(snap: Snapshot) -> None:
     array = np.load(exported(snap, "npy", "x.npy"), allow_pickle=False)
     assert array.dtype == np.float32
     assert np.array_equal(array, snap.vectors())
 
 
 @pytest.mark.parametrize("engine", [gm.ZlibEngine(), gm.engine], ids=["zlib", "fastest"])
-def test_published(snap, engine, monkeypatch):
+def test_published(snap: Snapshot, engine: gm.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     import gzip
 
     monkeypatch.setattr(gm, "engine", engine)
@@ -58,7 +60,7 @@ def test_published(snap, engine, monkeypatch):
     assert struct.unpack_from("<I", data) == (100,)
 
 
-def test_faiss(snap):
+def test_faiss(snap: Snapshot) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SWIG's types have no module
         faiss = pytest.importorskip("faiss")
@@ -69,7 +71,7 @@ def test_faiss(snap):
     assert np.allclose(scores, 1, atol=2e-3)
 
 
-def test_parquet_is_read_by_pyarrow_duckdb_and_polars(snap):
+def test_parquet_is_read_by_pyarrow_duckdb_and_polars(snap: Snapshot) -> None:
     import duckdb
     import polars
     import pyarrow as pa
@@ -85,35 +87,39 @@ def test_parquet_is_read_by_pyarrow_duckdb_and_polars(snap):
     assert table == snap.to_arrow()
     flat = table["vector"].combine_chunks().flatten().to_numpy()
     assert np.array_equal(flat.reshape(-1, 4), vectors)
-    assert table["sha256"].to_pylist() == [bytes(value) for value in snap.column("sha256")]
+    assert table["sha256"].to_pylist() == [
+        bytes(value) for value in np.asarray(snap.column("sha256"))
+    ]
     assert pyarrow.parquet.ParquetFile(path).num_row_groups > 1
 
     columns = "key, vector, sha256, source_size, source_version, width, height"
-    rows = duckdb.sql(f"select {columns} from '{path}'").fetchall()
+    relation = duckdb.sql(f"select {columns} from '{path}'")
+    assert relation is not None
+    rows = relation.fetchall()
     frame = polars.read_parquet(path)
     assert frame["vector"].dtype == polars.Array(polars.Float32, 4)
-    for name, found in zip(columns.split(", "), zip(*rows, strict=True), strict=True):
-        wanted, other = table[name].to_pylist(), frame[name].to_list()
+    for name, values in zip(columns.split(", "), zip(*rows, strict=True), strict=True):
+        found, other = list(values), frame[name].to_list()
         if name == "vector":
-            found, other = map(list, found), map(list, other)
-        assert list(found) == list(other) == wanted
+            found, other = [list(vector) for vector in found], [list(vector) for vector in other]
+        assert found == other == table[name].to_pylist()
 
 
-def test_pandas(snap):
+def test_pandas(snap: Snapshot) -> None:
     frame = snap.to_pandas()
     assert frame["key"].tolist() == snap.row_keys()
     assert np.array_equal(np.stack(frame["vector"]), snap.vectors())
-    assert frame["width"].tolist() == snap.column("width").tolist()
+    assert frame["width"].tolist() == np.asarray(snap.column("width")).tolist()
 
 
 @pytest.mark.parametrize("kind", export.EXPORTS)
-def test_an_empty_snapshot(tmp_path, kind):
+def test_an_empty_snapshot(tmp_path: Path, kind: str) -> None:
     write_snapshot(tmp_path / "out", [])
     path = exported(open_snapshot(str(tmp_path / "out")), kind, f"x.{kind}")
     assert path.stat().st_size > 0
 
 
-def test_a_damaged_snapshot_leaves_no_export(snap, tmp_path):
+def test_a_damaged_snapshot_leaves_no_export(snap: Snapshot, tmp_path: Path) -> None:
     shard = next(Path(snap.folder).glob("embeddings-00002*"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
@@ -124,7 +130,9 @@ def test_a_damaged_snapshot_leaves_no_export(snap, tmp_path):
         assert not (tmp_path / kind).exists()
 
 
-def test_a_missing_package_is_named(snap, monkeypatch, tmp_path):
+def test_a_missing_package_is_named(
+    snap: Snapshot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "faiss", None)
@@ -135,7 +143,9 @@ def test_a_missing_package_is_named(snap, monkeypatch, tmp_path):
         snap.to_pandas()
 
 
-def test_commands_there_and_back(snap, tmp_path, capsys):
+def test_commands_there_and_back(
+    snap: Snapshot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output, back = str(tmp_path / "out"), str(tmp_path / "back")
     for kind, name in (("npy", "x.npy"), ("published", "x.bin"), ("published", "x.bin.gz")):
         path = str(tmp_path / name)
@@ -157,7 +167,7 @@ def test_commands_there_and_back(snap, tmp_path, capsys):
     assert sorted(open_snapshot(other).row_keys()) == sorted(map(str, range(100)))
 
 
-def test_wrong_use_of_the_commands(tmp_path, capsys):
+def test_wrong_use_of_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.bin").write_bytes(make_published.write_multiple([np.ones(1, np.float32)]))
     (tmp_path / "none.bin").write_bytes(bytes(4))
     x, out = str(tmp_path / "x.bin"), ["--output", str(tmp_path / "out"), "--model", "m"]

@@ -33,7 +33,7 @@ def words(help_text: str) -> list[str]:
 def print_help(prog: str) -> subprocess.CompletedProcess[str]:
     """Run ``featureid COMMAND --help`` as the installed program."""
     environment = {**os.environ, "COLUMNS": str(GENERATOR["COLUMNS"])}
-    command = [PROGRAM, *prog.split()[1:], "--help"]
+    command = [str(PROGRAM), *prog.split()[1:], "--help"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,9 @@ def golden(name: str) -> bytes:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("engine", [gm.ZlibEngine(), gm.engine], ids=["zlib", "fastest"])
-def test_golden_files_are_read_and_written_byte_for_byte(dtype, engine, monkeypatch):
+def test_golden_files_are_read_and_written_byte_for_byte(
+    dtype: str, engine: gm.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gm, "engine", engine)
     wanted = np.stack(make_published.vectors(dtype))
     single = golden(f"single_{dtype}.bin")
@@ -50,7 +54,9 @@ def test_golden_files_are_read_and_written_byte_for_byte(dtype, engine, monkeypa
         lambda array: np.isfinite(array).all()
     )
 )
-def test_many_vectors_there_and_back_and_as_the_published_loop_does(matrix):
+def test_many_vectors_there_and_back_and_as_the_published_loop_does(
+    matrix: npt.NDArray[np.float32],
+) -> None:
     data = published.write_multiple_embeddings(matrix)
     assert data == make_published.write_multiple(list(matrix))
     assert published.read_multiple_embeddings(data).tobytes() == matrix.tobytes()
@@ -59,7 +65,7 @@ def test_many_vectors_there_and_back_and_as_the_published_loop_does(matrix):
 
 
 @given(hnp.arrays(np.float16, st.integers(1, 50), elements=st.floats(-1, 1, width=16)))
-def test_one_vector_there_and_back(vector):
+def test_one_vector_there_and_back(vector: npt.NDArray[np.float16]) -> None:
     data = published.embedding_with_metadata(vector, "float16")
     back = published.read_binary_embedding(data)
     assert back.dtype == np.float16 and back.tobytes() == vector.tobytes()
@@ -68,20 +74,20 @@ def test_one_vector_there_and_back(vector):
     assert again.tobytes() == vector.tobytes()
 
 
-def test_without_vectors_there_is_a_count():
+def test_without_vectors_there_is_a_count() -> None:
     data = published.write_multiple_embeddings(np.empty((0, 4)))
     assert data == bytes(4)
     assert published.read_multiple_embeddings(data).shape == (0, 0)
 
 
-def test_a_vector_of_many_is_one_with_metadata_behind_its_length():
+def test_a_vector_of_many_is_one_with_metadata_behind_its_length() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     data = published.write_multiple_embeddings(vectors)
     one = published.embedding_with_metadata(vectors[1])
     assert data[4 + 4 + len(one) :] == struct.pack("<I", len(one)) + one
 
 
-def test_numbers_are_little_endian_wherever_they_come_from():
+def test_numbers_are_little_endian_wherever_they_come_from() -> None:
     big = np.array([1.0, -2.0], ">f4")
     assert published.embedding_to_binary(big) == struct.pack("<2f", 1, -2)
     assert published.embedding_to_binary([1.0, -2.0]) == struct.pack("<2f", 1, -2)
@@ -104,12 +110,12 @@ def test_numbers_are_little_endian_wherever_they_come_from():
         ),
     ],
 )
-def test_what_nobody_could_read_is_not_written(write, said):
+def test_what_nobody_could_read_is_not_written(write: Callable[[], object], said: str) -> None:
     with pytest.raises(StorageError, match=said):
         write()
 
 
-def test_every_truncation_and_every_longer_file_is_refused():
+def test_every_truncation_and_every_longer_file_is_refused() -> None:
     many, metadata = golden("many_float16.bin"), golden("metadata_float16.bin")
     for data, read in (
         (many, published.read_multiple_embeddings),
@@ -152,7 +158,7 @@ def record(size: int, name: bytes = b"float32", numbers: int | None = None) -> b
         (struct.pack("<II", 1, 512) + bytes(512), "such as one without metadata"),
     ],
 )
-def test_lengths_that_lie_are_named(data, said):
+def test_lengths_that_lie_are_named(data: bytes, said: str) -> None:
     with pytest.raises(CorruptFileError, match=said):
         published.read_multiple_embeddings(data)
 
@@ -165,13 +171,15 @@ def test_lengths_that_lie_are_named(data, said):
         (b"\1\0\0", "3 bytes are too few"),
     ],
 )
-def test_metadata_that_lies_is_named(data, said):
+def test_metadata_that_lies_is_named(data: bytes, said: str) -> None:
     with pytest.raises(CorruptFileError, match=said):
         published.read_binary_embedding(data)
 
 
 @pytest.mark.parametrize("engine", [gm.ZlibEngine(), gm.engine], ids=["zlib", "fastest"])
-def test_a_bomb_is_refused_and_an_honest_file_that_packs_well_is_not(engine, monkeypatch):
+def test_a_bomb_is_refused_and_an_honest_file_that_packs_well_is_not(
+    engine: gm.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gm, "engine", engine)
     with pytest.raises(CorruptFileError, match="inflates to more than"):
         published.decompress_binary(gzip.compress(bytes(50_000_000)))
@@ -181,7 +189,9 @@ def test_a_bomb_is_refused_and_an_honest_file_that_packs_well_is_not(engine, mon
 
 
 @pytest.mark.parametrize("engine", [gm.ZlibEngine(), gm.engine], ids=["zlib", "fastest"])
-def test_a_flipped_bit_of_a_gzip_file_is_found_or_harmless(engine, monkeypatch):
+def test_a_flipped_bit_of_a_gzip_file_is_found_or_harmless(
+    engine: gm.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gm, "engine", engine)
     many = golden("many_float32.bin")
     data = bytearray(gm.deflate(many))
