@@ -50,7 +50,6 @@ _EXAMPLE = re.compile(r"(?:s3|gs|https)://\w[\w./-]*|/srv/[\w./-]+|[\w.]+@[\w.]+
 FREE = {
     "airflow/featureid_dataflow.py": {"n2-standard"},
     "cron/featureid-nightly": {"folder", "images", "snapshots"},
-    "dataflow/launch.py": {"launch.py"},
     "kubernetes/flink.yaml": {"featureid-workers"},
 }
 _WORD = re.compile(r"[A-Za-z][\w.-]{2,}[A-Za-z]")
