@@ -74,7 +74,7 @@ bench: $(INSTALLED)  ## the benchmarks behind the published figures (some minute
 	$(VENV)/bin/python benchmarks/format.py
 	$(VENV)/bin/python benchmarks/nightly.py
 
-fuzz: $(INSTALLED)  ## damaged and lying files at every reader, 100,000 each (about 20 minutes)
+fuzz: $(INSTALLED)  ## read damaged and forged files with every reader, 100,000 each (20 minutes)
 	$(VENV)/bin/python -m tests.fuzz --runs 100000
 
 clean:  ## remove what the targets above made, the environment included

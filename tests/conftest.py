@@ -1,4 +1,4 @@
-"""Pictures shared by the tests: real photos that scikit-image ships, and files that are broken."""
+"""Images shared by the tests: real photos that scikit-image ships, and broken files."""
 
 import io
 import shutil
@@ -13,8 +13,8 @@ from PIL import Image
 PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "rocket", "motorcycle_left")
 
 
-def png_that_claims(width: int, height: int) -> bytes:
-    """A tiny PNG whose header promises ``width`` by ``height`` pixels."""
+def png_declaring(width: int, height: int) -> bytes:
+    """Return a tiny PNG whose header declares ``width`` by ``height`` pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data
@@ -27,7 +27,7 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of real photos: PNG, JPEG, and one JPEG that calls itself PNG. Do not change it."""
+    """A folder of real photos: PNG, JPEG, and a JPEG with the suffix .png. Do not change it."""
     folder = tmp_path_factory.mktemp("photos")
     shipped = Path(skimage.__file__).parent / "data"
     for name in PHOTOS:
@@ -37,20 +37,20 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image = Image.open(source).convert("RGB")
         image.thumbnail((200, 200))
         image.save(folder / "small" / f"{name}.jpg")
-    shutil.copy(folder / "small" / "chelsea.jpg", folder / "liar.png")
+    shutil.copy(folder / "small" / "chelsea.jpg", folder / "mislabeled.png")
     return folder
 
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    """A folder with files that are no good pictures, one for each way."""
+    """A folder with broken files, one of each kind."""
     folder = tmp_path / "broken"
     (folder / "x.jpg").mkdir(parents=True)
     buffer = io.BytesIO()
     Image.new("RGB", (300, 200), "teal").save(buffer, "JPEG")
     (folder / "empty.jpg").touch()
-    (folder / "text.jpg").write_text("no picture at all\n")
+    (folder / "text.jpg").write_text("not an image\n")
     (folder / "truncated.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    (folder / "bomb.png").write_bytes(png_that_claims(50_000, 50_000))
+    (folder / "bomb.png").write_bytes(png_declaring(50_000, 50_000))
     (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
     return folder

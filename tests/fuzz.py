@@ -1,9 +1,9 @@
-"""Throw damaged and lying files at every reader: ``python -m tests.fuzz --runs 100000``.
+"""Read damaged and forged files with every reader: ``python -m tests.fuzz --runs 100000``.
 
-A run changes a good file in some way and reads it. Files that were changed after they were written
-must be refused or read as what was written. Files that are lies with right checksums must be
-refused or read as something, without any other error and without much memory. One run costs about
-a millisecond; a seed and a number find it again.
+A run changes a good file and reads it. A damaged file, whose bytes were changed after it was
+written, must be refused or read as the original. A forged file, whose content is wrong but whose
+checksums are valid, must be refused or read as something, without any other error and without much
+memory. A run takes about a millisecond; the seed and the number of the run reproduce it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from featureid.storage.shard_reader import ShardMap
 from featureid.storage.verify import verify_snapshot
 from tests.storage_samples import ID, encode, make_info, make_row, write_snapshot
 
-#: What a reader may take at most: a multiple of the file's size, and what Python takes anyway.
+#: Memory that a reader may take: a multiple of the file's size, plus what Python always takes.
 MEMORY_FACTOR, MEMORY_BASE = 32, 1 << 20
 
 NUMBERS = (0, 1, 2, 7, 255, 1 << 16, (1 << 31) - 1, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, 1 << 64)
@@ -67,7 +67,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
-    """Return what numpy.save writes."""
+    """Return the bytes that numpy.save writes."""
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
@@ -107,7 +107,7 @@ BUNDLE = write_bundle(
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-    """Change some bytes: flipped, overwritten, left out, put in, copied, or the end cut off."""
+    """Return ``data`` with some bytes flipped, overwritten, deleted, inserted, repeated or cut."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
         start = rng.randrange(len(out) + 1)
@@ -130,25 +130,25 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def lie(value: Any, rng: random.Random) -> Any:
+def forge(value: Any, rng: random.Random) -> Any:
     """Return JSON data with one value in it replaced, removed, or repeated."""
     if isinstance(value, dict) and value and rng.random() < 0.9:
         name = rng.choice(sorted(value))
         if rng.random() < 0.05:
             return {key: item for key, item in value.items() if key != name}
-        return {**value, name: lie(value[name], rng)}
+        return {**value, name: forge(value[name], rng)}
     if isinstance(value, list) and value and rng.random() < 0.9:
         at = rng.randrange(len(value))
         if rng.random() < 0.1:
             return value[:at] + value[at:] * rng.choice((0, 2))
-        return [*value[:at], lie(value[at], rng), *value[at + 1 :]]
+        return [*value[:at], forge(value[at], rng), *value[at + 1 :]]
     if isinstance(value, int) and rng.random() < 0.5:
         return value + rng.choice((-1, 1, 4, 1 << 32))
     return rng.choice(VALUES)
 
 
 def read_shard(path: Path) -> list[Any]:
-    """Return all that a shard file holds."""
+    """Return everything in a shard file."""
     with RangeReader(str(path)) as source:
         shard = ShardMap(source)
         found: list[Any] = [
@@ -166,8 +166,8 @@ def read_shard(path: Path) -> list[Any]:
         return found
 
 
-def signed_lie(data: bytes, rng: random.Random) -> bytes:
-    """Return a shard with a lie in its header, index or a member, and every checksum right."""
+def forged_bytes(data: bytes, rng: random.Random) -> bytes:
+    """Return a shard with an altered header, index or member, and valid checksums."""
     at = len(data) - layout.FOOTER_SIZE
     index = layout.parse_footer(data[at:], len(data))
     fields = json.loads(gm.unpack(data[index.offset : index.end], index.raw_length))
@@ -176,9 +176,9 @@ def signed_lie(data: bytes, rng: random.Random) -> bytes:
     body = data[size : index.offset]
     target = rng.randrange(4 if fields["blocks"] else 3)
     if target == 0:
-        fields = lie(fields, rng)
+        fields = forge(fields, rng)
     elif target == 1:
-        text = json.dumps(lie(json.loads(text), rng)).encode() + b"\n"
+        text = json.dumps(forge(json.loads(text), rng)).encode() + b"\n"
     elif target == 2:
         text = mutate(text, rng)
     else:
@@ -203,7 +203,7 @@ def signed_lie(data: bytes, rng: random.Random) -> bytes:
 
 
 def signed_block(block: dict[str, Any], body: bytes) -> dict[str, Any]:
-    """Return an index entry with the checksums of the bytes that lie where it says."""
+    """Return an index entry with the checksums of the bytes at the places that it states."""
     position, columns = 0, []
     for column in block["columns"]:
         members = []
@@ -215,7 +215,7 @@ def signed_block(block: dict[str, Any], body: bytes) -> dict[str, Any]:
 
 
 def damaged_shard(rng: random.Random, folder: Path) -> None:
-    """Bytes of a shard changed: refused, or read as they were."""
+    """A damaged shard: refused, or read as the original."""
     path = folder / "x.fid.gz"
     data = mutate(SHARD, rng)
     path.write_bytes(data)
@@ -224,15 +224,15 @@ def damaged_shard(rng: random.Random, folder: Path) -> None:
     assert found == read_shard(path)
 
 
-def lying_shard(rng: random.Random, folder: Path) -> None:
-    """A shard that contradicts itself or the format, all checksums right."""
-    data = signed_lie(rng.choice((SHARD, SHARD, EMPTY)), rng)
+def forged_shard(rng: random.Random, folder: Path) -> None:
+    """A shard that contradicts itself or the format, with valid checksums."""
+    data = forged_bytes(rng.choice((SHARD, SHARD, EMPTY)), rng)
     (folder / "x.fid.gz").write_bytes(data)
     bounded(lambda: read_shard(folder / "x.fid.gz"), len(data))
 
 
-def lying_manifest(rng: random.Random, folder: Path) -> None:
-    """A manifest with a lie in it and a right digest, opened, read and verified."""
+def forged_manifest(rng: random.Random, folder: Path) -> None:
+    """An altered manifest with a valid digest: opened, read and verified."""
     home = folder / "snapshots" / ID
     original = home / "original.json"
     if not home.exists():
@@ -240,7 +240,7 @@ def lying_manifest(rng: random.Random, folder: Path) -> None:
         original.write_bytes((home / "manifest.json").read_bytes())
     fields = json.loads(original.read_bytes())
     for _ in range(rng.choice((1, 1, 2))):
-        fields = lie(fields, rng)
+        fields = forge(fields, rng)
     if isinstance(fields, dict):
         fields["digest"] = digest_of(fields)
     data = json.dumps(fields).encode()
@@ -257,20 +257,20 @@ def lying_manifest(rng: random.Random, folder: Path) -> None:
 
 
 def damaged_manifest(rng: random.Random, _: Path) -> None:
-    """Bytes of a manifest changed: refused, or read as what it was."""
+    """A damaged manifest: refused, or read as the original."""
     data = mutate(MANIFEST.to_json(), rng)
     assert bounded(lambda: Manifest.from_json(data, "m"), len(data)) == MANIFEST
 
 
 def damaged_many(rng: random.Random, _: Path) -> None:
-    """Many vectors in the published layout: without checksums, so only lengths can be wrong."""
+    """Many vectors in the published layout, which has no checksums: only lengths are checked."""
     data = mutate(MANY, rng)
     found = bounded(lambda: published.read_multiple_embeddings(data), len(data))
     assert found.nbytes <= len(data)
 
 
 def damaged_gzip(rng: random.Random, _: Path) -> None:
-    """The same, gzipped: the checksum of gzip finds the rest."""
+    """The same, gzipped: the checksum of gzip detects everything else."""
     whole = rng.choice((published.compress_binary(MANY), gzip.compress(MANY, mtime=0)))
     data = mutate(whole, rng)
 
@@ -282,46 +282,46 @@ def damaged_gzip(rng: random.Random, _: Path) -> None:
 
 
 def damaged_single(rng: random.Random, _: Path) -> None:
-    """One vector with metadata."""
+    """A damaged vector with metadata."""
     data = mutate(published.embedding_with_metadata(VECTORS[0], "float16"), rng)
     found = bounded(lambda: published.read_binary_embedding(data), len(data))
     assert found.nbytes + 11 == len(data)
 
 
 def damaged_npy(rng: random.Random, _: Path) -> None:
-    """A .npy file to import."""
+    """A damaged .npy file."""
     data = mutate(NPY, rng)
     found = bounded(lambda: ingest.view_npy(memoryview(data)), len(data))
     assert found.ndim == 2 and found.nbytes <= len(data)
 
 
-def lying_bundle(rng: random.Random, _: Path) -> None:
-    """A model bundle with a lie in its description, its members and checksum right."""
+def forged_bundle(rng: random.Random, _: Path) -> None:
+    """A model bundle with an altered description and a valid checksum."""
     members = read_stored_zip(BUNDLE, ("bundle.json", "model.tflite", "model.keras"))
     description = members["bundle.json"]
     if rng.random() < 0.5:
         description = mutate(description, rng)
     else:
-        description = json.dumps(lie(json.loads(description), rng)).encode()
+        description = json.dumps(forge(json.loads(description), rng)).encode()
     body = write_stored_zip({**members, "bundle.json": description}, b"sha256:" + b"0" * 64)[:-64]
     data = body + hashlib.sha256(body).hexdigest().encode()
     found = bounded(lambda: read_bundle(data, "m"), len(data))
     assert found.litert == members["model.tflite"]
 
 
-def lying_failure(rng: random.Random, _: Path) -> None:
-    """A line of a failures file that is damaged, or not a failure."""
+def forged_failure(rng: random.Random, _: Path) -> None:
+    """A line of a failures file that is damaged or does not describe a failure."""
     line = Failure("2026/é.jpg", "decode", "truncated", "the JPEG ends early", "v7").to_json()
     if rng.random() < 0.5:
         line = mutate(line, rng)
     else:
-        line = json.dumps(lie(json.loads(line), rng)).encode()
+        line = json.dumps(forge(json.loads(line), rng)).encode()
     found = bounded(lambda: Failure.from_json(line), len(line))
     assert Failure.from_json(found.to_json()) == found
 
 
 def bounded(read: Callable[[], Any], size: int) -> Any:
-    """Return what ``read`` returns, after making sure that it took little memory."""
+    """Return what ``read`` returns, after checking that it needed little memory."""
     tracemalloc.reset_peak()
     before = tracemalloc.get_traced_memory()[0]
     try:
@@ -335,11 +335,11 @@ TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
     target.__name__: target
     for target in (
         damaged_shard,
-        lying_shard,
+        forged_shard,
         damaged_manifest,
-        lying_manifest,
-        lying_failure,
-        lying_bundle,
+        forged_manifest,
+        forged_failure,
+        forged_bundle,
         damaged_many,
         damaged_gzip,
         damaged_single,
@@ -349,10 +349,10 @@ TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
 
 
 def fuzz(name: str, runs: int, seed: int, folder: Path) -> int:
-    """Run one target and return how many of the files were refused.
+    """Run one target and return how many files were refused.
 
     Raises:
-        AssertionError: a run went wrong; the message has the seed and number that repeat it.
+        AssertionError: a run failed; the message has the seed and number that reproduce it.
     """
     refused = 0
     tracemalloc.start()
@@ -370,7 +370,7 @@ def fuzz(name: str, runs: int, seed: int, folder: Path) -> int:
 
 
 def main() -> None:
-    """Run the targets and print what came of it."""
+    """Run the targets and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=100_000, help="of each target")
     parser.add_argument("--seed", type=int, default=int(time.time()))

@@ -1,4 +1,4 @@
-"""Processes that a test starts: known to be ready, and gone when the test ends."""
+"""Processes that a test starts: ready when they are used, and stopped when the test ends."""
 
 import contextlib
 import os
@@ -20,16 +20,16 @@ STOP_LIMIT_S = 30
 def running(
     command: Sequence[str], ready: str, log: Path, environment: dict[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start a command and wait for a line of its output that has ``ready`` in it.
+    """Start a command and wait for a line of its output that contains ``ready``.
 
     Args:
         command: the program and its arguments, run in the project's folder.
         ready: part of the line to wait for.
-        log: file for all that it writes, to standard output and error.
-        environment: variables on top of this process's.
+        log: file for its standard output and error.
+        environment: variables in addition to those of this process.
 
     Yields:
-        The process and that line. It and all that it has started are stopped at the end.
+        The process and that line. At the end, it and all processes that it started are stopped.
     """
     process = subprocess.Popen(
         command,
@@ -70,7 +70,7 @@ def running(
 
 @dataclass(frozen=True)
 class Pool:
-    """A worker pool of ours: its process, where it listens, and the file of its log."""
+    """A worker pool of featureid: its process, its address, and its log file."""
 
     process: subprocess.Popen[str]
     address: str
@@ -86,15 +86,15 @@ def running_pool(log: Path, environment: dict[str, str] | None = None) -> Iterat
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = READY_LIMIT_S) -> None:
-    """Wait for something that another process does."""
+    """Wait until a condition is true, for example because of another process."""
     deadline = time.monotonic() + limit_s
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """End a process, gently at first, then it and all others of its session."""
+    """Terminate a process, then kill it and all other processes of its session."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -105,10 +105,10 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 def children(pid: int, command: str) -> list[int]:
-    """The processes that ``pid`` has started and whose command line has ``command`` in it."""
+    """Return the children of ``pid`` whose command line contains ``command``."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # It may end at any time.
+        with contextlib.suppress(OSError):  # the process may end at any time
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             if parent == pid and command.encode() in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
@@ -117,7 +117,7 @@ def children(pid: int, command: str) -> list[int]:
 
 @contextlib.contextmanager
 def waiting_process() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start a process that does nothing, and give it with what identifies it."""
+    """Start a process that does nothing; give the process and its identity."""
     code = (
         "import sys; from featureid.storage.process import this_process; "
         "print(this_process(), flush=True); sys.stdin.read()"
@@ -138,6 +138,6 @@ def waiting_process() -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def ended_process() -> str:
-    """Return what identifies a process of this machine that has ended."""
+    """Return the identity of a process of this machine that has ended."""
     with waiting_process() as (_, identity):
         return identity

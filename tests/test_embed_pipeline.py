@@ -71,12 +71,12 @@ def test_photos_become_a_published_snapshot(
 
     snapshot = featureid.open_snapshot(str(output))
     assert len(snapshot) == NUM_PHOTOS
-    assert set(snapshot) >= {"astronaut.png", "small/astronaut.jpg", "liar.png"}
+    assert set(snapshot) >= {"astronaut.png", "small/astronaut.jpg", "mislabeled.png"}
     for key in ("coffee.png", "small/rocket.jpg"):
         np.testing.assert_array_equal(snapshot[key], featureid.generate_feature_id(photos / key))
     # Every thumbnail lies nearest to the photo it was made of, so the vectors mean something.
     for thumbnail in (key for key in snapshot if key.startswith("small/")):
-        others = [key for key in snapshot if "/" not in key and key != "liar.png"]
+        others = [key for key in snapshot if "/" not in key and key != "mislabeled.png"]
         nearest = max(others, key=lambda key: snapshot[thumbnail] @ snapshot[key])
         assert Path(nearest).stem == Path(thumbnail).stem
 

@@ -1,4 +1,4 @@
-"""A bounded run of the fuzzer; ``make fuzz`` is the long one."""
+"""A short run of the fuzzer; ``make fuzz`` runs it for long."""
 
 from pathlib import Path
 
@@ -10,6 +10,6 @@ RUNS = 300
 
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
-def test_readers_survive_damage_and_lies(name: str, tmp_path: Path) -> None:
+def test_readers_refuse_damaged_and_forged_files(name: str, tmp_path: Path) -> None:
     refused = fuzz.fuzz(name, RUNS, 0, tmp_path)
-    assert refused > RUNS / 2  # or the damage would not be any
+    assert refused > RUNS / 2  # otherwise the changes would be harmless

@@ -1,4 +1,4 @@
-"""Lengths that lie take no memory: each file is read in a process of its own, which is measured."""
+"""Wrong lengths take no memory: each file is read in a separate process, which is measured."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ try:
     if path.endswith(".fid.gz"):
         read_all(Path(path))
     else:
-        ingest.read_vectors(path, "float32")
+        ingest.read_vectors(path)
 except CorruptFileError:
     print(peak() - before)
 """
 
 
-def lying_shards() -> dict[str, bytes]:
+def forged_shards() -> dict[str, bytes]:
     data = encode([make_row(f"{n}", 64) for n in range(300)], make_info(1, 64))
     at = len(data) - layout.FOOTER_SIZE
     index = layout.parse_footer(data[at:], len(data))
@@ -58,7 +58,7 @@ def lying_shards() -> dict[str, bytes]:
         entry = layout.Member(index.offset, len(member), len(payload), gm.member_crc(member))
         return data[: index.offset] + member + layout.footer_member(entry)
 
-    lies = {}
+    forged = {}
     changes: dict[str, Callable[[dict[str, Any]], object]] = {
         "rows": lambda block: block.update(rows=10**9),
         "keys": lambda block: block["columns"][0][0].__setitem__(1, 10**10),
@@ -68,14 +68,14 @@ def lying_shards() -> dict[str, bytes]:
     for name, change in changes.items():
         copy = json.loads(json.dumps(fields))
         change(copy["blocks"][0])
-        lies[name] = signed(copy)
+        forged[name] = signed(copy)
     entry = layout.Member(index.offset, index.length, 10**12, index.crc)
-    lies["index"] = data[:at] + layout.footer_member(entry)
-    return lies
+    forged["index"] = data[:at] + layout.footer_member(entry)
+    return forged
 
 
 FILES = {
-    **{f"{name}.fid.gz": data for name, data in lying_shards().items()},
+    **{f"{name}.fid.gz": data for name, data in forged_shards().items()},
     "count.bin": struct.pack("<II", 0xFFFFFFFF, 512) + bytes(512),
     "length.bin": struct.pack("<II", 1, 0xFFFFFFFC) + bytes(512),
     "bomb.bin.gz": gzip.compress(struct.pack("<II", 10**6, 512) + bytes(60 * 10**6)),
@@ -87,7 +87,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_length_that_lies_takes_no_memory(tmp_path: Path, name: str) -> None:
+def test_a_wrong_length_takes_no_memory(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(FILES[name])
     done = subprocess.run(
