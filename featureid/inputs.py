@@ -7,18 +7,27 @@ import glob
 import itertools
 import os
 import posixpath
+import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
 
 from featureid.errors import ImageError, UsageError
+from featureid.keys import (
+    ImageLocations,
+    absolute_root,
+    common_root,
+    image_key,
+    is_absolute,
+    readable,
+)
 from featureid.parallel import map_in_order
 from featureid.storage import files
 from featureid.storage.records import Failure
 
-_GLOB_MAGIC = frozenset("*?[")
+_GLOB_MAGIC = re.compile(r"[*?[]")
 _PARQUET_BATCH_ROWS = 65_536
 # Objects that a store is asked about at the same time.
 _REQUESTS = 16
@@ -49,7 +58,7 @@ class InputSource:
         path: a folder (taken recursively), a glob, a single image, or a manifest; local, or a URI.
         manifest: whether ``path`` is a manifest, that is, a file that lists images.
         column: the column of a CSV or Parquet manifest that holds the paths.
-        strip_prefix: what is taken off the front of every path to make its key.
+        strip_prefix: the folder that keys start in, see :func:`featureid.keys.image_key`.
         exclude: a folder whose files are never inputs, since the run writes there.
     """
 
@@ -62,6 +71,8 @@ class InputSource:
     def __post_init__(self) -> None:
         if not self.path:
             raise UsageError("an input is the empty string; name a folder, a glob or a file")
+        for name in ("path", "strip_prefix", "exclude"):
+            object.__setattr__(self, name, files.local_path(getattr(self, name)))
 
 
 def check_source(source: InputSource) -> None:
@@ -76,6 +87,35 @@ def check_source(source: InputSource) -> None:
         raise UsageError(f"input {source.path!r}: the {kind}; there is nothing to embed")
 
 
+def locate(sources: Sequence[InputSource]) -> ImageLocations:
+    """Return what turns the keys of these inputs back into paths and URIs.
+
+    Relative keys of inputs with different ``strip_prefix`` cannot be turned back.
+    """
+    prefixes = {source.strip_prefix for source in sources}
+    prefix = prefixes.pop()
+    relative = any(source.manifest or not is_absolute(source.path) for source in sources)
+    folder = os.getcwd() if relative or not is_absolute(prefix or "/") else ""
+    if prefixes:
+        root = ""
+    elif prefix or relative:
+        root = absolute_root(prefix, folder)
+    else:
+        root = common_root(map(_top_folder, sources))
+    return ImageLocations(root, readable(folder))
+
+
+def _top_folder(source: InputSource) -> str:
+    """Return the folder, or one object, that holds all images of an absolute input."""
+    path = source.path if files.is_remote(source.path) else os.path.normpath(source.path)
+    magic = _GLOB_MAGIC.search(path)
+    if magic and (files.is_remote(path) or not os.path.lexists(path)):
+        return path[: magic.start()].rpartition("/")[0] or "/"
+    if files.is_remote(path) or os.path.isdir(path):
+        return path
+    return os.path.dirname(path)
+
+
 def list_source(source: InputSource) -> Iterator[ImageRef | Failure]:
     """Every image of an input, in no particular order; files are told apart only by reading them.
 
@@ -86,21 +126,12 @@ def list_source(source: InputSource) -> Iterator[ImageRef | Failure]:
         UsageError: as for :func:`check_source`.
     """
     if source.manifest:
-        for path, version in _manifest_versions(read_manifest(source)):
+        for path, version in _manifest_versions(map(files.local_path, read_manifest(source))):
             yield _ref(path, version, source)
     elif files.is_remote(source.path):
         yield from _list_remote(source)
     else:
         yield from _list_local(source)
-
-
-def image_key(uri: str, strip_prefix: str = "") -> str:
-    r"""The key of an image: its URI less ``strip_prefix``, always valid Unicode.
-
-    A file name that is no valid UTF-8 keeps its odd bytes written as ``\xNN``.
-    """
-    readable = os.fsencode(uri).decode("utf-8", "backslashreplace")
-    return readable.removeprefix(strip_prefix)
 
 
 def read_image(uri: str, max_bytes: int) -> bytes:
@@ -117,7 +148,7 @@ def read_image(uri: str, max_bytes: int) -> bytes:
     except IsADirectoryError as error:
         raise ImageError("read", "not-a-file", "no regular file but a folder or device") from error
     except OSError as error:
-        cause = error.strerror or str(error) or type(error).__name__
+        cause = readable(error.strerror or str(error) or type(error).__name__)
         raise ImageError("read", "unreadable", f"cannot be read: {cause}") from error
     if len(data) > max_bytes:
         raise ImageError(
@@ -126,7 +157,8 @@ def read_image(uri: str, max_bytes: int) -> bytes:
     return data
 
 
-def _read_local(path: str, size: int) -> bytes:
+def _read_local(uri: str, size: int) -> bytes:
+    path = files.local_path(uri)
     # Looked at before it is opened: to open a named pipe would wait for ever.
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise IsADirectoryError(path)
@@ -146,7 +178,7 @@ def _read_remote(uri: str, size: int) -> bytes:
 
 
 def _has_magic(path: str) -> bool:
-    return not _GLOB_MAGIC.isdisjoint(path)
+    return _GLOB_MAGIC.search(path) is not None
 
 
 def _ref(uri: str, version: str, source: InputSource) -> ImageRef:

@@ -11,7 +11,6 @@ from featureid.inputs import (
     ImageRef,
     InputSource,
     check_source,
-    image_key,
     list_source,
     read_image,
     remote_version,
@@ -163,10 +162,6 @@ def test_a_bad_manifest_is_refused(folder: Path) -> None:
 def test_an_empty_input_is_refused() -> None:
     with pytest.raises(UsageError, match="empty string"):
         InputSource("")
-
-
-def test_keys_keep_a_path_that_lacks_the_prefix() -> None:
-    assert image_key("photos/a.jpg", "other/") == "photos/a.jpg"
 
 
 @pytest.mark.parametrize(

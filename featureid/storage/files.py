@@ -41,12 +41,12 @@ def join(uri: str, *names: str) -> str:
     """Return the place called ``names`` below ``uri``."""
     if is_remote(uri):
         return "/".join([uri.rstrip("/"), *names])
-    return os.path.join(_local(uri), *names)
+    return os.path.join(local_path(uri), *names)
 
 
 def absolute(uri: str) -> str:
     """Return the same place, named so that it does not depend on the current folder."""
-    return uri if is_remote(uri) else os.path.abspath(_local(uri))
+    return uri if is_remote(uri) else os.path.abspath(local_path(uri))
 
 
 class RangeReader:
@@ -71,7 +71,7 @@ class RangeReader:
                 self.size = int(self._store.size(self._path))
         else:
             with _translated("read", uri):
-                self._handle = os.open(_local(uri), os.O_RDONLY)
+                self._handle = os.open(local_path(uri), os.O_RDONLY)
                 self.size = os.fstat(self._handle).st_size
 
     def read(self, start: int, length: int) -> bytes:
@@ -128,7 +128,7 @@ def map_bytes(uri: str) -> memoryview:
     """
     if is_remote(uri):
         return memoryview(read_bytes(uri))
-    with _translated("read", uri), open(_local(uri), "rb") as file:
+    with _translated("read", uri), open(local_path(uri), "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             return memoryview(b"")  # nothing cannot be mapped
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -150,7 +150,7 @@ def exists(uri: str) -> bool:
                 return False
         return True
     try:
-        os.stat(_local(uri))
+        os.stat(local_path(uri))
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -180,7 +180,7 @@ def list_folder(uri: str) -> list[str]:
             found = store.ls(path, detail=False)
         return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
     with _translated("list", uri):
-        return sorted(os.listdir(_local(uri)))
+        return sorted(os.listdir(local_path(uri)))
 
 
 def list_places(uri: str) -> list[str]:
@@ -204,7 +204,7 @@ def remove(uri: str) -> None:
             store.rm_file(path)
     else:
         with _translated("remove", uri), contextlib.suppress(FileNotFoundError):
-            os.unlink(_local(uri))
+            os.unlink(local_path(uri))
 
 
 def remove_folder(uri: str) -> None:
@@ -219,7 +219,7 @@ def remove_folder(uri: str) -> None:
             store.rm(path, recursive=True)
     else:
         with _translated("remove", uri), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(_local(uri))
+            shutil.rmtree(local_path(uri))
 
 
 def make_folder(uri: str) -> None:
@@ -230,7 +230,7 @@ def make_folder(uri: str) -> None:
     """
     if not is_remote(uri):
         with _translated("make the folder", uri):
-            os.makedirs(_local(uri), exist_ok=True)
+            os.makedirs(local_path(uri), exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -250,7 +250,7 @@ def exclusive(uri: str) -> Iterator[None]:
         yield
         return
     with _translated("lock", uri):
-        handle = os.open(_local(uri), os.O_RDONLY)
+        handle = os.open(local_path(uri), os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -275,11 +275,12 @@ def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:
             store.pipe_file(path, data)
         return len(data)
     # Chunks that are made of other files get StorageErrors from there, never a plain OSError.
-    with _translated("write", _local(uri)):
-        return replace_file(_local(uri), chunks)
+    with _translated("write", local_path(uri)):
+        return replace_file(local_path(uri), chunks)
 
 
-def _local(uri: str) -> str:
+def local_path(uri: str) -> str:
+    """Return a local place as a path, without ``file://``."""
     return uri[len("file://") :] if uri.startswith("file://") else uri
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from featureid.errors import CorruptFileError, NewerVersionError, StorageError
+from featureid.keys import ImageLocations
 from featureid.storage.records import ModelInfo, SnapshotInfo
 from featureid.storage.shard import ShardSummary, shard_name
 from featureid.stored_json import (
@@ -108,6 +109,7 @@ class Manifest:
             writer=info.writer,
             model=info.model,
             sharding=_Sharding(SHARD_HASH, info.num_shards),
+            locations=info.locations,
             counts=self.counts,
             embeddings=self.embeddings,
             failures=self.failures,
@@ -162,13 +164,19 @@ class _ManifestRecord(msgspec.Struct, frozen=True, kw_only=True):
     writer: str
     model: ModelInfo
     sharding: _Sharding
+    locations: ImageLocations = msgspec.field(default_factory=ImageLocations)
     counts: Counts
     embeddings: tuple[ShardSummary, ...]
     failures: tuple[FileSummary, ...]
 
     def manifest(self) -> Manifest:
         info = SnapshotInfo(
-            self.snapshot, self.created, self.writer, self.model, self.sharding.num_shards
+            self.snapshot,
+            self.created,
+            self.writer,
+            self.model,
+            self.sharding.num_shards,
+            self.locations,
         )
         return Manifest(info, self.embeddings, self.failures, self.counts)
 

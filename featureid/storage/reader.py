@@ -255,6 +255,20 @@ class Snapshot(Mapping[str, Vectors]):
         for summary in self.manifest.failures:
             yield from read_failures(files.join(self.folder, summary.file), summary)
 
+    def uri(self, key: str, root: str | os.PathLike[str] | None = None) -> str:
+        """Return the absolute path or URI of an image; nothing is looked up there.
+
+        Args:
+            key: an image key.
+            root: the folder, local or a URI, that the images were moved to; it replaces
+                ``manifest.info.locations.root``, the folder that relative keys start in.
+
+        Raises:
+            UsageError: the snapshot does not record where the image is, or the image is not below
+                the root that another one would replace.
+        """
+        return self.manifest.info.locations.uri(key, root)
+
     def faces(self, key: str) -> list[tuple[Face, Vectors]]:
         """Return the faces of one image, by index, each with its vector, float32 (dimension,).
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import CorruptFileError, StorageError
+from featureid.keys import ImageLocations
 from featureid.stored_json import Size, decode_json, encode_json
 
 FloatArray = npt.NDArray[np.float32]
@@ -92,6 +93,7 @@ class SnapshotInfo:
         writer: program and version, ``featureid 0.1.0``.
         model: what made the vectors.
         num_shards: how many shards hold the rows.
+        locations: where the images are.
     """
 
     snapshot: str
@@ -99,6 +101,7 @@ class SnapshotInfo:
     writer: str
     model: ModelInfo
     num_shards: Size
+    locations: ImageLocations = field(default_factory=ImageLocations)
 
     def __post_init__(self) -> None:
         if self.num_shards < 1:

@@ -1,0 +1,145 @@
+r"""From the URI of an image to its key, and back.
+
+A key is the URI as it was listed, less a folder, in valid Unicode: bytes of a file name that are
+not UTF-8 are written as ``\xNN``, and a backslash that would look like the start of that as
+``\x5c``. What a key starts with says where it belongs:
+
+- ``/`` or a scheme such as ``s3://``: the key is the whole path or URI;
+- ``./``: a path below the folder that the run was started in;
+- anything else: below the root of :class:`ImageLocations`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from featureid.errors import UsageError
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
+_LOOKS_ESCAPED = re.compile(r"\\(?=x(?:5c|[89a-f][0-9a-f]))")
+
+
+def image_key(uri: str, strip_prefix: str = "") -> str:
+    """Return the key of an image.
+
+    Args:
+        uri: a local path or a URI, as listed.
+        strip_prefix: a folder. Images in it get keys that start there, unless the rest of their URI
+            would be taken for a whole one (``s3://bucket//a.jpg`` less ``s3://bucket/``). Relative
+            paths that do not start with the folder get keys that start with ``./``.
+    """
+    whole = readable(uri)
+    if not strip_prefix:
+        return whole
+    prefix = readable(strip_prefix)
+    rest = whole.removeprefix(prefix if prefix.endswith("/") else prefix + "/")
+    if rest != whole and rest and not rest.startswith("./") and not is_absolute(rest):
+        return rest
+    return whole if is_absolute(whole) or whole.startswith("./") else f"./{whole}"
+
+
+def readable(path: str) -> str:
+    """Return a path or URI in valid Unicode, in which odd bytes are escaped; see the module."""
+    marked = _LOOKS_ESCAPED.sub(r"\\x5c", path)
+    return os.fsencode(marked).decode("utf-8", "backslashreplace")
+
+
+def is_absolute(uri: str) -> bool:
+    """Tell whether a path or URI does not depend on the current folder."""
+    return uri.startswith("/") or _SCHEME.match(uri) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLocations:
+    """Where the images of a snapshot were when it was made, both written like keys.
+
+    Attributes:
+        root: the absolute path or URI of the folder that relative keys start in; where all keys are
+            absolute, of the folder that holds all images. "" if that is not known.
+        folder: the absolute path of the folder that the run was started in; "" if no key depends
+            on it.
+    """
+
+    root: str = ""
+    folder: str = ""
+
+    def uri(self, key: str, root: str | os.PathLike[str] | None = None) -> str:
+        """Return the absolute path or URI of an image; nothing is looked up there.
+
+        Args:
+            key: an image key.
+            root: the folder, local or a URI, that the images were moved to from the recorded root.
+                Where none is recorded, the folder that relative keys start in.
+
+        Raises:
+            UsageError: the location is not recorded, or not below the recorded root.
+        """
+        if root is not None:
+            return _join(os.fspath(root), _unescape(self._below_root(key)))
+        if is_absolute(key):
+            return _unescape(key)
+        start = self.folder if key.startswith("./") else self.root
+        if not start:
+            raise UsageError(f"the snapshot does not record where {key!r} starts; give a root")
+        return _unescape(_join(start, key.removeprefix("./")))
+
+    def _below_root(self, key: str) -> str:
+        """Return the path of an image relative to the recorded root, written like a key."""
+        place = key
+        if key.startswith("./") and self.root and self.folder:
+            place = _join(self.folder, key.removeprefix("./"))
+        if not is_absolute(place):
+            below = key.removeprefix("./")
+        elif place == self.root:  # The only input is one object.
+            below = place.rpartition("/")[2]
+        elif self.root and place.startswith(_join(self.root, "")):
+            below = place.removeprefix(_join(self.root, ""))
+        else:
+            raise UsageError(
+                f"{place!r} is not below the recorded root {self.root!r}, which another root would "
+                "replace"
+            )
+        if ".." in below.split("/"):
+            raise UsageError(f"{key!r} leads out of the root; it has no place below another one")
+        return below
+
+
+def absolute_root(prefix: str, folder: str) -> str:
+    """Return the recorded root for images whose keys are less the folder ``prefix``.
+
+    Args:
+        prefix: local, also relative, or a URI.
+        folder: the current folder.
+    """
+    place = prefix if is_absolute(prefix) else _join(folder, prefix.removeprefix("./"))
+    place = place.removesuffix("/.") if place.endswith("/.") else place
+    return readable(place if place.endswith("://") else place.rstrip("/") or "/")
+
+
+def common_root(folders: Iterable[str]) -> str:
+    """Return the deepest folder that holds all of these absolute ones; "" if there is none.
+
+    Objects of different buckets or stores have none.
+    """
+    common: list[str] = []
+    for parts in zip(*(folder.rstrip("/").split("/") for folder in folders), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    if common == [""]:
+        return "/"
+    without_bucket = bool(common) and common[0].endswith(":") and len(common) < 3
+    return "" if without_bucket else readable("/".join(common))
+
+
+def _join(folder: str, rest: str) -> str:
+    return f"{folder}{rest}" if folder.endswith("/") else f"{folder}/{rest}"
+
+
+def _unescape(text: str) -> str:
+    raw = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), text.encode())
+    return os.fsdecode(raw)
