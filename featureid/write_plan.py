@@ -71,6 +71,8 @@ class WritePlan:
             return True
         if self.fixed_shards and writer.info.num_shards != self.previous.num_shards:
             return True
+        if writer.info.locations != self.previous.manifest.info.locations:
+            return True  # The images were moved, and keys have to lead to where they are now.
         return sorted(failures) != sorted(self.previous.failures())
 
     def write_shard(

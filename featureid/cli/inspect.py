@@ -83,6 +83,7 @@ def describe(snapshot: Snapshot) -> dict[str, Any]:
         "created": manifest.info.created,
         "writer": manifest.info.writer,
         "model": asdict(manifest.info.model),
+        "locations": asdict(manifest.info.locations),
         "rows": manifest.rows,
         "bytes": sum(shard.bytes for shard in manifest.embeddings),
         "shards": [asdict(shard) for shard in manifest.embeddings],
@@ -91,7 +92,7 @@ def describe(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _text(described: dict[str, Any]) -> str:
-    model = described["model"]
+    model, root = described["model"], described["locations"]["root"]
     lines = [
         f"snapshot      {described['folder']}",
         f"created       {described['created']} by {described['writer']}",
@@ -100,6 +101,7 @@ def _text(described: dict[str, Any]) -> str:
         f"model digest  {model['digest']}",
         f"preprocessing {model['preprocessing_digest']}",
         *([f"faces         {model['faces']}"] if model["faces"] else []),
+        *([f"root          {root}"] if root else []),
         f"rows          {described['rows']} in {len(described['shards'])} shards, "
         f"{described['bytes'] / 1e6:.2f} MB",
         f"images        {described['images']}: {described['embedded']} embedded, "

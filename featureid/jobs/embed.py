@@ -17,7 +17,7 @@ from featureid import __version__
 from featureid.durations import time_text
 from featureid.embedding import describe_model
 from featureid.errors import StorageError, UsageError
-from featureid.inputs import check_source
+from featureid.inputs import check_source, locate
 from featureid.jobs.beam_options import is_local
 from featureid.jobs.launch import run_here, start_elsewhere, wait_for_end
 from featureid.jobs.options import EmbedOptions
@@ -236,6 +236,7 @@ def describe_run(options: EmbedOptions) -> tuple[EmbedOptions, ModelBundle, Snap
         writer=f"featureid {__version__}",
         model=model,
         num_shards=options.num_shards or 1,
+        locations=locate(options.sources),
     )
     return replace(options, settings=settings), bundle, info
 
