@@ -42,7 +42,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add("--input", action="append", default=[], metavar="INPUT", help="one more input")
     add("--manifest", metavar="FILE", help="text, .csv, .tsv or .parquet file listing images")
     add("--column", default="path", help="manifest column with the paths; default: %(default)s")
-    add("--strip-prefix", default="", metavar="PREFIX", help="removed from paths to make keys")
+    add("--strip-prefix", default="", metavar="DIR", help="folder that image keys start in")
     add("--max-bytes", type=int, default=_LIMITS.max_bytes, metavar="N", help="largest image file")
     add("--max-pixels", type=int, default=_LIMITS.max_pixels, metavar="N", help="largest image")
 
