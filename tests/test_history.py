@@ -52,7 +52,21 @@ def test_a_record_survives_and_a_damaged_one_is_none(tmp_path: Path) -> None:
     written = replace(begun, counts={"images": 3}, timings={"list": 0.5})
     write_run(str(tmp_path), written)
     assert read_run(str(tmp_path)) == written
-    for damage in (b"", b"[]", b"{}", b'{"format": "featureid-run"}', b"\xff"):
+    odd = replace(written, options={"inputs": ["/caf\udce9"]})
+    write_run(str(tmp_path), odd)
+    assert read_run(str(tmp_path)) == replace(odd, options={"inputs": ["/caf?"]})
+    text = Path(tmp_path, RUN).read_bytes()
+    Path(tmp_path, RUN).write_bytes(text.replace(b'"snapshot"', b'"later": [1], "snapshot"'))
+    assert read_run(str(tmp_path)) is not None
+    for damage in (
+        b"",
+        b"[]",
+        b"{}",
+        b'{"format": "featureid-run"}',
+        b"\xff",
+        text.replace(b'"p"', b"7"),
+        text.replace(b'"images": 3', b'"images": "3"'),
+    ):
         Path(tmp_path, RUN).write_bytes(damage)
         assert read_run(str(tmp_path)) is None
 

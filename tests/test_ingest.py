@@ -155,6 +155,9 @@ def test_keys_as_text_and_as_json_lines(tmp_path):
         b'{"key": "a"}\n\n{"key": "b"}',
         b'{"key": "a", "face_index": 1}\n{"key": "b"}',
         b'{"key": "a", "face_index": true}',
+        b'{"key": "a", "face_index": 2147483648}',
+        b'{"key": "a", "face_index": -2}',
+        b'{"key": "\\udc80"}',
         b"[" * 100_000,
     ],
 )

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from featureid.errors import CorruptFileError, StorageError
+from featureid.keys import ImageLocations
 from featureid.storage.manifest import (
     Counts,
     FileSummary,
@@ -37,6 +38,21 @@ def test_there_and_back():
     assert manifest.rows == 6
     assert manifest.counts.images == 8
     assert list(manifest.counts.failures_by_reason) == ["empty", "truncated"]
+
+
+def test_where_the_images_are_is_kept_and_may_be_missing():
+    manifest = make_manifest()
+    assert manifest.info.locations == ImageLocations()
+    data = edited(locations={"root": "s3://bucket", "folder": "/caf\\xe9", "later": 1})
+    there = Manifest.from_json(data, "m").info.locations
+    assert there == ImageLocations("s3://bucket", "/caf\\xe9")
+    info = replace(manifest.info, locations=there)
+    moved = replace(manifest, info=info)
+    assert Manifest.from_json(moved.to_json(), "m") == moved
+    fields = json.loads(manifest.to_json())
+    del fields["locations"]
+    fields["digest"] = digest_of(fields)
+    assert Manifest.from_json(json.dumps(fields).encode(), "m") == manifest
 
 
 def test_the_digest_can_be_computed_by_anyone():
@@ -89,11 +105,28 @@ def test_fields_from_the_future_are_ignored():
         {"counts": {"images": 1, "embedded": 2, "failed": 3, "failures_by_reason": {}}},
         {"counts": {"images": 0, "embedded": 0, "failed": 0, "failures_by_reason": []}},
         {"format": "other"},
+        {"locations": {"root": None}},
+        {"version": "2"},
+        {"writer": 1 << 70},
     ],
 )
 def test_a_signed_manifest_that_is_none_is_refused(changes):
     with pytest.raises(CorruptFileError, match=r"somewhere/manifest\.json"):
         Manifest.from_json(edited(**changes), "somewhere/manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": {"name": "m"}}, "model: Object missing required field digest"),
+        ({"embeddings": [{}]}, r"embeddings\[0\]: Object missing"),
+        ({"counts": {"images": -1}}, r"counts\.images: Expected int >= 0"),
+        ({"counts": {"images": 1 << 63}}, r"counts\.images: Expected int <= 9223372036854775807"),
+    ],
+)
+def test_the_wrong_field_is_named(changes, said):
+    with pytest.raises(CorruptFileError, match=f"^m: {said}"):
+        Manifest.from_json(edited(**changes), "m")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'"x"'])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import pickle
 from dataclasses import replace
@@ -12,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureid.errors import CorruptFileError, StorageError
+from featureid.storage.manifest import FileSummary
+from featureid.storage.reader import read_failures
 from featureid.storage.records import (
     EmbeddingRow,
     Failure,
@@ -52,6 +56,15 @@ def test_a_failure_line_is_plain_json_and_may_have_fields_from_the_future():
 def test_a_line_that_is_not_a_failure_is_refused(line):
     with pytest.raises(CorruptFileError, match="is not a failure"):
         Failure.from_json(line)
+
+
+def test_a_bad_line_of_a_failures_file_is_named(tmp_path):
+    lines = Failure("a.jpg", "read", "empty", "no bytes").to_json() + b'{"key": 7}\n'
+    path, data = tmp_path / "failures-0.jsonl.gz", gzip.compress(lines)
+    path.write_bytes(data)
+    summary = FileSummary(path.name, 2, len(data), hashlib.sha256(data).hexdigest())
+    with pytest.raises(CorruptFileError, match=r"failures-0.*: line 2: .*key: Expected str"):
+        list(read_failures(str(path), summary))
 
 
 def test_rows_travel_pickled():

@@ -8,7 +8,6 @@ place for keys, which go into a second file of JSON lines, ``{"key": "a.jpg"}``,
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from featureid.errors import StorageError
 from featureid.storage import arrow, files, layout, published
 from featureid.storage.reader import Snapshot
+from featureid.stored_json import encode_json
 
 #: Rows in memory at a time, and in a row group of a Parquet file.
 BATCH_ROWS = 65_536
@@ -166,12 +166,12 @@ def _write_keys(snapshot: Snapshot, path: str) -> None:
         spec.name for spec in snapshot.columns() if spec.name in (layout.KEY, layout.FACE_INDEX)
     ]
 
-    def lines(block: dict[str, Any]) -> Iterable[str]:
+    def lines(block: dict[str, Any]) -> Iterable[bytes]:
         values = (np.asarray(block[n]).tolist() if n != layout.KEY else block[n] for n in names)
         for row in zip(*values, strict=True):
-            yield json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n"
+            yield encode_json(dict(zip(names, row, strict=True))) + b"\n"
 
-    chunks = ("".join(lines(block)).encode() for block in snapshot.blocks(names))
+    chunks = (b"".join(lines(block)) for block in snapshot.blocks(names))
     files.write_atomic(keys_path(path), chunks)
 
 

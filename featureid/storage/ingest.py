@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +18,7 @@ from featureid.storage import files, layout, published
 from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.manifest import Manifest
-from featureid.storage.records import SnapshotInfo
+from featureid.storage.records import WHOLE_IMAGE, SnapshotInfo
 from featureid.storage.row_columns import row_columns
 from featureid.storage.shard import (
     ShardEncoder,
@@ -28,6 +28,7 @@ from featureid.storage.shard import (
     shard_name,
     shard_of,
 )
+from featureid.stored_json import decode_json
 
 _NPY = b"\x93NUMPY"
 _NPY_FLOATS = re.compile(r"[<>]f[248]")
@@ -113,7 +114,7 @@ def _parse_npy(head: bytes) -> tuple[np.dtype[Any], Any, tuple[int, int], int]:
 
 
 def read_keys(path: str) -> Keys:
-    """Return the keys of a file: JSON lines if it ends in ``.jsonl``, else text, a key a line.
+    """Return the keys of a file: JSON lines if it ends in ``.jsonl``, else text, one key per line.
 
     Raises:
         CorruptFileError: a line is no object with a ``key``.
@@ -126,23 +127,28 @@ def read_keys(path: str) -> Keys:
     lines = text.removesuffix("\n").split("\n") if text else []
     if not path.endswith(".jsonl"):
         return Keys([line.removesuffix("\r") for line in lines])
+    rows = [_key_line(path, number, line) for number, line in enumerate(lines, 1)]
+    keys, faces = [row.key for row in rows], [row.face_index for row in rows]
+    if all(face is None for face in faces):
+        return Keys(keys)
+    if None in faces:
+        number = faces.index(None) + 1
+        raise CorruptFileError(f"{path}: line {number} has no face_index, unlike other lines")
+    return Keys(keys, [face for face in faces if face is not None])
+
+
+class _KeyLine(msgspec.Struct, frozen=True):
+    """The JSON of one vector's key."""
+
+    key: str
+    face_index: Annotated[int, msgspec.Meta(ge=WHOLE_IMAGE, lt=1 << 31)] | None = None
+
+
+def _key_line(path: str, number: int, line: str) -> _KeyLine:
     try:
-        rows = [json.loads(line) for line in lines]
-        keys = [_typed(row["key"], str) for row in rows]
-        if not any("face_index" in row for row in rows):
-            return Keys(keys)
-        return Keys(keys, [_typed(row["face_index"], int) for row in rows])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CorruptFileError(
-            f'{path}: a line is not of the form {{"key": "a.jpg"}}, or has no face_index where '
-            f"others have one: {error!r}"
-        ) from error
-
-
-def _typed(value: Any, kind: type) -> Any:
-    if type(value) is not kind:
-        raise ValueError(f"{value!r} is no {kind.__name__}")
-    return value
+        return decode_json(line.encode(), _KeyLine)
+    except ValueError as error:
+        raise CorruptFileError(f"{path}: line {number}: {error}") from error
 
 
 def import_snapshot(

@@ -446,6 +446,13 @@ def _of_faces(shard: ShardMap) -> bool:
     return shard.header.column(layout.FACE_INDEX) is not None
 
 
+def _failure(place: str, number: int, line: bytes) -> Failure:
+    try:
+        return Failure.from_json(line)
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{place}: line {number}: {error}") from error
+
+
 def read_failures(place: str, summary: FileSummary) -> Iterator[Failure]:
     """Yield the rows of a failures file.
 
@@ -463,7 +470,7 @@ def read_failures(place: str, summary: FileSummary) -> Iterator[Failure]:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as lines:
             while line := lines.readline(_MAX_FAILURE_LINE):
                 rows += 1
-                yield Failure.from_json(line)
+                yield _failure(place, rows, line)
     except (EOFError, OSError, zlib.error) as error:
         raise CorruptFileError(f"{place} is not a gzip file, or corrupt: {error}") from error
     if rows != summary.rows:

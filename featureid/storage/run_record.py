@@ -20,6 +20,7 @@ from featureid.storage import files
 from featureid.storage.process import has_ended
 from featureid.storage.records import SnapshotInfo
 from featureid.storage.snapshot import started_at
+from featureid.stored_json import convert_json, decode_json
 
 RUN = "run.json"
 _FORMAT = "featureid-run"
@@ -81,7 +82,8 @@ class RunRecord:
     def to_json(self) -> bytes:
         """Return the record as JSON without what is not known yet."""
         known = {name: value for name, value in vars(self).items() if value is not None}
-        return (json.dumps({"format": _FORMAT, **known}, indent=1) + "\n").encode()
+        text = json.dumps({"format": _FORMAT, **known}, ensure_ascii=False, indent=1) + "\n"
+        return text.encode("utf-8", "replace")  # An option may be a path that is not UTF-8.
 
     def is_over(self, now: datetime, dead_after: timedelta) -> bool:
         """Return whether the run is known to write nothing more, committed or dead.
@@ -131,10 +133,7 @@ def read_run(folder: str) -> RunRecord | None:
     if not files.exists(place):
         return None
     try:
-        fields = json.loads(files.read_bytes(place, _MAX_BYTES))
-        if fields.pop("format") != _FORMAT:
-            return None
-        names = set(RunRecord.__dataclass_fields__)
-        return RunRecord(**{name: value for name, value in fields.items() if name in names})
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, StorageError):
+        fields = decode_json(files.read_bytes(place, _MAX_BYTES), dict[str, Any])
+        return convert_json(fields, RunRecord) if fields.get("format") == _FORMAT else None
+    except (ValueError, StorageError):
         return None  # Treat a partial record as absent; the snapshot's data does not need it.
