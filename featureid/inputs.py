@@ -1,4 +1,4 @@
-"""From what a user names (folders, globs, files, manifests) to references and their bytes."""
+"""Inputs (folders, globs, files, manifests) to references to images, and their bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from featureid.storage.records import Failure
 
 _GLOB_MAGIC = re.compile(r"[*?[]")
 _PARQUET_BATCH_ROWS = 65_536
-# Objects that a store is asked about at the same time.
+# Concurrent requests to a store.
 _REQUESTS = 16
 
 
@@ -38,11 +38,10 @@ class ImageRef:
     """One image to embed.
 
     Attributes:
-        key: the string that names the image for good.
-        uri: where its bytes are: a local path or a URI such as ``s3://bucket/a.jpg``.
-        version: what changes when the bytes change, as the file system tells it:
-            ``mtime:<ns>,size:<bytes>``, ``etag:<tag>`` or ``generation:<number>``; empty where it
-            does not tell.
+        key: the permanent name of the image.
+        uri: its location: a local path or a URI such as ``s3://bucket/a.jpg``.
+        version: changes when the bytes change: ``mtime:<ns>,size:<bytes>``, ``etag:<tag>`` or
+            ``generation:<number>``; "" if unknown.
     """
 
     key: str
@@ -52,14 +51,14 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class InputSource:
-    """One thing a user named as input.
+    """One input that the user named.
 
     Attributes:
-        path: a folder (taken recursively), a glob, a single image, or a manifest; local, or a URI.
+        path: a folder (read recursively), a glob, a single image, or a manifest; local, or a URI.
         manifest: whether ``path`` is a manifest, that is, a file that lists images.
         column: the column of a CSV or Parquet manifest that holds the paths.
         strip_prefix: the folder that keys start in, see :func:`featureid.keys.image_key`.
-        exclude: a folder whose files are never inputs, since the run writes there.
+        exclude: a folder whose files are ignored, since the run writes there.
     """
 
     path: str
@@ -70,17 +69,17 @@ class InputSource:
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise UsageError("an input is the empty string; name a folder, a glob or a file")
+            raise UsageError("an input is empty; name a folder, a glob or a file")
         for name in ("path", "strip_prefix", "exclude"):
             object.__setattr__(self, name, files.local_path(getattr(self, name)))
 
 
 def check_source(source: InputSource) -> None:
-    """Refuse an input that is missing or empty, before a run starts.
+    """Check that an input exists and is not empty, before a run starts.
 
     Raises:
-        UsageError: nothing is there, the folder or manifest holds no path, the glob matches
-            nothing, or the manifest lacks the column.
+        UsageError: it does not exist, the folder or manifest is empty, the glob matches nothing,
+            or the manifest does not have the column.
     """
     if next(list_source(source), None) is None:
         kind = "manifest lists no image" if source.manifest else "folder holds no file"
@@ -88,15 +87,14 @@ def check_source(source: InputSource) -> None:
 
 
 def locate(sources: Sequence[InputSource]) -> ImageLocations:
-    """Return what turns the keys of these inputs back into paths and URIs.
+    """Return the locations that keys of these inputs are relative to.
 
-    Relative keys of inputs with different ``strip_prefix`` cannot be turned back.
+    Inputs with different ``strip_prefix`` have no common root for their relative keys.
     """
-    prefixes = {source.strip_prefix for source in sources}
-    prefix = prefixes.pop()
+    prefix, *other_prefixes = sorted({source.strip_prefix for source in sources})
     relative = any(source.manifest or not is_absolute(source.path) for source in sources)
     folder = os.getcwd() if relative or not is_absolute(prefix or "/") else ""
-    if prefixes:
+    if other_prefixes:
         root = ""
     elif prefix or relative:
         root = absolute_root(prefix, folder)
@@ -106,7 +104,7 @@ def locate(sources: Sequence[InputSource]) -> ImageLocations:
 
 
 def _top_folder(source: InputSource) -> str:
-    """Return the folder, or one object, that holds all images of an absolute input."""
+    """Return the folder, or the only object, of all images of an absolute input."""
     path = source.path if files.is_remote(source.path) else os.path.normpath(source.path)
     magic = _GLOB_MAGIC.search(path)
     if magic and (files.is_remote(path) or not os.path.lexists(path)):
@@ -117,10 +115,10 @@ def _top_folder(source: InputSource) -> str:
 
 
 def list_source(source: InputSource) -> Iterator[ImageRef | Failure]:
-    """Every image of an input, in no particular order; files are told apart only by reading them.
+    """Yield every file of an input, in no particular order; only reading shows which are images.
 
-    Folders are walked without following links to folders; names that start with a dot are
-    skipped.  A folder that cannot be listed becomes a :class:`Failure`, the rest goes on.
+    Links to folders are not followed, and names that start with a dot are skipped.  A folder that
+    cannot be listed becomes a :class:`Failure`, and listing continues.
 
     Raises:
         UsageError: as for :func:`check_source`.
@@ -135,18 +133,18 @@ def list_source(source: InputSource) -> Iterator[ImageRef | Failure]:
 
 
 def read_image(uri: str, max_bytes: int) -> bytes:
-    """The bytes of one image file.
+    """Return the bytes of an image file.
 
     Raises:
-        ImageError: the file is missing, no file, unreadable, or larger than ``max_bytes``.
+        ImageError: the file is missing, not a file, unreadable, or larger than ``max_bytes``.
     """
     try:
         read = _read_remote if files.is_remote(uri) else _read_local
         data = read(uri, max_bytes + 1)
     except FileNotFoundError as error:
-        raise ImageError("read", "not-found", "no such file, or a link to nowhere") from error
+        raise ImageError("read", "not-found", "no such file, or a broken link") from error
     except IsADirectoryError as error:
-        raise ImageError("read", "not-a-file", "no regular file but a folder or device") from error
+        raise ImageError("read", "not-a-file", "a folder or device, not a file") from error
     except OSError as error:
         cause = readable(error.strerror or str(error) or type(error).__name__)
         raise ImageError("read", "unreadable", f"cannot be read: {cause}") from error
@@ -159,7 +157,7 @@ def read_image(uri: str, max_bytes: int) -> bytes:
 
 def _read_local(uri: str, size: int) -> bytes:
     path = files.local_path(uri)
-    # Looked at before it is opened: to open a named pipe would wait for ever.
+    # Checked before it is opened: opening a named pipe would block forever.
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise IsADirectoryError(path)
     with open(path, "rb") as file:
@@ -172,7 +170,7 @@ def _read_remote(uri: str, size: int) -> bytes:
         data: bytes = filesystem.cat_file(path, start=0, end=size)
     except OSError:
         raise
-    except Exception as error:  # The stores' clients have trees of their own, few of them OSError.
+    except Exception as error:  # Clients have their own exceptions, few of them OSError.
         raise OSError(f"{type(error).__name__}: {error}") from error
     return data
 
@@ -195,16 +193,16 @@ def local_ref(uri: str) -> ImageRef:
 
 
 def local_version(path: str) -> str:
-    """The version of a local file, time of change and size; empty if it cannot be looked at."""
+    """Return the version of a local file: modification time and size; "" if it cannot be read."""
     try:
         found = os.stat(path)
         return f"mtime:{found.st_mtime_ns},size:{found.st_size}"
     except OSError:
-        return ""  # Reading the file tells why, as a failure row.
+        return ""  # Reading the file will say why, in a failure row.
 
 
 def remote_version(info: dict[str, Any]) -> str:
-    """The version of an object from what fsspec tells of it: its generation or its etag."""
+    """Return the version of an object from its fsspec details: its generation or its ETag."""
     for field in ("generation", "ETag", "etag"):
         if info.get(field):
             return f"{field.lower()}:{str(info[field]).strip(chr(34))}"
@@ -230,7 +228,7 @@ def _list_glob(pattern: str, source: InputSource) -> Iterator[ImageRef]:
             matched = True
             yield _ref(path, local_version(path), source)
     if not matched:
-        raise UsageError(f"input {source.path!r}: the glob matches no file; check it, or quote it")
+        raise UsageError(f"input {source.path!r}: the glob matches no file; check it, and quote it")
 
 
 def _walk(top: str, source: InputSource) -> Iterator[ImageRef | Failure]:
@@ -261,7 +259,7 @@ def _list_remote(source: InputSource) -> Iterator[ImageRef]:
         else:
             found = filesystem.find(inner, detail=True)
     if not found:
-        raise UsageError(f"input {path!r}: no object there; check the name and your credentials")
+        raise UsageError(f"input {path!r}: no such object; check the name and your credentials")
     excluded = source.exclude.rstrip("/") + "/" if source.exclude else None
     for name, info in found.items():
         uri = f"{scheme}://{name.lstrip('/')}"
@@ -273,7 +271,7 @@ def _list_remote(source: InputSource) -> Iterator[ImageRef]:
 
 
 def _manifest_versions(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Every path with its version; object stores are asked for many at a time."""
+    """Yield every path with its version; many requests to object stores run at once."""
     for remote, some in itertools.groupby(paths, files.is_remote):
         if remote:
             yield from map_in_order(_asked_version, some, _REQUESTS)
@@ -282,22 +280,23 @@ def _manifest_versions(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _asked_version(uri: str) -> str:
-    """The version of an object, asked of its store; empty if it cannot be looked at."""
+    """Return the version of an object from its store; "" if it cannot be read."""
     try:
         filesystem, path = files.filesystem(uri)
         return remote_version(filesystem.info(path))
-    except Exception:  # The stores' clients have trees of their own.
-        return ""  # Reading the object tells why, as a failure row.
+    except Exception:  # Clients have their own exceptions.
+        return ""  # Reading the object will say why, in a failure row.
 
 
 def read_manifest(source: InputSource) -> Iterator[str]:
-    """The paths that a manifest lists, in its order, blank ones left out.
+    """Yield the paths in a manifest, in its order, without blank ones.
 
-    Text holds one path a line; ``.csv`` and ``.tsv`` have a header line and ``.parquet`` a schema
-    that name ``source.column``.  Relative paths start at the current folder, as on a command line.
+    Text files have one path per line.  In ``.csv`` and ``.tsv`` files with a header line, and in
+    ``.parquet`` files, the column ``source.column`` holds the paths.  Relative paths start at the
+    current folder, as on a command line.
 
     Raises:
-        UsageError: the manifest is missing or not of its kind, or lacks the column.
+        UsageError: the manifest is missing or invalid, or does not have the column.
     """
     suffix = PurePosixPath(source.path).suffix.lower()
     try:

@@ -96,7 +96,7 @@ def test_a_text_payload_that_lies_is_refused(payload):
     [
         (ColumnSpec("x", "int32"), np.zeros(3, "<i8"), "int64"),
         (ColumnSpec("x", "float32", (2,)), np.zeros((3, 3), "<f4"), r"\(3,\)"),
-        (ColumnSpec("key", "utf8"), ["a\udc80"], "no valid Unicode"),
+        (ColumnSpec("key", "utf8"), ["a\udc80"], "is not valid Unicode"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(spec, values, said):

@@ -1,4 +1,4 @@
-"""The manifest: there and back, edited ones found, odd ones refused."""
+"""The manifest: it survives a round trip; edited and invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_manifest():
     return build_manifest(make_info(2), [summary(1), summary(0)], failures, counts)
 
 
-def test_there_and_back():
+def test_a_round_trip():
     manifest = make_manifest()
     assert Manifest.from_json(manifest.to_json(), "m") == manifest
     assert manifest.rows == 6
@@ -55,14 +55,14 @@ def test_where_the_images_are_is_kept_and_may_be_missing():
     assert Manifest.from_json(json.dumps(fields).encode(), "m") == manifest
 
 
-def test_the_digest_can_be_computed_by_anyone():
+def test_the_digest_is_that_of_the_canonical_json():
     fields = json.loads(make_manifest().to_json())
     digest = fields.pop("digest")
     canonical = json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     assert digest == hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def test_any_edit_is_found():
+def test_every_edit_is_found():
     data = make_manifest().to_json()
     for position in range(len(data)):
         if data[position] in b" \n":
@@ -82,7 +82,7 @@ def edited(**changes):
     return json.dumps(fields).encode()
 
 
-def test_fields_from_the_future_are_ignored():
+def test_unknown_fields_are_ignored():
     data = edited(mood="good")
     assert Manifest.from_json(data, "m") == make_manifest()
 
@@ -110,7 +110,7 @@ def test_fields_from_the_future_are_ignored():
         {"writer": 1 << 70},
     ],
 )
-def test_a_signed_manifest_that_is_none_is_refused(changes):
+def test_an_invalid_manifest_with_a_right_digest_is_refused(changes):
     with pytest.raises(CorruptFileError, match=r"somewhere/manifest\.json"):
         Manifest.from_json(edited(**changes), "somewhere/manifest.json")
 
@@ -130,12 +130,12 @@ def test_the_wrong_field_is_named(changes, said):
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'"x"'])
-def test_what_is_no_manifest_is_refused(data):
+def test_what_is_not_a_manifest_is_refused(data):
     with pytest.raises(CorruptFileError):
         Manifest.from_json(data, "m")
 
 
-def test_a_later_version_is_refused_but_not_called_damaged():
+def test_a_newer_version_is_refused_but_not_called_corrupt():
     with pytest.raises(
         StorageError, match=r"^m: its format version is 2.*update featureid"
     ) as caught:
@@ -143,10 +143,10 @@ def test_a_later_version_is_refused_but_not_called_damaged():
     assert not isinstance(caught.value, CorruptFileError)
 
 
-def test_missing_and_doubled_shards_are_refused():
+def test_missing_and_duplicate_shards_are_refused():
     manifest = make_manifest()
     for shards in ([summary(0)], [summary(0), summary(0)], [summary(0, 3), summary(1, 3)]):
-        with pytest.raises(StorageError, match="an empty shard is written, too"):
+        with pytest.raises(StorageError, match="empty shards are written as well"):
             replace(manifest, embeddings=tuple(shards))
 
 

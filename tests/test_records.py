@@ -33,7 +33,7 @@ def test_a_failure_survives_its_line_of_json(failure):
     assert Failure.from_json(line) == failure
 
 
-def test_a_failure_line_is_plain_json_and_may_have_fields_from_the_future():
+def test_a_failure_line_is_plain_json_and_may_have_unknown_fields():
     fields = json.loads(Failure("é/a.jpg", "read", "empty", "no bytes").to_json())
     assert list(fields) == ["key", "stage", "reason", "message", "source_version"]
     line = json.dumps({**fields, "retries": 3}).encode()

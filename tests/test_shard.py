@@ -435,14 +435,14 @@ def test_values_too_large_to_exist_are_refused_even_without_rows(tmp_path, colum
     info = make_info(dimension=column.shape[0] if column.name == "vector" else 4)
     specs = row_columns(info.model)[:2]
     specs = (specs[0], column) if column.name == "vector" else (*specs, column)
-    with pytest.raises(StorageError, match=f"column {column.name} is impossibly large"):
+    with pytest.raises(StorageError, match=f"column {column.name} is too large to exist"):
         make_header(info, 0, 0, specs)
 
     fields = json.loads(layout.header_payload(make_header(make_info(), 0, 0)).split(b"\n")[1])
     fields["dimension"] = info.model.dimension
     fields["columns"] = [asdict(spec) for spec in specs]
     (tmp_path / "x").write_bytes(shard_without_rows(fields))
-    with pytest.raises(DamageError, match=f"column {column.name} is impossibly large"):
+    with pytest.raises(DamageError, match=f"column {column.name} is too large to exist"):
         read_all(tmp_path / "x")
 
 

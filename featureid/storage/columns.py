@@ -1,4 +1,4 @@
-"""The columns of a shard: what a value is, and how a block of values becomes member payloads."""
+"""The columns of a shard: types of values, and blocks of values to members and back."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ NUMBER_TYPES: dict[str, np.dtype[Any]] = {
 #: Members at the end of a column of planes that are not byte planes: the halves of the last one.
 HALVES = 2
 _TEXT = "utf8"
-#: The bits of a float's last byte that hardly vary, the upper of the exponent. With the byte's
-#: halves swapped, the others are where these were.
+#: The bits of a float's last byte that hardly vary: the high bits of the exponent. If the byte's
+#: halves are swapped, the other bits are in their place.
 _UPPER = np.uint8(0x78)
 _MAX_AXES = 8
 _MAX_VALUE = (1 << 31) - 1
@@ -43,15 +43,15 @@ _LENGTH = np.dtype("<u4")
 
 @dataclass(frozen=True, slots=True)
 class ColumnSpec:
-    """One column as the shard's header describes it.
+    """A column, as the header of a shard describes it.
 
     Attributes:
         name: unique in the shard.
-        type: ``utf8``, ``uint8``, ``int32``, ``int64``, ``float16`` or ``float32``; a shard of a
-            later writer may have others, which readers skip.
-        shape: the shape of one value; () is a single number or text.
-        encoding: ``plain``, or ``planes``: byte k of every value together, each a member, and the
-            last byte in two halves.
+        type: ``utf8``, ``uint8``, ``int32``, ``int64``, ``float16`` or ``float32``; readers skip
+            other types, which later versions may write.
+        shape: the shape of one value; () for a single number or text.
+        encoding: ``plain``, or ``planes``: one member for byte k of all values, and two for the
+            halves of the last byte (BYTE_STREAM_SPLIT with the last byte split again).
     """
 
     name: str
@@ -68,12 +68,12 @@ class ColumnSpec:
 
     @property
     def bounded(self) -> bool:
-        """Whether a value is of a size that the format allows, also where no row backs it."""
+        """Whether the format allows values of this size, even if there are no rows."""
         return len(self.shape) <= _MAX_AXES and self.value_size <= _MAX_VALUE
 
     @property
     def is_text(self) -> bool:
-        """Whether the values are texts."""
+        """Whether the values are text."""
         return self.type == _TEXT
 
     @property
@@ -87,7 +87,7 @@ class ColumnSpec:
         return self.dtype.itemsize * math.prod(self.shape)
 
     def raw_lengths(self, rows: int) -> list[int] | None:
-        """Return the payload length of each member of a block; None for text, where it varies."""
+        """Return the payload length of each member of a block; None for text, which varies."""
         if self.is_text:
             return None
         if self.encoding == "planes":
@@ -97,15 +97,15 @@ class ColumnSpec:
 
 
 def to_members(spec: ColumnSpec, values: Values, *, smaller: bool = True) -> list[Packed]:
-    """Turn the values of one block into its members.
+    """Return the members of one block of a column.
 
     Args:
         spec: the column.
         values: texts, or an array (rows, *shape) of the column's type.
-        smaller: deflate where that makes a member smaller; else store all.
+        smaller: deflate the members that become smaller; otherwise store all.
 
     Raises:
-        StorageError: a value does not fit the column.
+        StorageError: the values do not fit the column.
     """
     make = gzip_members.deflate if smaller else gzip_members.store
     if spec.is_text:
@@ -125,23 +125,23 @@ def to_members(spec: ColumnSpec, values: Values, *, smaller: bool = True) -> lis
 
 
 def _plane_members(array: npt.NDArray[Any], *, smaller: bool) -> list[Packed]:
-    """Make the members of byte planes.
+    """Return the members of byte planes.
 
-    Only the last byte, with sign and exponent, is deflated: the others are as good as random, and
-    stored ones bound what a reader has to allocate.
+    Only the last byte, with sign and exponent, is deflated: the others are close to random, and
+    stored members bound what a reader has to allocate.
     """
-    import cv2  # only here and below: who reads keys alone needs no OpenCV
+    import cv2  # only here and below: reading keys needs no OpenCV
 
     frames = [gzip_members.StoredFrame(array.size) for _ in range(array.dtype.itemsize - 1)]
     top = np.empty(array.size, np.uint8)
     places = [*(frame.blocks for frame in frames), gzip_members.blocks_of(top.data)]
-    # OpenCV's vector instructions are several times as fast as what NumPy has for this.
+    # With vector instructions, several times as fast as NumPy.
     for pixels, planes in _images(array, places):
         cv2.split(pixels, planes)
     packed: list[Packed] = [(frame.seal(), array.size) for frame in frames]
     lower, upper = _cut(top)
-    # The five bits of a float16's exponent all vary; the upper of a float32's eight are long runs,
-    # which inflate twice as fast as strings than as single bytes.
+    # All five bits of a float16's exponent vary. The high ones of a float32's eight form long runs,
+    # which inflate twice as fast as strings as they do as single bytes.
     runs = array.dtype.itemsize > 2
     for half, huffman in ((lower.data, True), (upper.data, not runs)):
         make = partial(gzip_members.deflate, huffman=huffman) if smaller else gzip_members.store
@@ -150,10 +150,10 @@ def _plane_members(array: npt.NDArray[Any], *, smaller: bool) -> list[Packed]:
 
 
 def from_payloads(spec: ColumnSpec, rows: int, payloads: Sequence[Buffer]) -> Values:
-    """Turn the payloads of one block back into values.
+    """Return the values of one block of a column from its payloads.
 
     Raises:
-        ValueError: a text column's payload contradicts itself.
+        ValueError: the payload of a text column contradicts itself.
     """
     if spec.is_text:
         return _texts(payloads[0], rows)
@@ -168,12 +168,12 @@ def from_payloads(spec: ColumnSpec, rows: int, payloads: Sequence[Buffer]) -> Va
 def merge_planes(
     low: Sequence[Blocks], lower: Buffer, upper: Buffer, out: npt.NDArray[Any]
 ) -> None:
-    """Put byte planes back together in ``out``, a contiguous array of the column's own type.
+    """Merge byte planes into ``out``, a contiguous array of the column's own type.
 
     Args:
         low: all planes but the last.
-        lower: the lower halves of the last plane's bytes.
-        upper: the upper halves.
+        lower: the lower halves of the last plane.
+        upper: the upper halves of the last plane.
         out: as many values as a plane has bytes.
     """
     import cv2
@@ -186,9 +186,9 @@ def merge_planes(
 def _images(
     array: npt.NDArray[Any], planes: Sequence[Blocks]
 ) -> Iterator[tuple[Bytes, list[Bytes]]]:
-    """Yield an array as OpenCV sees it, and its planes beside it: the whole blocks, and the rest.
+    """Yield an array as images for OpenCV, each with its planes: full deflate blocks, and the rest.
 
-    That is an image with a row for each block: a value is a pixel, a byte of it a channel.
+    An image has one row per deflate block; each value is a pixel, and each of its bytes a channel.
     """
     values = array.view(np.uint8).reshape(-1, array.dtype.itemsize)
     start = 0
@@ -199,7 +199,7 @@ def _images(
 
 
 def _cut(top: Bytes) -> tuple[Bytes, Bytes]:
-    """Return the lower and the upper halves of bytes, two a byte, see ``docs/format.md``."""
+    """Return the lower and the upper halves of bytes, see ``docs/format.md``."""
     half = -(-len(top) // 2)
     second = np.zeros(half, np.uint8)
     second[: len(top) - half] = top[half:]
@@ -207,21 +207,21 @@ def _cut(top: Bytes) -> tuple[Bytes, Bytes]:
 
 
 def _unite(lower: Buffer, upper: Buffer, count: int) -> Bytes:
-    """Return the ``count`` bytes of which :func:`_cut` has made halves."""
+    """Return the ``count`` bytes that :func:`_cut` has split into halves."""
     first, second = _exchanged(np.frombuffer(lower, np.uint8), np.frombuffer(upper, np.uint8))
     return np.concatenate([first, _swapped(second)])[:count]
 
 
 def _exchanged(one: Bytes, other: Bytes) -> tuple[Bytes, Bytes]:
-    """Return two arrays of bytes after they have given each other their bits of _UPPER."""
+    """Return two arrays of bytes with their bits in _UPPER exchanged."""
     differing = one ^ other
     differing &= _UPPER
     return one ^ differing, other ^ differing
 
 
 def _swapped(numbers: Bytes) -> Bytes:
-    """Return bytes with the four bits on the left and on the right swapped."""
-    swapped: Bytes = numbers * np.uint8(16)  # a shift to the left takes NumPy ten times as long
+    """Return bytes with their high and low four bits swapped."""
+    swapped: Bytes = numbers * np.uint8(16)  # ten times as fast as a shift in NumPy
     swapped |= numbers >> np.uint8(4)
     return swapped
 
@@ -232,8 +232,8 @@ def _text_payload(name: str, values: Values) -> bytes:
         body = whole.encode()
     except UnicodeEncodeError as error:
         bad = whole[error.start : error.end]
-        raise StorageError(f"Column {name}: a text has {bad!r} in it, no valid Unicode") from error
-    # Where all is ASCII, a text is as long as its bytes: twice as fast as encoding each.
+        raise StorageError(f"Column {name}: {bad!r} in a text is not valid Unicode") from error
+    # If all is ASCII, texts and bytes have the same length: twice as fast as encoding each text.
     sized = values if len(body) == len(whole) else [str(value).encode() for value in values]
     return np.fromiter(map(len, sized), _LENGTH, len(values)).tobytes() + body
 
@@ -242,11 +242,11 @@ def _texts(payload: Buffer, rows: int) -> list[str]:
     view = memoryview(payload)
     head = _LENGTH.itemsize * rows
     if len(view) < head:
-        raise ValueError("the text column is shorter than its lengths")
+        raise ValueError("the payload is shorter than the lengths of its texts")
     ends = np.cumsum(np.frombuffer(view[:head], _LENGTH), dtype=np.uint64).tolist()
     body = bytes(view[head:])
     if (ends[-1] if ends else 0) != len(body):
-        raise ValueError("the lengths of the text column do not add up")
+        raise ValueError("the lengths of the texts do not add up")
     starts = [0, *ends][:-1]
     try:
         if body.isascii():

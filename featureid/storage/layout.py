@@ -1,6 +1,6 @@
-"""The parts of a shard that describe it: header, index and footer, to bytes and back.
+"""The parts that describe a shard, to bytes and back: header, index and footer.
 
-``docs/format.md`` is the specification; the names here are the names there.
+``docs/format.md`` is the specification; the names are the same.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from featureid.storage.records import DTYPES
 from featureid.stored_json import PositiveSize, Size, decode_json, encode_json, refuse_newer
 
 VERSION = 1
-#: A group of members inflates to at most this many times its bytes in the file.
+#: A group of members inflates to at most this many times its size in the file.
 MAX_RATIO = 8
-#: Rows a writer puts into a block; see ``docs/format.md`` for how it was chosen.
+#: Rows per block that are written; ``docs/format.md`` says why.
 BLOCK_ROWS = 1536
 
 KEY = "key"
@@ -41,9 +41,9 @@ class DamageError(CorruptFileError):
 
     Attributes:
         file: the file.
-        place: the part of it, ``block 3, column vector, plane 2``.
+        place: the part of it, such as ``block 3, column vector, plane 2``.
         start: first byte of that part.
-        end: the byte after its last.
+        end: the byte after its last byte.
         reason: what is wrong with it.
     """
 
@@ -59,22 +59,22 @@ class DamageError(CorruptFileError):
 
 
 class ShardHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a shard says about itself, as its header has it.
+    """The header of a shard.
 
     Attributes:
         snapshot: id of the snapshot it belongs to.
-        place: number of the shard, from 0 on, and how many there are.
+        place: number of the shard, from 0, and total number of shards.
         model: name of the model.
         model_digest: hex digest of the model bundle.
         preprocessing_digest: hex digest of what happens to pixels before the model.
         dimension: numbers in a vector.
         dtype: ``float32`` or ``float16``.
-        norm: the length of vectors is 1 in this norm.
+        norm: ``l2``: the norm in which vectors have length 1.
         created: UTC, ISO 8601.
         rows: rows in the shard.
         writer: program and version that wrote it.
         columns: the columns, in file order.
-        faces: how faces were found and chosen; None for a model of whole images.
+        faces: how faces were found and chosen; "" for a model of whole images.
 
     Raises:
         StorageError: the fields contradict each other or the format.
@@ -96,28 +96,28 @@ class ShardHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     def __post_init__(self) -> None:
         if self.shard >= self.num_shards:
-            raise StorageError(f"There is no shard {self.shard} among {self.num_shards}")
+            raise StorageError(f"Shard {self.shard} is not one of {self.num_shards} shards")
         key = ColumnSpec(KEY, "utf8")
         vector = ColumnSpec(VECTOR, self.dtype, (self.dimension,), "planes")
         if self.columns[:2] != (key, vector) or self.dtype not in DTYPES:
-            raise StorageError("Its first two columns are not key and vector as version 1 has them")
+            raise StorageError("Its first two columns are not key and vector as in version 1")
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names):
             raise StorageError("Two columns have the same name")
         if FACE_INDEX in names and ColumnSpec(FACE_INDEX, "int32") not in self.columns:
-            raise StorageError(f"The column {FACE_INDEX} is not of its type in version 1, int32")
+            raise StorageError(f"The column {FACE_INDEX} is not int32 as in version 1")
         for column in self.columns:
             if column.known and not column.is_text and not column.bounded:
-                raise StorageError(f"A value of the column {column.name} is impossibly large")
+                raise StorageError(f"A value of the column {column.name} is too large to exist")
 
     @property
     def shard(self) -> int:
-        """The number of the shard, from 0 on."""
+        """The number of the shard, from 0."""
         return self.place[0]
 
     @property
     def num_shards(self) -> int:
-        """How many shards there are."""
+        """The total number of shards."""
         return self.place[1]
 
     def column(self, name: str) -> int | None:
@@ -136,12 +136,12 @@ class Member(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def end(self) -> int:
-        """The byte after the member's last."""
+        """The byte after the member's last byte."""
         return self.offset + self.length
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A run of rows: its keys' range and, column by column, its members."""
+    """Consecutive rows: the range of their keys and, column by column, their members."""
 
     rows: int
     first: str
@@ -150,7 +150,7 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Index(msgspec.Struct, frozen=True):
-    """Where everything is: the header's member and the blocks, in file order."""
+    """The places of the header's member and of the blocks, in file order."""
 
     header: Member
     blocks: tuple[Block, ...]
@@ -178,7 +178,7 @@ class _IndexEntry(msgspec.Struct, frozen=True):
 
 
 def pack_text(payload: bytes) -> bytes:
-    """Make the member of a header or index: deflated, unless that breaks MAX_RATIO."""
+    """Return the member of a header or index: deflated unless that breaks MAX_RATIO."""
     member = gzip_members.deflate(payload)
     return member if len(payload) <= MAX_RATIO * len(member) else gzip_members.store(payload)
 
@@ -189,14 +189,14 @@ def header_payload(header: ShardHeader) -> bytes:
 
 
 def parse_header(payload: bytes) -> ShardHeader:
-    """Read a header member's payload; unknown fields are ignored.
+    """Parse the payload of a header member; unknown fields are ignored.
 
     Raises:
-        ValueError: it is not a header of version 1.
+        ValueError: it is not a header of version 1; the message names the field.
     """
     title = _TITLE.match(payload)
     if title is None or int(title[1]) != VERSION:
-        raise ValueError(f"it starts with {payload[:24]!r}, not with 'featureid-shard {VERSION}'")
+        raise ValueError(f"it starts with {payload[:24]!r}, not 'featureid-shard {VERSION}'")
     return decode_json(payload[title.end() :], ShardHeader)
 
 
@@ -216,7 +216,7 @@ def index_payload(index: Index) -> bytes:
 
 
 def parse_index(payload: bytes, index_offset: int) -> Index:
-    """Read an index member's payload and check that its members tile the file up to the index.
+    """Parse the payload of an index member and check that its members tile the file up to it.
 
     Raises:
         ValueError: it is not an index, or contradicts itself.
@@ -227,7 +227,7 @@ def parse_index(payload: bytes, index_offset: int) -> Index:
     position, blocks = header.end, []
     for number, entry in enumerate(fields.blocks):
         if entry.offset != position:
-            raise ValueError(f"block {number} does not start where the part before it ends")
+            raise ValueError(f"block {number} does not start at the end of the part before it")
         columns = []
         for column in entry.columns:
             members = []
@@ -245,8 +245,8 @@ def parse_index(payload: bytes, index_offset: int) -> Index:
 def check_index(index: Index, header: ShardHeader) -> None:
     """Check an index against the header: columns, rows and payload lengths.
 
-    After this, the rows and lengths that the index states are backed by bytes of the file, so
-    that memory may be allocated by them.
+    After this, bytes of the file back the rows and lengths in the index, so that memory may be
+    allocated for them.
 
     Raises:
         ValueError: they contradict each other.
@@ -279,10 +279,10 @@ def footer_member(index: Member) -> bytes:
 
 
 def parse_footer(data: Buffer, file_size: int) -> Member:
-    """Read the last FOOTER_SIZE bytes of a file and return where the index is.
+    """Return the place of the index from the last FOOTER_SIZE bytes of a file.
 
     Raises:
-        ValueError: they are not the footer of a shard of that size.
+        ValueError: they are not the footer of a shard of this size.
         NewerVersionError: the shard is of a later version.
     """
     payload = gzip_members.unpack(data, _FOOTER.size)

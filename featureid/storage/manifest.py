@@ -1,4 +1,4 @@
-"""The manifest: what a snapshot consists of. Its presence is what makes a snapshot complete."""
+"""The manifest: the files of a snapshot. A snapshot is complete once it has one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHARD_HASH: Literal["sha256-le64-mod"] = "sha256-le64-mod"
 
 @dataclass(frozen=True, slots=True)
 class FileSummary:
-    """What the manifest says of one failures file: name, rows, size, hex SHA-256."""
+    """A failures file in the manifest: name, rows, size, hexadecimal SHA-256."""
 
     file: str
     rows: Size
@@ -44,7 +44,7 @@ class FileSummary:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Images of a run: all, embedded, failed, and the failed ones by reason code."""
+    """Numbers of images in a run: total, embedded, failed, and failed by reason code."""
 
     images: Size
     embedded: Size
@@ -62,13 +62,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All of a snapshot's manifest.
+    """The manifest of a snapshot.
 
     Attributes:
-        info: snapshot id, creation time, writer, model, number of shards.
+        info: snapshot id, creation time, writer, model, number of shards, locations of the images.
         embeddings: one summary per shard, in order.
         failures: one summary per failures file.
-        counts: images by outcome.
+        counts: numbers of images by outcome.
     """
 
     info: SnapshotInfo
@@ -78,14 +78,14 @@ class Manifest:
 
     def __post_init__(self) -> None:
         total = self.info.num_shards
-        # By number first: a total that lies must not make names for millions of shards.
+        # The count first: a wrong total must not make names for millions of shards.
         if len(self.embeddings) != total or any(
             summary.file != shard_name(number, total)
             for number, summary in enumerate(self.embeddings)
         ):
             raise StorageError(
                 f"The {len(self.embeddings)} shard summaries are not those of {total} shards, "
-                "one each, in order; an empty shard is written, too"
+                "one per shard, in order; empty shards are written as well"
             )
 
     @property
@@ -120,14 +120,15 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes, source: str) -> Manifest:
-        """Read a manifest; fields of later writers are ignored, but covered by the digest.
+        """Parse a manifest; unknown fields are ignored, but covered by the digest.
 
         Args:
             data: the file.
-            source: its place, for messages.
+            source: name of the file, for messages.
 
         Raises:
-            CorruptFileError: it is not a manifest, or was changed after it was written.
+            CorruptFileError: it is not a manifest, or was changed after it was written; the message
+                names the field.
             NewerVersionError: it is of a later version.
         """
         try:
@@ -192,7 +193,7 @@ def digest_of(fields: Mapping[str, Any]) -> str:
 
 
 def count_outcomes(embedded: int, failures_by_reason: dict[str, int]) -> Counts:
-    """Return the counts of a run from its embedded images and its failures by reason."""
+    """Return the counts of a run with ``embedded`` images and these failures by reason."""
     failed = sum(failures_by_reason.values())
     by_reason = dict(sorted(failures_by_reason.items()))
     return Counts(embedded + failed, embedded, failed, by_reason)
@@ -204,10 +205,10 @@ def build_manifest(
     failures: Sequence[FileSummary],
     counts: Counts,
 ) -> Manifest:
-    """Return the manifest of these files, given in any order.
+    """Return the manifest of these files, which may be in any order.
 
     Raises:
-        StorageError: a shard is missing or there twice, or the counts do not fit the files.
+        StorageError: a shard is missing or duplicate, or the counts differ from the files.
     """
     listed = sum(summary.rows for summary in failures)
     if listed != counts.failed:

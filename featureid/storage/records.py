@@ -1,4 +1,4 @@
-"""What travels between the steps of a run: rows, failures, and what they belong to."""
+"""The records of a run: rows, failures, and the model and snapshot they belong to."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from featureid.stored_json import Size, decode_json, encode_json
 FloatArray = npt.NDArray[np.float32]
 
 DTYPES = ("float32", "float16")
-#: How far from 1 the length of a vector may be where it is written, as float32.
+#: How far from 1 the length of a vector may be when it is written, as float32.
 UNIT_TOLERANCE = 0.001
-#: The same where it is read, by stored type: numbers added up in another order give another sum,
-#: and float16 rounds each number by up to 2**-11 = 0.00049 of itself.
+#: The same when it is read, by stored type: a sum depends on the order of its terms, and float16
+#: rounds each number by up to 2**-11 = 0.00049 of itself.
 STORED_UNIT_TOLERANCE = {"float32": 0.00101, "float16": 0.0015}
-#: The face index of a row that stands for a whole image, since no face was found in it.
+#: The face index of a row that stands for a whole image in which no face was found.
 WHOLE_IMAGE = -1
-#: The most landmarks that a row has room for.
+#: Maximum number of landmarks in a row.
 MAX_LANDMARKS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """The model behind the vectors, as far as stored files record it.
+    """What stored files record of the model that computed the vectors.
 
     Attributes:
-        name: for people; the digest is the identity.
+        name: a label; the identity is the digest.
         digest: hex digest of the model bundle.
-        preprocessing_digest: hex digest of all that happens to pixels before the model.
+        preprocessing_digest: hex digest of everything that happens to pixels before the model.
         dimension: numbers in a vector.
         dtype: ``float32`` or ``float16``, as stored.
-        faces: how faces were found and chosen, one line for people and to be compared: with
-            another one, the same image may have other rows. "" for a model of whole images.
+        faces: how faces were found and chosen, in one line; with another line, the same image may
+            have other rows. "" for a model of whole images.
     """
 
     name: str
@@ -55,21 +55,24 @@ class ModelInfo:
 
     @classmethod
     def unverified(cls, name: str, dimension: int, dtype: str = "float32") -> ModelInfo:
-        """Return the record of a model whose name is all that is known, as of imported vectors.
+        """Return the record of a model of which only the name is known, for imported vectors.
 
-        Both digests become ``unverified:NAME``, so that such vectors compare with those that were
+        Both digests are ``unverified:NAME``, so these vectors are comparable with others that were
         imported under the same name, and never with those of a model that featureid ran.
+
+        Raises:
+            StorageError: the name is empty.
         """
         if not name:
-            raise StorageError("The model of imported vectors needs a name")
+            raise StorageError("The model of imported vectors needs a name; give one with --model")
         digest = f"unverified:{name}"
         return cls(name, digest, digest, dimension, dtype)
 
 
 def first_difference(one: ModelInfo, other: ModelInfo) -> tuple[str, str, str] | None:
-    """Tell why feature IDs of two models do not compare: what differs, and both values.
+    """Return why feature IDs of two models are not comparable: what differs, and both values.
 
-    Name and dtype may differ, all else decides the numbers. None means that they compare.
+    Name and stored type may differ; None means that the feature IDs are comparable.
     """
     for name, what in (
         ("digest", "model digest"),
@@ -84,16 +87,16 @@ def first_difference(one: ModelInfo, other: ModelInfo) -> tuple[str, str, str] |
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
-    """What every file of one snapshot says about it.
+    """What every file of a snapshot records about it.
 
     Attributes:
         snapshot: the snapshot id, see :func:`featureid.storage.snapshot.new_snapshot_id`.
         created: UTC time in ISO 8601, ``2026-11-23T05:42:31Z``; the same in every file, so that
-            a shard written twice by a retried step has the same bytes.
-        writer: program and version, ``featureid 0.1.0``.
-        model: what made the vectors.
-        num_shards: how many shards hold the rows.
-        locations: where the images are.
+            a shard has the same bytes when a step is retried.
+        writer: program and version, such as ``featureid 0.1.0``.
+        model: the model that computed the vectors.
+        num_shards: number of shards.
+        locations: where the images were.
     """
 
     snapshot: str
@@ -105,7 +108,7 @@ class SnapshotInfo:
 
     def __post_init__(self) -> None:
         if self.num_shards < 1:
-            raise StorageError(f"{self.num_shards} shards cannot hold anything; give 1 or more")
+            raise StorageError(f"A snapshot cannot have {self.num_shards} shards; give 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,11 @@ class Face:
     """Where a face is, in pixels of the upright original.
 
     Attributes:
-        index: from 0 on, from left to right; :data:`WHOLE_IMAGE` where no face was found and the
-            whole image was embedded.
-        box: left, top, right, bottom; may reach past the border of the image.
-        landmarks: up to five points (x, y); which ones, the detector decides.
-        score: the detector's, higher is surer; scores of two detectors do not compare. NaN for a
-            whole image.
+        index: from 0, from left to right; :data:`WHOLE_IMAGE` if no face was found and the whole
+            image was embedded.
+        box: left, top, right, bottom; may extend beyond the image.
+        landmarks: up to five points (x, y), in the order of the detector.
+        score: confidence of the detector, on its own scale. NaN for a whole image.
     """
 
     index: int
@@ -129,10 +131,10 @@ class Face:
     def __post_init__(self) -> None:
         left, top, right, bottom = self.box
         if self.index < WHOLE_IMAGE or not (left < right and top < bottom):
-            raise StorageError(f"face {self.index} with the box {self.box} is no face")
+            raise StorageError(f"invalid face box {self.box} of face {self.index}")
         if len(self.landmarks) > MAX_LANDMARKS:
             raise StorageError(
-                f"a face has {len(self.landmarks)} landmarks; rows have room for {MAX_LANDMARKS}"
+                f"a face has {len(self.landmarks)} landmarks; at most {MAX_LANDMARKS} can be stored"
             )
 
     @classmethod
@@ -142,8 +144,8 @@ class Face:
         Args:
             index: its face index.
             box: (4,), left, top, right, bottom.
-            landmarks: (5, 2), x and y; NaN where there is none.
-            score: the detector's.
+            landmarks: (5, 2), x and y; NaN for missing ones.
+            score: confidence of the detector.
         """
         left, top, right, bottom = box.tolist()
         points = tuple((x, y) for x, y in landmarks.tolist() if not math.isnan(x))
@@ -155,11 +157,11 @@ class EmbeddingRow:
     """One embedded image, or one face of it.
 
     Attributes:
-        key: the image key, valid as UTF-8.
+        key: the image key, valid Unicode.
         vector: float32 (dimension,), of unit length.
         sha256: 32 bytes, the SHA-256 of the image file.
         source_size: bytes of the image file.
-        source_version: ETag, generation or modification time, as the store names it; may be "".
+        source_version: ETag, generation or modification time, as in ``docs/format.md``; may be "".
         width: pixels of the upright original.
         height: pixels of the upright original.
         face: the face that was embedded; None for a model of whole images.
@@ -177,26 +179,26 @@ class EmbeddingRow:
     def __post_init__(self) -> None:
         if self.vector.ndim != 1 or self.vector.dtype != np.float32:
             found = f"{self.vector.dtype} {self.vector.shape}"
-            raise StorageError(f"{self.key}: the vector is {found}, not one row of float32")
+            raise StorageError(f"{self.key}: the vector is {found}; it must be 1-D float32")
         if len(self.sha256) != 32:
-            raise StorageError(f"{self.key}: a SHA-256 has 32 bytes, this one {len(self.sha256)}")
+            raise StorageError(f"{self.key}: the SHA-256 has {len(self.sha256)} bytes, not 32")
 
     @property
     def order(self) -> tuple[str, int]:
-        """What rows are sorted by: the key, then the face index."""
+        """The sort key of rows: the image key, then the face index."""
         return self.key, self.face.index if self.face else 0
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Failure:
-    """An image without a feature ID, and why.
+    """A dead letter: an image without a feature ID, and why.
 
     Attributes:
         key: the image key.
         stage: the step that failed: ``list``, ``read``, ``decode``, ``detect`` or ``embed``.
-        reason: a short stable code, fit to be counted.
-        message: for people.
-        source_version: as in :class:`EmbeddingRow`; "" where the file could not be looked at.
+        reason: a short stable code, such as ``truncated``.
+        message: the cause in words.
+        source_version: as in :class:`EmbeddingRow`; "" if it could not be read.
     """
 
     key: str
@@ -207,9 +209,9 @@ class Failure:
 
     @property
     def of_content(self) -> bool:
-        """Whether the image's bytes are to blame, so that to try them again changes nothing.
+        """Whether the image's bytes are the cause, so that trying them again changes nothing.
 
-        What could not be read at all may be readable tomorrow, though the file stays the same.
+        An image that could not be read may be readable later, although it does not change.
         """
         return self.stage not in ("list", "read") or self.reason == "too-large"
 
@@ -219,7 +221,7 @@ class Failure:
 
     @classmethod
     def from_json(cls, line: bytes) -> Failure:
-        """Read one line that :meth:`to_json` wrote; fields of later versions are ignored.
+        """Parse a line that :meth:`to_json` wrote; unknown fields are ignored.
 
         Raises:
             CorruptFileError: the line is not a failure.
