@@ -14,12 +14,6 @@ def bundle() -> ModelBundle:
     return resolve_model("image")
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_shared() -> None:
-    """Collect what runs in earlier tests have left in cycles: it may hold a shared model."""
-    gc.collect()
-
-
 @pytest.mark.parametrize("remote", [False, True], ids=["disk", "object store"])
 def test_a_kept_model_is_the_same_one(bundle: ModelBundle, tmp_path: Path, remote: bool) -> None:
     output = "memory://kept" if remote else str(tmp_path / "out")
