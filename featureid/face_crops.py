@@ -1,8 +1,7 @@
-"""The faces of an image, cut out for a model by the detector that is asked for."""
+"""The faces of an image, found and cropped for a model."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from featureid.images import (
     DecodedImage,
     FaceFinder,
     FaceSettings,
-    default_detector,
     open_detector,
     resize_image,
 )
@@ -25,50 +23,49 @@ from featureid.storage.records import WHOLE_IMAGE, Face
 
 Pixels = npt.NDArray[np.uint8]
 
-# A JPEG is decoded to no less than twice this, so that detection never sees less than it could.
+# A JPEG is decoded to at least twice this, which is all that detection uses.
 DECODED_AT_LEAST = (MAX_DETECTION_SIDE // 2, MAX_DETECTION_SIDE // 2)
 
 
 def open_face_finder(settings: FaceSettings) -> FaceFinder:
-    """Load the detector of ``settings``; the result is for one thread at a time.
+    """Return a face finder with the detector of ``settings``, for one thread at a time.
 
     Raises:
-        ModelError: the detector is not installed, or lacks its model; says what to do.
+        ModelError: the detector is not installed, or its model cannot be loaded.
     """
-    named = replace(settings, detector=settings.detector or default_detector())
     model = settings.detector_model or yunet_file()
-    return FaceFinder(open_detector(named.detector, Path(model)), named)
+    return FaceFinder(open_detector(settings.detector, Path(model)), settings)
 
 
 def yunet_file() -> Path:
-    """Return where YuNet's model is looked for if nobody names it."""
+    """Return the default path of YuNet's model."""
     return cache_folder() / "detectors" / "face_detection_yunet_2023mar.onnx"
 
 
 def finder_for(preprocessing: Preprocessing, settings: FaceSettings | None) -> FaceFinder | None:
-    """Return what finds the faces for a model, or None if the model takes whole images.
+    """Return the face finder for a model, or None if the model takes whole images.
 
     Raises:
-        UsageError: ``settings`` are given, but the model has no use for faces.
+        UsageError: ``settings`` are given, but the model takes whole images.
         ModelError: as :func:`open_face_finder`.
     """
     if preprocessing.face:
         return open_face_finder(settings or FaceSettings())
     if settings:
-        raise UsageError("this model takes whole images, not faces; choose --model face")
+        raise UsageError("this model takes whole images, not faces; choose the model face")
     return None
 
 
 def digest_of_run(preprocessing: Preprocessing, finder: FaceFinder | None) -> str:
-    """Return the digest of all that happens to pixels: of the model, and of finding faces."""
+    """Return the digest of the whole preprocessing: that of the model, and finding faces."""
     return preprocessing.digest_with(finder.digested) if finder else preprocessing.digest
 
 
 def locate_faces(image: DecodedImage, finder: FaceFinder) -> list[Face]:
-    """Return the chosen faces of a picture, in pixels of the upright original.
+    """Return the chosen faces of an image, in pixels of the upright original.
 
     Raises:
-        ImageError: several faces where one is required.
+        ImageError: stage ``detect``, reason ``several-faces``.
     """
     x, y = _scale(image)
     found = finder.find(image.pixels, x)
@@ -78,22 +75,23 @@ def locate_faces(image: DecodedImage, finder: FaceFinder) -> list[Face]:
 def cut_faces(
     image: DecodedImage, finder: FaceFinder, preprocessing: Preprocessing
 ) -> list[tuple[Face, Pixels]]:
-    """Return the chosen faces of a picture, each with its pixels for the model.
+    """Return the chosen faces of an image, each with its pixels for the model.
 
     Args:
-        image: the picture, decoded with ``min_size=DECODED_AT_LEAST``.
-        finder: finds and chooses faces.
-        preprocessing: of a model of faces.
+        image: decoded with ``min_size=DECODED_AT_LEAST``.
+        finder: finds and chooses the faces.
+        preprocessing: that of a face model.
 
     Returns:
         At least one face, from left to right, with uint8 (height, width, 3).
 
     Raises:
         ImageError: stage ``detect``, reason ``no-face`` or ``several-faces``.
+        ValueError: the preprocessing is that of a model of whole images.
     """
     crop = preprocessing.face
     if crop is None:
-        raise ValueError("the preprocessing is that of whole images")
+        raise ValueError("the preprocessing is that of a model of whole images")
     size = preprocessing.height, preprocessing.width
     x, y = _scale(image)
     found = finder.find(image.pixels, x)
@@ -109,7 +107,7 @@ def cut_faces(
 
 
 def _scale(image: DecodedImage) -> tuple[float, float]:
-    """Return how many times wider and higher the original is than what was decoded of it."""
+    """Return how many times wider and higher the original is than the decoded pixels."""
     height, width = image.pixels.shape[:2]
     return image.width / width, image.height / height
 
@@ -126,7 +124,7 @@ def _whole(
             "detect",
             "no-face",
             f"no face of {settings.min_face} or more pixels was found in {image.width} x "
-            f"{image.height}; --no-face whole takes whole images instead",
+            f"{image.height} pixels: lower the smallest size, or take whole images without a face",
         )
     box = (0.0, 0.0, float(image.width), float(image.height))
     return Face(WHOLE_IMAGE, box), resize_image(image.pixels, *size)

@@ -1,4 +1,4 @@
-"""Alignment: the transform is the least-squares one, and pixels land where it says."""
+"""Alignment: the transform is the least-squares one, and pixels move as it says."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_large_face_is_averaged_and_stays_in_place(factor: int) -> None:
     photo = Image.fromarray(skimage.data.astronaut())
     side = 512 * factor
     large = np.array(photo.resize((side, side), Image.Resampling.BICUBIC))
-    # Who skips pixels sees all of the noise, who averages sees less of it.
+    # Skipping pixels keeps all of the noise, averaging reduces it.
     noise = np.random.default_rng(0).choice([-60, 60], large.shape)
     noisy = np.clip(large.astype(int) // 2 + 64 + noise, 0, 255).astype(np.uint8)
     box = (150.0 * factor, 50.0 * factor, 300.0 * factor, 200.0 * factor)

@@ -15,7 +15,7 @@ from featureid.errors import ModelError
 from featureid.models import BACKENDS, ModelBundle, known_models, open_backend, resolve_model
 from featureid.models.building.dlib_network import read_dlib_network
 from featureid.models.building.face_resnet import keras_weights
-from tests.face_pictures import astronaut, head
+from tests.face_images import astronaut, head
 
 # The identity of the model, on every machine and for years: stored vectors depend on it.
 DIGEST = "sha256:48a5e2975ba57206063e99e7641044b08f7597fbb347bc2b30cc764ceda6f707"

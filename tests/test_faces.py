@@ -1,4 +1,4 @@
-"""Faces of real pictures: what is found, which of it is taken, and what is stored."""
+"""Faces in real photos: what is found, which of it is taken, and what is stored."""
 
 from __future__ import annotations
 
@@ -18,32 +18,28 @@ from PIL import Image
 import featureid
 from featureid.cli import main as cli
 from featureid.embedding import Embedder, EmbedSettings
-from featureid.errors import BundleError, ImageError, ModelError, UsageError
+from featureid.errors import BundleError, ImageError, UsageError
 from featureid.face_crops import cut_faces, finder_for, locate_faces, open_face_finder
 from featureid.images import (
-    DETECTORS,
     DecodedImage,
     FaceSettings,
     decode_image,
-    default_detector,
-    open_detector,
 )
-from featureid.images import detectors as detectors_module
 from featureid.images.detectors import DetectedFace
-from featureid.images.face_finder import MAX_DETECTION_SIDE, choose_faces, detect_bounded
+from featureid.images.face_finder import choose_faces
 from featureid.inputs import ImageRef
 from featureid.models import resolve_model
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import WHOLE_IMAGE, ModelInfo
 from featureid.storage.verify import verify_snapshot
 from featureid.transforms.embed import _Embed
-from tests.face_pictures import (
+from tests.face_images import (
     FACE,
     astronaut,
     group,
     rotated_by_exif,
     without_face,
-    write_pictures,
+    write_images,
 )
 
 INSTALLED = ("dlib", "haar")
@@ -58,17 +54,17 @@ A_FACE = st.builds(
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faces")
-    write_pictures(folder)
+    write_images(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def snap(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    """All the pictures through the real command, every face of each."""
+def snap(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """All faces of all images, embedded by the real command."""
     output = tmp_path_factory.mktemp("out")
-    argv = ["embed", pictures, "--output", output, "--strip-prefix", f"{pictures}/"]
+    argv = ["embed", image_folder, "--output", output, "--strip-prefix", f"{image_folder}/"]
     argv += ["--model", "face", "--faces", "all", "--detector", "dlib", "--log-level", "error"]
     assert cli.main([str(word) for word in argv]) == 0
     return featureid.open_snapshot(str(output))
@@ -93,10 +89,10 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a - b))
 
 
-# What the pipeline makes of every kind of picture
+# What the pipeline makes of every kind of image
 
 
-def test_every_picture_has_the_right_rows_or_the_right_failure(snap: Snapshot) -> None:
+def test_every_image_has_the_right_rows_or_the_right_failure(snap: Snapshot) -> None:
     rows = {key: len(vectors) for key, vectors in snap.items()}
     expected = {"one.png": 1, "gray.png": 1, "several.png": 3, "wide.jpg": 1, "cut.png": 1}
     assert rows == expected | {"upright.jpg": 1, "exif6.jpg": 1, "exif8.jpg": 1}
@@ -104,7 +100,7 @@ def test_every_picture_has_the_right_rows_or_the_right_failure(snap: Snapshot) -
     assert set(failures) == {"none.png", "tiny.png"}
     for failure in failures.values():
         assert (failure.stage, failure.reason) == ("detect", "no-face")
-    assert "600 x 400; --no-face whole" in failures["none.png"].message
+    assert "600 x 400 pixels" in failures["none.png"].message
     assert snap.manifest.counts.images == 10 and snap.manifest.counts.embedded == 8
     assert verify_snapshot(snap.folder).ok
 
@@ -138,7 +134,7 @@ def test_the_same_face_has_the_same_vector_wherever_it_is(snap: Snapshot) -> Non
 
 
 @pytest.mark.parametrize("name", ["exif6.jpg", "exif8.jpg"])
-def test_a_picture_turned_by_exif_gives_the_same_face(snap: Snapshot, name: str) -> None:
+def test_an_image_turned_by_exif_gives_the_same_face(snap: Snapshot, name: str) -> None:
     assert distance(snap[name], snap["upright.jpg"]) < 0.05
     ((face, _),), ((upright, _),) = snap.faces(name), snap.faces("upright.jpg")
     np.testing.assert_allclose(face.box, upright.box, atol=3)
@@ -164,12 +160,12 @@ def test_a_face_cut_by_the_border_keeps_its_box(snap: Snapshot) -> None:
     assert face.box[0] < 0 < face.box[2]
 
 
-def test_one_picture_alone_gives_the_pipelines_numbers(pictures: Path, snap: Snapshot) -> None:
-    found = featureid.embed_faces(pictures / "several.png", faces=FaceSettings("all", "dlib"))
+def test_one_image_alone_gives_the_pipelines_numbers(image_folder: Path, snap: Snapshot) -> None:
+    found = featureid.embed_faces(image_folder / "several.png", faces=FaceSettings("all", "dlib"))
     assert [face.index for face, _ in found] == [0, 1, 2]
     np.testing.assert_array_equal([vector for _, vector in found], snap["several.png"])
     one = featureid.generate_feature_id(
-        pictures / "one.png", "face", FaceSettings("largest", "dlib")
+        image_folder / "one.png", "face", FaceSettings("largest", "dlib")
     )
     np.testing.assert_array_equal([one], snap["one.png"])
 
@@ -184,21 +180,21 @@ def test_a_snapshot_says_how_its_faces_were_found(snap: Snapshot) -> None:
 
 @given(st.lists(A_FACE, max_size=6), st.tuples(st.floats(0, 900), st.floats(0, 900)))
 def test_choices(faces: list[DetectedFace], middle: tuple[float, float]) -> None:
-    def centre(face: DetectedFace) -> tuple[float, float]:
+    def center_of(face: DetectedFace) -> tuple[float, float]:
         left, top, right, bottom = face.box
         return (left + right) / 2, (top + bottom) / 2
 
     everyone = choose_faces(faces, "all", middle)
     assert sorted(map(repr, everyone)) == sorted(map(repr, faces))
-    assert [centre(face)[0] for face in everyone] == sorted(centre(face)[0] for face in faces)
+    assert [center_of(face)[0] for face in everyone] == sorted(center_of(face)[0] for face in faces)
     assert choose_faces(faces[::-1], "all", middle) == everyone
     largest, central = (choose_faces(faces, choice, middle) for choice in ("largest", "center"))
     assert len(largest) == len(central) == min(1, len(faces))
     for face in faces:
         left, top, right, bottom = largest[0].box
         assert (right - left) * (bottom - top) >= np.prod(np.subtract(face.box[2:], face.box[:2]))
-        assert np.hypot(*np.subtract(centre(central[0]), middle)) <= np.hypot(
-            *np.subtract(centre(face), middle)
+        assert np.hypot(*np.subtract(center_of(central[0]), middle)) <= np.hypot(
+            *np.subtract(center_of(face), middle)
         )
     if len(faces) > 1:
         with pytest.raises(ImageError, match=f"{len(faces)} faces were found") as caught:
@@ -283,57 +279,6 @@ def test_faces_without_landmarks_are_cut_by_their_box() -> None:
     assert not np.array_equal(cuts[0], cuts[1])
 
 
-# Detectors
-
-
-@pytest.mark.parametrize("detector", INSTALLED)
-@pytest.mark.parametrize("size", [(1, 1), (8, 8), (15, 400), (16, 16), (3000, 17), (17, 3000)])
-def test_odd_sizes_have_no_face(detector: str, size: tuple[int, int]) -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
-    assert detect_bounded(open_detector(detector, Path("unused")), noise) == []
-
-
-def test_a_large_picture_is_looked_at_in_bounded_size() -> None:
-    class Recorder:
-        name = identity = "recorder"
-
-        def __init__(self) -> None:
-            self.shapes: list[tuple[int, ...]] = []
-
-        def detect(self, pixels: np.ndarray) -> list[DetectedFace]:
-            self.shapes.append(pixels.shape)
-            height, width = pixels.shape[:2]
-            return [
-                DetectedFace((0.0, -1.0, width, height), ((0.5, 0.5),), 1.0),
-                DetectedFace((5.0, 5.0, 5.0, 9.0), (), 1.0),  # no area
-            ]
-
-    recorder = Recorder()
-    (face,) = detect_bounded(recorder, np.zeros((1000, 4000, 3), np.uint8))
-    assert recorder.shapes == [(400, MAX_DETECTION_SIDE, 3)]
-    np.testing.assert_allclose(face.box, (0, -2.5, 4000, 1000))
-    np.testing.assert_allclose(face.landmarks, [(1.25, 1.25)])
-
-
-def test_detectors_that_are_missing_say_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(UsageError, match="unknown detector 'mtcnn'; known: dlib, haar, yunet"):
-        open_detector("mtcnn", tmp_path)
-    monkeypatch.setenv("FEATUREID_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match=r"detectors/face_detection_yunet.*--detector-model"):
-        open_face_finder(FaceSettings(detector="yunet"))
-    (tmp_path / "no.onnx").write_bytes(b"not a network")
-    with pytest.raises(ModelError, match=r"no\.onnx is no model that OpenCV can load"):
-        open_face_finder(FaceSettings(detector="yunet", detector_model=str(tmp_path / "no.onnx")))
-    monkeypatch.setattr(detectors_module, "dlib_is_installed", lambda: False)
-    assert default_detector() == "haar"
-    with pytest.raises(
-        ModelError, match=r"'dlib' is not installed: pip install 'featureid\[faces\]'"
-    ):
-        open_face_finder(FaceSettings(detector="dlib"))
-
-
 def test_a_worker_that_would_find_other_faces_stops() -> None:
     bundle = resolve_model("face")
     settings = EmbedSettings(threads=1, faces=FaceSettings(detector="haar"))
@@ -346,29 +291,9 @@ def test_a_worker_that_would_find_other_faces_stops() -> None:
         _Embed("face", other, settings, "run").setup()
 
 
-def test_dlib_is_the_default_where_it_is_installed() -> None:
-    assert default_detector() == "dlib"
-    assert open_face_finder(FaceSettings()).settings.detector == "dlib"
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"choose": "biggest"}, "choose is 'biggest'; known: largest, center, all, require-one"),
-        ({"detector": "mtcnn"}, f"known: {', '.join(DETECTORS)}"),
-        ({"no_face": "fail"}, "known: skip, whole"),
-        ({"min_face": 0}, "0 pixels; give 1 or more"),
-        ({"detector_model": "a.onnx"}, "--detector yunet"),
-    ],
-)
-def test_settings_are_checked(fields: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        FaceSettings(**fields)
-
-
-def test_a_model_of_whole_images_takes_no_faces(pictures: Path) -> None:
-    with pytest.raises(UsageError, match="takes whole images, not faces; choose --model face"):
-        featureid.generate_feature_id(pictures / "one.png", faces="largest")
+def test_a_model_of_whole_images_takes_no_faces(image_folder: Path) -> None:
+    with pytest.raises(UsageError, match="takes whole images, not faces; choose the model face"):
+        featureid.generate_feature_id(image_folder / "one.png", faces="largest")
 
 
 # Commands
@@ -380,20 +305,22 @@ def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, st
     return status, captured.out, captured.err
 
 
-def test_compare_tells_same_from_other(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    same = (pictures / "one.png", pictures / "gray.png")
+def test_compare_distinguishes_the_same_from_another(
+    image_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = (image_folder / "one.png", image_folder / "gray.png")
     status, out, _ = run(capsys, "compare", *same, "--model", "face", "--json")
     found = json.loads(out)
     assert status == 0 and found["cosine"] > 0.98 and found["distance"] < 0.2
     assert found["distance"] == pytest.approx((2 - 2 * found["cosine"]) ** 0.5, abs=1e-3)
-    status, out, _ = run(capsys, "compare", pictures / "one.png", pictures / "none.png")
+    status, out, _ = run(capsys, "compare", image_folder / "one.png", image_folder / "none.png")
     assert status == 0 and out.startswith("cosine 0.")
 
 
 def test_compare_without_a_face_is_one_line(
-    pictures: Path, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ("compare", pictures / "one.png", pictures / "none.png", "--model", "face")
+    argv = ("compare", image_folder / "one.png", image_folder / "none.png", "--model", "face")
     status, out, err = run(capsys, *argv)
     assert (status, out) == (1, "") and err.count("\n") == 1 and "no face of 20 or more" in err
     status, _, err = run(capsys, *argv, "--faces", "all")
@@ -402,16 +329,16 @@ def test_compare_without_a_face_is_one_line(
     assert status == 2 and "0 pixels" in err
 
 
-def test_faces_are_told_and_drawn(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_faces_are_listed_and_drawn(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "annotated.png"
-    argv = ("faces", pictures / "several.png", "--detector", "dlib", "--output", output)
+    argv = ("faces", image_folder / "several.png", "--detector", "dlib", "--output", output)
     status, out, _ = run(capsys, *argv, "--json")
     found = json.loads(out)
     assert status == 0 and (found["width"], found["height"]) == (1000, 400)
     assert [face["index"] for face in found["faces"]] == [0, 1, 2]
-    before = np.array(Image.open(pictures / "several.png"), int)
+    before = np.array(Image.open(image_folder / "several.png"), int)
     drawn = np.array(Image.open(output), int)
     changed = np.abs(drawn - before).max(axis=2) > 0
     for face in found["faces"]:
@@ -425,31 +352,31 @@ def test_faces_are_told_and_drawn(
 
 
 def test_faces_refuses_what_it_cannot_draw(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, _, err = run(capsys, "faces", pictures / "one.png", "--output", tmp_path / "a.txt")
+    status, _, err = run(capsys, "faces", image_folder / "one.png", "--output", tmp_path / "a.txt")
     assert status == 2 and "must end in one of .png" in err
     assert run(capsys, "faces", tmp_path / "nowhere.png")[0] == 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_embed_refuses_faces_for_whole_images(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ("embed", pictures, "--output", tmp_path / "out")
+    argv = ("embed", image_folder, "--output", tmp_path / "out")
     for options, said in [
-        (("--faces", "all"), "choose --model face"),
+        (("--faces", "all"), "choose the model face"),
         (("--model", "face", "--detector", "mtcnn"), "invalid choice: 'mtcnn'"),
         (("--model", "face", "--min-face", "-1"), "-1 pixels"),
-        (("--model", "face", "--detector-model", "a.onnx"), "--detector yunet"),
+        (("--model", "face", "--detector-model", "a.onnx"), "choose the detector yunet"),
     ]:
         status, _, err = run(capsys, *argv, *options)
         assert status == 2 and said in err, err
     assert not (tmp_path / "out").exists()
 
 
-def test_threads_and_batches_change_no_face(pictures: Path) -> None:
-    refs = [ImageRef(path.name, str(path)) for path in sorted(pictures.glob("*.png"))]
+def test_threads_and_batches_change_no_face(image_folder: Path) -> None:
+    refs = [ImageRef(path.name, str(path)) for path in sorted(image_folder.glob("*.png"))]
     found = []
     for threads, parts in [(1, [refs]), (3, [[ref] for ref in refs])]:
         embedder = Embedder(
@@ -468,7 +395,7 @@ def test_threads_and_batches_change_no_face(pictures: Path) -> None:
             assert a == b
 
 
-def test_a_turned_picture_is_upright_in_the_file_that_rotated_by_exif_writes(
+def test_an_image_that_rotated_by_exif_writes_is_decoded_upright(
     tmp_path: Path,
 ) -> None:
     rotated_by_exif(astronaut(), tmp_path / "a.jpg", 6)

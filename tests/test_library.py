@@ -21,7 +21,7 @@ from featureid.errors import ImageError, UsageError
 from featureid.images.face_finder import FaceSettings
 from featureid.library import ImageLike
 from featureid.models import ModelBundle
-from tests.face_pictures import astronaut
+from tests.face_images import astronaut
 
 
 @pytest.fixture(scope="module")

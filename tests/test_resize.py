@@ -1,3 +1,5 @@
+"""Resizing: any shape, Pillow's own numbers, little memory."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -45,7 +47,7 @@ def test_views_are_accepted_and_never_returned() -> None:
     np.testing.assert_array_equal(pixels, before)
 
 
-def test_a_very_tall_picture_needs_little_memory() -> None:
+def test_a_very_tall_image_needs_little_memory() -> None:
     # Rows first would need an intermediate of 2,000,000 x 1,000 pixels: 8 GB.
     tall = np.repeat(np.array([0, 255], np.uint8), 1_000_000)[:, None, None].repeat(3, axis=2)
     result = resize_image(tall, 4, 1000)

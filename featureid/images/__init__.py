@@ -1,9 +1,9 @@
-"""From the bytes of an image file to upright RGB pixels of the size a model wants."""
+"""From the bytes of an image file to upright RGB pixels at the input size of a model."""
 
 from __future__ import annotations
 
 from featureid.images.decode import DecodedImage, DecodeLimits, decode_image
-from featureid.images.detectors import DETECTORS, default_detector, open_detector
+from featureid.images.detectors import DETECTORS, open_detector
 from featureid.images.face_finder import FaceFinder, FaceSettings
 from featureid.images.resize import resize_image
 
@@ -14,7 +14,6 @@ __all__ = [
     "FaceFinder",
     "FaceSettings",
     "decode_image",
-    "default_detector",
     "open_detector",
     "resize_image",
 ]

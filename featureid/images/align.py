@@ -1,7 +1,7 @@
-"""Cut a face out of a picture, in the place and size that a model expects.
+"""Crop a face from an image, at the position and size that a model expects.
 
-Coordinates are pixels, (x, y), with 0 at the left or upper edge of the first pixel, so that a
-picture of another size only multiplies them.
+Coordinates are in pixels, (x, y), with 0 at the left or upper edge of the first pixel: scaling an
+image only multiplies them.
 """
 
 from __future__ import annotations
@@ -18,40 +18,42 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def similarity_transform(source: Sequence[Point], target: Sequence[Point]) -> Matrix:
-    """Return the rotation, scaling and shift that takes ``source`` closest to ``target``.
+    """Return the rotation, scaling and shift that moves ``source`` closest to ``target``.
 
-    The least-squares solution (Umeyama, 1991), which for points of a plane, taken as complex
-    numbers, is one division.  It never mirrors.
+    This is the least-squares solution (Umeyama, 1991): for points of a plane, as complex numbers,
+    a single division.  It never mirrors.
 
     Args:
         source: at least 2 different points.
-        target: as many.
+        target: the same number of points.
 
     Returns:
         float64 (2, 3): ``[[a, -b, x], [b, a, y]]``.
 
     Raises:
-        ValueError: the points are not as many as they should be, or all the same.
+        ValueError: the numbers of points differ or are below 2, or all points are the same.
     """
     if len(source) != len(target) or len(source) < 2:
-        raise ValueError(f"{len(source)} points cannot be moved to {len(target)}; give 2 or more")
+        raise ValueError(
+            f"{len(source)} points cannot be moved to {len(target)}: give as many, at least 2"
+        )
     p = np.array(source, np.float64) @ (1, 1j)
     q = np.array(target, np.float64) @ (1, 1j)
-    centred = p - p.mean()
-    spread = float(np.vdot(centred, centred).real)
+    centered = p - p.mean()
+    spread = float(np.vdot(centered, centered).real)
     if not spread > 0:
         raise ValueError("points that are all the same have no direction")
-    turn = np.vdot(centred, q - q.mean()) / spread
+    turn = np.vdot(centered, q - q.mean()) / spread
     shift = q.mean() - turn * p.mean()
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
 def box_transform(box: Box, margin: float, width: int, height: int) -> Matrix:
-    """Return the transform, (2, 3), that takes the square around a box to ``width`` x ``height``.
+    """Return the transform, float64 (2, 3), of the square around a box to ``width`` x ``height``.
 
     Args:
         box: left, top, right, bottom.
-        margin: added to the square on every side, in parts of the box's longer side.
+        margin: added to the square on every side, as a fraction of the box's longer side.
         width: columns of the result.
         height: rows of the result.
     """
@@ -67,14 +69,14 @@ def box_transform(box: Box, margin: float, width: int, height: int) -> Matrix:
 
 
 def warp(pixels: Pixels, matrix: Matrix, width: int, height: int) -> Pixels:
-    """Return the part of a picture that a transform takes to ``width`` x ``height``, bilinear.
+    """Return the part of an image that a transform moves to ``width`` x ``height``, bilinear.
 
-    What lies past the border is black, as in the crops that dlib's network was trained with.  A
-    large face is first shrunk by averaging, since interpolation alone would skip pixels.
+    Pixels outside the image are black, as in the crops that dlib's network was trained on.  A large
+    face is first shrunk by averaging, since interpolation alone would skip pixels.
 
     Args:
         pixels: uint8 (h, w, 3).
-        matrix: float64 (2, 3), from coordinates of the picture to those of the result.
+        matrix: float64 (2, 3), from coordinates of the image to those of the result.
         width: columns of the result.
         height: rows of the result.
 
@@ -87,7 +89,7 @@ def warp(pixels: Pixels, matrix: Matrix, width: int, height: int) -> Pixels:
     factor = int(1 / scale)
     if factor > 1:
         pixels, matrix = _shrunk(pixels, matrix, width, height, factor)
-    # OpenCV has 0 in the middle of the first pixel.
+    # In OpenCV, 0 is the center of the first pixel.
     shift = matrix @ (0.5, 0.5, 1) - 0.5
     result: Pixels = cv2.warpAffine(
         pixels,
@@ -101,18 +103,18 @@ def warp(pixels: Pixels, matrix: Matrix, width: int, height: int) -> Pixels:
 def _shrunk(
     pixels: Pixels, matrix: Matrix, width: int, height: int, factor: int
 ) -> tuple[Pixels, Matrix]:
-    """Return what the result shows of a picture, ``factor`` times smaller, and its transform."""
+    """Return the visible part of an image, ``factor`` times smaller, and its transform."""
     import cv2
 
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
     corners = np.array([(x, y, 1) for x in (0, width) for y in (0, height)]) @ inverse.T
     limits = (pixels.shape[1], pixels.shape[0])
-    # One averaged pixel more on every side, so that the cut shows nowhere.
+    # One more averaged pixel on every side, so that the border of the part is never visible.
     low = np.clip(np.floor(corners.min(0)).astype(int) - 2 * factor, 0, limits)
     high = np.clip(np.ceil(corners.max(0)).astype(int) + 2 * factor, low + 1, None)
     part = pixels[low[1] : high[1], low[0] : high[0]]
     if not part.size:
-        return pixels, matrix  # the box lies outside: all black, whatever the size
+        return pixels, matrix  # the box is outside the image: the result is black
     size = [max(1, round(n / factor)) for n in (part.shape[1], part.shape[0])]
     step = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])
     turn = matrix[:, :2] * step

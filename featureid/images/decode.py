@@ -1,4 +1,4 @@
-"""Decode one image file, told by its content, to upright RGB pixels."""
+"""Decode an image file, whose format is detected from its content, to upright RGB pixels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from featureid.images.jpeg import decode_jpeg
 from featureid.images.raster import decode_raster
 from featureid.images.sniff import image_format
 
-# 64 Mi pixels: every 50-megapixel phone and 61-megapixel camera picture at full size.  Measured
-# peaks are 6 to 9 bytes a pixel for JPEG (18 for CMYK), 14 for RGB PNG, 20 for float TIFF and 19 to
-# 27 with transparency, so that a decoding thread needs at most 0.6 (1.2), 0.9, 1.3 or 1.8 GB.
-# Larger JPEGs pass at a reduced scale.
+# 64 Mi pixels: images of 50-megapixel phones and 61-megapixel cameras at full size.  Measured peaks
+# are 6 to 9 bytes per pixel for JPEG (18 for CMYK), 14 for RGB PNG, 20 for float TIFF and 19 to 27
+# with transparency: a decoding thread needs at most 0.6 (1.2), 0.9, 1.3 or 1.8 GB.  Larger JPEGs
+# are decoded at a reduced scale.
 _MAX_PIXELS = 1 << 26
 # An uncompressed RGBA file at the limit above.
 _MAX_BYTES = 4 * _MAX_PIXELS
@@ -24,13 +24,17 @@ _MAX_BYTES = 4 * _MAX_PIXELS
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What a picture may cost.
+    """The largest image that is decoded.
 
     Attributes:
-        max_pixels: the most pixels that are held in memory for one picture.  A JPEG decoded at a
-            reduced scale counts as decoded, unless it is progressive, which needs memory for all
-            of its pixels at any scale.
-        max_bytes: the largest file; checked by whoever reads the file, not by `decode_image`.
+        max_pixels: the most pixels that are held in memory for one image.  For a JPEG decoded at
+            a reduced scale these are the decoded pixels, unless it is progressive: that needs
+            memory for all pixels at any scale.
+        max_bytes: the largest file, in bytes; checked by what reads the file, not by
+            `decode_image`.
+
+    Raises:
+        UsageError: a limit is below 1.
     """
 
     max_pixels: int = _MAX_PIXELS
@@ -44,7 +48,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """A picture as a viewer shows it.
+    """An image as a viewer shows it.
 
     Attributes:
         pixels: uint8 (h, w, 3), RGB, upright, C-contiguous; may be smaller than the original.
@@ -69,27 +73,24 @@ def decode_image(
     min_size: tuple[int, int] | None = None,
     limits: DecodeLimits = _DEFAULT_LIMITS,
 ) -> DecodedImage:
-    """Decode the first picture of an image file.
+    """Return the first image of a file, decoded.
 
     The EXIF orientation is applied and transparency composited on white.  16-bit gray keeps its
-    high byte, float TIFF must lie within 0 to 1, 32-bit integer and Lab TIFF are refused since
-    they declare no way to be shown.  Colour profiles are not applied.  Safe to call from several
-    threads at a time; no global state of Pillow or of Python's warnings is changed or read.
+    high byte; the values of a float TIFF must be 0 to 1; 32-bit integer and Lab TIFF are refused,
+    since they do not say how to show them.  Color profiles are not applied.  The function is
+    thread-safe; no global state of Pillow or of Python's warnings is changed or read.
 
     Args:
         data: the whole file.
         min_size: (height, width) of the model's input, upright.  A large JPEG is then decoded at
-            1/2, 1/4 or 1/8 of its size, never below twice `min_size` (or its own size if that is
-            smaller), where resizing gives practically the numbers of a full decode.
-        limits: what the picture may cost.
-
-    Returns:
-        The picture.
+            1/2, 1/4 or 1/8 of its size, but not below twice `min_size` or its own size: resizing
+            that gives nearly the same pixels as a full decode.
+        limits: the largest image that is decoded.
 
     Raises:
         ImageError: stage ``decode``, reason ``empty``, ``not-an-image``, ``truncated``,
             ``corrupt``, ``too-many-pixels`` or ``unsupported``.
-        ValueError: if `min_size` is not positive.
+        ValueError: `min_size` is not positive.
     """
     if min_size is not None and min(min_size) < 1:
         raise ValueError(f"min_size must be positive, not {min_size}")

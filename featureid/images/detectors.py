@@ -1,7 +1,7 @@
-"""Face detectors: a picture in, boxes, landmarks and scores out.
+"""Face detectors: from an image to boxes, landmarks and scores.
 
 All of them release the interpreter's lock while they work (``benchmarks/faces.py`` measures it), so
-that threads use all cores; an object is for one thread at a time.
+that threads use all cores. A detector is for one thread at a time.
 """
 
 from __future__ import annotations
@@ -24,30 +24,31 @@ from featureid.images.align import Box, Point
 
 Pixels = npt.NDArray[np.uint8]
 
-INSTALL_DLIB = "pip install 'featureid[faces]'"
+DEFAULT_DETECTOR = "dlib"
+_INSTALL_DLIB = "pip install 'featureid[faces]'"
 _POINTS_PACKAGE = "face_recognition_models"
 _POINTS_FILE = "models/shape_predictor_5_face_landmarks.dat"
 _POINTS_SHA256 = "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888"
 _HAAR_FILE = "haarcascade_frontalface_default.xml"
-_HAAR_STEP, _HAAR_NEIGHBOURS, _HAAR_SMALLEST = 1.1, 5, 20
-# dlib's own bound is 0, where patterns pass for faces. Of the faces in 100 photos of people none
-# scored below 0.3, of the patterns none above 0.2.
+_HAAR_STEP, _HAAR_NEIGHBORS, _HAAR_SMALLEST = 1.1, 5, 20
+# dlib's own threshold is 0, at which patterns are taken for faces. In 100 photos of people no face
+# scored below 0.3, and no pattern above 0.2.
 _DLIB_SCORE = 0.25
-# dlib rounds landmarks to whole pixels. Where a face is narrower, it is enlarged to this first, so
-# that noise such as another JPEG compression moves its vector less.
+# dlib rounds landmarks to whole pixels. A narrower face is enlarged to this width first, so that
+# noise, for example of another JPEG compression, changes its vector less.
 _DLIB_LANDMARK_WIDTH = 300
-# Below, YuNet takes patterns for faces; OpenCV's own default is 0.9.
+# At lower scores YuNet takes patterns for faces; OpenCV's default is 0.9.
 _YUNET_SCORE, _YUNET_OVERLAP, _YUNET_CANDIDATES = 0.7, 0.3, 5000
 
 
 @dataclass(frozen=True, slots=True)
 class DetectedFace:
-    """A face in a picture; coordinates as in :mod:`featureid.images.align`.
+    """A face in an image; coordinates as in :mod:`featureid.images.align`.
 
     Attributes:
-        box: left, top, right, bottom; may reach past the border.
-        landmarks: up to five points, or none; what they are depends on the detector.
-        score: higher is surer.
+        box: left, top, right, bottom; may extend beyond the image.
+        landmarks: up to five points, or none; their meaning depends on the detector.
+        score: higher is more certain.
     """
 
     box: Box
@@ -55,7 +56,7 @@ class DetectedFace:
     score: float
 
     def scaled(self, x: float, y: float) -> DetectedFace:
-        """The same face in a picture ``x`` times as wide and ``y`` times as high."""
+        """Return the same face in an image ``x`` times as wide and ``y`` times as high."""
         left, top, right, bottom = self.box
         box = (left * x, top * y, right * x, bottom * y)
         return DetectedFace(box, tuple((px * x, py * y) for px, py in self.landmarks), self.score)
@@ -65,8 +66,9 @@ class FaceDetector(Protocol):
     """Finds faces.
 
     Attributes:
-        name: what the detector is called, which is also the kind of its landmarks.
-        identity: what decides what it finds: name and, where it has one, digest of its model.
+        name: the name of the detector, which is also the kind of its landmarks.
+        identity: what decides which faces it finds: its name and, if it has a model file, the
+            digest of that.
     """
 
     name: str
@@ -83,26 +85,30 @@ class HaarDetector:
     name = identity = "haar"
 
     def __init__(self) -> None:
-        """Load the cascade that OpenCV brings."""
-        cv2 = _import_cv2()
+        """Load the cascade that OpenCV's package contains."""
+        import cv2
+
         if not hasattr(cv2, "CascadeClassifier"):
             raise ModelError(
-                f"detector 'haar' is not in OpenCV {cv2.__version__}; "
+                f"OpenCV {cv2.__version__} lacks the detector haar: "
                 "pip install 'opencv-python-headless<5'"
             )
-        self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + _HAAR_FILE)
+        from cv2.data import haarcascades
+
+        self._cascade = cv2.CascadeClassifier(haarcascades + _HAAR_FILE)
         if self._cascade.empty():
             raise ModelError(
-                f"{cv2.data.haarcascades} lacks {_HAAR_FILE}; install opencv-python-headless again"
+                f"{haarcascades} lacks {_HAAR_FILE}: install opencv-python-headless again"
             )
 
     def detect(self, pixels: Pixels) -> list[DetectedFace]:
         """Return the faces; see :meth:`FaceDetector.detect`."""
-        cv2 = _import_cv2()
+        import cv2
+
         boxes, _, weights = self._cascade.detectMultiScale3(
             cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY),
             scaleFactor=_HAAR_STEP,
-            minNeighbors=_HAAR_NEIGHBOURS,
+            minNeighbors=_HAAR_NEIGHBORS,
             minSize=(_HAAR_SMALLEST, _HAAR_SMALLEST),
             outputRejectLevels=True,
         )
@@ -113,14 +119,17 @@ class HaarDetector:
 
 
 class DlibDetector:
-    """dlib's HOG detector for frontal faces from 80 pixels on, and its five landmarks."""
+    """dlib's HOG detector for frontal faces of at least 80 pixels, and its five landmarks."""
 
     name = identity = "dlib"
 
     def __init__(self) -> None:
         """Load the detector and the landmarks."""
         if not dlib_is_installed():
-            raise ModelError(f"detector 'dlib' is not installed: {INSTALL_DLIB}")
+            raise ModelError(
+                f"the detector dlib is not installed: {_INSTALL_DLIB}, or choose the detector haar "
+                "or yunet"
+            )
         import dlib
 
         self._detector = pickle.loads(_frontal_detector())
@@ -141,7 +150,8 @@ class DlibDetector:
     def _landmarks(
         self, pixels: Pixels, edges: tuple[int, int, int, int]
     ) -> tuple[tuple[float, float], ...]:
-        cv2 = _import_cv2()
+        import cv2
+
         left, top, right, bottom = edges
         room = (right - left) // 2
         x, y = max(0, left - room), max(0, top - room)
@@ -167,14 +177,15 @@ class YunetDetector:
 
     def __init__(self, model: Path) -> None:
         """Load YuNet's ONNX file ``model``."""
-        cv2 = _import_cv2()
+        import cv2
+
         try:
             data = model.read_bytes()
         except OSError as error:
             raise ModelError(
-                f"detector 'yunet' needs its model: {model}: {error.strerror}. Get "
-                "face_detection_yunet_2023mar.onnx from OpenCV's model zoo, and name it with "
-                "--detector-model or put it there"
+                f"the detector yunet cannot read its model {model}: {error.strerror}. Download "
+                "face_detection_yunet_2023mar.onnx from OpenCV's model zoo, and put it there or "
+                "give its path"
             ) from error
         self.identity = f"yunet {hashlib.sha256(data).hexdigest()}"
         try:
@@ -188,11 +199,12 @@ class YunetDetector:
                 _YUNET_CANDIDATES,
             )
         except cv2.error as error:
-            raise ModelError(f"{model} is no model that OpenCV can load: {error.err}") from error
+            raise ModelError(f"OpenCV cannot load the model {model}: {error.err}") from error
 
     def detect(self, pixels: Pixels) -> list[DetectedFace]:
         """Return the faces; see :meth:`FaceDetector.detect`."""
-        cv2 = _import_cv2()
+        import cv2
+
         self._detector.setInputSize((pixels.shape[1], pixels.shape[0]))
         _, rows = self._detector.detect(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
         found = []
@@ -213,34 +225,29 @@ DETECTORS = tuple(_DETECTORS)
 
 
 def open_detector(name: str, yunet_model: Path) -> FaceDetector:
-    """Load a detector; one object is for one thread at a time.
+    """Return a detector, which is for one thread at a time.
 
     Args:
         name: one of :data:`DETECTORS`.
-        yunet_model: where YuNet's ONNX file is; the others have theirs in their packages.
+        yunet_model: path of YuNet's ONNX file; the packages of the others contain theirs.
 
     Raises:
-        UsageError: there is no such detector.
-        ModelError: it is not installed, or its model cannot be loaded; says what to do.
+        UsageError: the detector is unknown.
+        ModelError: it is not installed, or its model cannot be loaded.
     """
     if name not in _DETECTORS:
         raise UsageError(f"unknown detector {name!r}; known: {', '.join(DETECTORS)}")
     return _DETECTORS[name](yunet_model)
 
 
-def default_detector() -> str:
-    """Return ``dlib`` where that is installed, else ``haar``."""
-    return "dlib" if dlib_is_installed() else "haar"
-
-
 def dlib_is_installed() -> bool:
-    """Tell whether both dlib and its landmarks are there."""
+    """Return whether both dlib and its landmarks are installed."""
     return all(importlib.util.find_spec(module) for module in ("dlib", _POINTS_PACKAGE))
 
 
 @functools.cache
 def _frontal_detector() -> bytes:
-    """Return dlib's frontal face detector, pickled: a copy takes 2 ms, a new one a second."""
+    """Return dlib's frontal face detector, pickled: loading a copy takes 2 ms, making one 1 s."""
     import dlib
 
     return pickle.dumps(dlib.get_frontal_face_detector())
@@ -248,21 +255,13 @@ def _frontal_detector() -> bytes:
 
 @functools.cache
 def _landmark_predictor() -> Any:
-    """Return dlib's five landmarks; one object, which nothing changes, serves all threads."""
+    """Return dlib's predictor of five landmarks; it never changes, so that all threads share it."""
     import dlib
 
     spec = importlib.util.find_spec(_POINTS_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(f"package {_POINTS_PACKAGE} is not installed: {INSTALL_DLIB}")
+        raise ModelError(f"the package {_POINTS_PACKAGE} is not installed: {_INSTALL_DLIB}")
     path = Path(spec.submodule_search_locations[0]) / _POINTS_FILE
     if hashlib.sha256(path.read_bytes()).hexdigest() != _POINTS_SHA256:
-        raise ModelError(f"{path} is not the file it should be; install {_POINTS_PACKAGE} again")
+        raise ModelError(f"{path} has another SHA-256: install {_POINTS_PACKAGE} again")
     return dlib.shape_predictor(str(path))
-
-
-def _import_cv2() -> Any:
-    import cv2
-
-    # A worker has a thread for every core already, and a setting of the whole process it is.
-    cv2.setNumThreads(1)
-    return cv2

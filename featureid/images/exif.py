@@ -1,4 +1,4 @@
-"""The orientation of a picture, read from EXIF without Pillow.
+"""The orientation of an image, read from EXIF without Pillow.
 
 Pillow's reader warns about damaged EXIF, and Python's warning filters are not thread-safe.
 """
@@ -21,7 +21,8 @@ def exif_orientation(exif: bytes) -> int:
         exif: an EXIF block, with or without the leading ``Exif\0\0``, whose last byte may differ.
 
     Returns:
-        1 (upright) if the block is damaged or says nothing: bad metadata must not cost a picture.
+        1 (upright) if the block is damaged or has no orientation: bad metadata must not fail an
+        image.
     """
     tiff = exif[6:] if exif.startswith(b"Exif\0") else exif
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
@@ -41,10 +42,10 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """Return (h, w, 3) `pixels` turned as EXIF `orientation` asks, C-contiguous."""
+    """Return uint8 (h, w, 3) `pixels` turned upright, C-contiguous; `orientation` is 1 to 8."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
-    # After the transposition of 5 to 8, what is left of each value is a mirroring of axes.
+    # After the transposition of 5 to 8, mirroring of axes remains.
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):

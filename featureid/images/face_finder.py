@@ -1,4 +1,4 @@
-"""Find the faces of a picture, choose among them, and cut them out for a model."""
+"""Find the faces of an image, choose among them, and crop them for a model."""
 
 from __future__ import annotations
 
@@ -12,39 +12,45 @@ import numpy.typing as npt
 
 from featureid.errors import ImageError, UsageError
 from featureid.images.align import Point, box_transform, similarity_transform, warp
-from featureid.images.detectors import DETECTORS, DetectedFace, FaceDetector
+from featureid.images.detectors import (
+    DEFAULT_DETECTOR,
+    DETECTORS,
+    DetectedFace,
+    FaceDetector,
+)
+from featureid.images.opencv import single_threaded
 
 Pixels = npt.NDArray[np.uint8]
 FaceChoice = Literal["largest", "center", "all", "require-one"]
 NoFace = Literal["skip", "whole"]
 
 DEFAULT_MIN_FACE = 20
-# Detectors look at pictures of up to this many pixels on the longer side: the time they take grows
-# with the area, and a face that is 80 pixels wide here is a twentieth of the picture.
+# Larger images are shrunk to this many pixels on the longer side for detection: its time grows with
+# the area, and a face that is 80 pixels wide then has a twentieth of the width.
 MAX_DETECTION_SIDE = 1600
-# Detectors misbehave on a few pixels (YuNet fails, Haar takes noise for faces); no face is there.
-_MIN_PICTURE_SIDE = 16
+# Detectors misbehave on a few pixels (YuNet fails, Haar takes noise for faces).
+_MIN_IMAGE_SIDE = 16
 
 
 @dataclass(frozen=True)
 class FaceSettings:
-    """Which faces to take.
+    """Which faces are taken.
 
     Attributes:
-        choose: ``largest``, ``center`` (whose middle is nearest to the picture's), ``all``, or
-            ``require-one``, for which several are a failure.
-        detector: one of :data:`DETECTORS`; "" means ``dlib`` where it is installed, else ``haar``.
-        min_face: smaller faces do not count; pixels of the upright original, shorter side.
-        no_face: without a face ``skip`` fails the image, ``whole`` takes all of it.
-        detector_model: YuNet's file; "" means the one in the cache.
-        align: False cuts out the box even where there are landmarks.
+        choose: ``largest``; ``center``, the face nearest to the center of the image; ``all``; or
+            ``require-one``, which fails an image with several.
+        detector: one of :data:`DETECTORS`.
+        min_face: faces whose shorter side has fewer pixels of the original are ignored.
+        no_face: without a face, ``skip`` fails the image and ``whole`` takes all of it.
+        detector_model: path of YuNet's file; "" for the one in the cache.
+        align: if False, the box is cropped even if there are landmarks.
 
     Raises:
-        UsageError: a value is not one of these.
+        UsageError: a value is not allowed.
     """
 
     choose: FaceChoice = "largest"
-    detector: str = ""
+    detector: str = DEFAULT_DETECTOR
     min_face: int = DEFAULT_MIN_FACE
     no_face: NoFace = "skip"
     detector_model: str = ""
@@ -54,27 +60,28 @@ class FaceSettings:
         """Check the fields."""
         known = {
             "choose": get_args(FaceChoice),
-            "detector": ("", *DETECTORS),
+            "detector": DETECTORS,
             "no_face": get_args(NoFace),
         }
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise UsageError(
-                    f"faces: {name} is {getattr(self, name)!r}; known: "
-                    + ", ".join(filter(None, values))
+                    f"faces: {name} is {getattr(self, name)!r}; known: {', '.join(values)}"
                 )
         if self.min_face < 1:
-            raise UsageError(f"the smallest face is {self.min_face} pixels; give 1 or more")
+            raise UsageError(f"faces: min_face is {self.min_face} pixels; give 1 or more")
         if self.detector_model and self.detector != "yunet":
-            raise UsageError("only the detector yunet takes a model file; add --detector yunet")
+            raise UsageError(
+                f"the detector {self.detector} takes no model file; choose the detector yunet"
+            )
 
 
 class FaceFinder:
-    """A detector with its settings; for one thread at a time.
+    """A detector with its settings, for one thread at a time.
 
     Args:
-        detector: what finds the faces; the one that ``settings`` names.
-        settings: which of them are taken.
+        detector: the detector that ``settings`` names.
+        settings: which faces are taken.
     """
 
     def __init__(self, detector: FaceDetector, settings: FaceSettings) -> None:
@@ -83,14 +90,14 @@ class FaceFinder:
 
     @property
     def line(self) -> str:
-        """How faces are found and chosen: one line, to be shown, stored and compared."""
+        """How faces are found and chosen, in one line to show, store and compare."""
         settings = self.settings
         words = [self._detector.name, settings.choose, f"min-face={settings.min_face}"]
         return " ".join([*words, f"no-face={settings.no_face}", *["box"] * (not settings.align)])
 
     @property
     def digested(self) -> Mapping[str, Any]:
-        """What of all this decides the pixels of a face, to be part of a digest."""
+        """What decides the pixels of a face, to be part of a digest."""
         return {
             "detector": self._detector.identity,
             "detection_side": MAX_DETECTION_SIDE,
@@ -99,14 +106,14 @@ class FaceFinder:
         }
 
     def find(self, pixels: Pixels, scale: float = 1.0) -> list[DetectedFace]:
-        """Return the chosen faces of a picture, from left to right; none if there is none.
+        """Return the chosen faces of an image, from left to right.
 
         Args:
             pixels: uint8 (h, w, 3) RGB, upright.
             scale: how many times larger the original is, for ``min_face``.
 
         Raises:
-            ImageError: reason ``several-faces``, if exactly one is required.
+            ImageError: stage ``detect``, reason ``several-faces``: exactly one is required.
         """
         found = [
             face
@@ -124,14 +131,14 @@ class FaceFinder:
         margin: float,
         size: tuple[int, int],
     ) -> Pixels:
-        """Return a face as a model wants it, uint8 (height, width, 3).
+        """Return a face as the input of a model, uint8 (height, width, 3).
 
         Args:
-            pixels: uint8 (h, w, 3), the picture in which :meth:`find` found the face.
+            pixels: uint8 (h, w, 3), the image in which :meth:`find` found the face.
             face: the face.
-            templates: where landmarks belong in the result, by detector.
-            margin: around the box, if the detector has no landmarks or no template.
-            size: height and width of the result.
+            templates: name of a detector to the positions of its landmarks in the result.
+            margin: added around the box if there are no landmarks or no template for them.
+            size: (height, width) of the result.
         """
         height, width = size
         template = templates.get(self._detector.name)
@@ -139,48 +146,54 @@ class FaceFinder:
             matrix = similarity_transform(face.landmarks, template)
         else:
             matrix = box_transform(face.box, margin, width, height)
-        return warp(pixels, matrix, width, height)
+        with single_threaded():
+            return warp(pixels, matrix, width, height)
 
 
 def detect_bounded(detector: FaceDetector, pixels: Pixels) -> list[DetectedFace]:
-    """Return all faces of a picture, looked for at up to :data:`MAX_DETECTION_SIDE` pixels.
+    """Return all faces of an image, which is shrunk to :data:`MAX_DETECTION_SIDE` pixels if larger.
 
     Args:
-        detector: what looks for them.
+        detector: finds the faces.
         pixels: uint8 (h, w, 3) RGB.
 
     Returns:
-        The faces, in coordinates of ``pixels``, those that are no area left out.
+        The faces whose box has an area, in coordinates of ``pixels``.
     """
     height, width = pixels.shape[:2]
-    if min(height, width) < _MIN_PICTURE_SIDE:
+    if min(height, width) < _MIN_IMAGE_SIDE:
         return []
-    side = max(height, width)
-    seen = pixels
-    if side > MAX_DETECTION_SIDE:
-        import cv2
+    with single_threaded():
+        seen = _shrunk(pixels)
+        found = detector.detect(seen)
+    x, y = width / seen.shape[1], height / seen.shape[0]
+    return [face for face in (face.scaled(x, y) for face in found) if _shorter_side(face) > 0]
 
-        small = [
-            max(_MIN_PICTURE_SIDE, round(n * MAX_DETECTION_SIDE / side)) for n in (width, height)
-        ]
-        seen = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
-    scale = width / seen.shape[1], height / seen.shape[0]
-    found = [face.scaled(*scale) for face in detector.detect(seen)]
-    return [face for face in found if _shorter_side(face) > 0]
+
+def _shrunk(pixels: Pixels) -> Pixels:
+    import cv2
+
+    height, width = pixels.shape[:2]
+    scale = MAX_DETECTION_SIDE / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = [max(_MIN_IMAGE_SIDE, round(n * scale)) for n in (width, height)]
+    result: Pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return result
 
 
 def choose_faces(
     faces: Sequence[DetectedFace], choice: FaceChoice, middle: Point
 ) -> list[DetectedFace]:
-    """Return the faces that ``choice`` asks for, from left to right by the middles of their boxes.
+    """Return the faces that ``choice`` selects, from left to right by the centers of their boxes.
 
     Args:
-        faces: all of them, in any order.
+        faces: all faces, in any order.
         choice: see :class:`FaceSettings`.
-        middle: of the picture.
+        middle: the center of the image.
 
     Raises:
-        ImageError: stage ``detect``, reason ``several-faces``, if exactly one is required.
+        ImageError: stage ``detect``, reason ``several-faces``: exactly one is required.
     """
     ordered = sorted(faces, key=lambda face: (_middle(face), face.box))
     if choice == "all" or len(ordered) < 2:
@@ -189,8 +202,8 @@ def choose_faces(
         raise ImageError(
             "detect",
             "several-faces",
-            f"{len(ordered)} faces were found where one is required: crop the picture, or choose "
-            "with --faces",
+            f"{len(ordered)} faces were found where one is required: crop the image, or take the "
+            "largest, the central one or all",
         )
     if choice == "center":
         return [min(ordered, key=lambda face: math.dist(_middle(face), middle))]

@@ -1,4 +1,4 @@
-"""How anything that goes wrong inside a decoder becomes an `ImageError`."""
+"""Turns whatever goes wrong inside a decoder into an `ImageError`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def truncated(what: str) -> ImageError:
 
 def corrupt(kind: str, cause: str) -> ImageError:
     """Return the error for a `kind` file whose content contradicts itself."""
-    return failure("corrupt", f"damaged {kind} file ({cause}): replace it by an intact copy")
+    return failure("corrupt", f"damaged {kind} file ({cause}): replace it with an intact copy")
 
 
 def unsupported(kind: str, what: str) -> ImageError:
@@ -47,26 +47,26 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise failure(
             "too-many-pixels",
             f"{width} x {height} = {width * height:,} pixels to decode, the limit is "
-            f"{max_pixels:,}: shrink the image or raise the limit (--max-pixels)",
+            f"{max_pixels:,}: shrink the image or raise the limit of pixels",
         )
 
 
 @contextmanager
 def decoder_errors(kind: str) -> Iterator[None]:
-    """Turn whatever a third-party decoder raises for a `kind` file into an `ImageError`.
+    """Raise an `ImageError` for whatever a third-party decoder raises for a `kind` file.
 
-    Damaged bytes reach every line of a decoder, so that besides OSError and ValueError also
-    SyntaxError, struct.error, IndexError, KeyError, AttributeError, AssertionError, zlib.error
-    and others are seen; a list of them would be a guess.  Only calls into such a decoder belong
-    inside, never code of this package, whose mistakes must stay visible.
+    Damaged bytes reach every line of a decoder: besides OSError and ValueError it raises
+    SyntaxError, struct.error, IndexError, KeyError, AttributeError, AssertionError, zlib.error and
+    others, and no list of them would be complete.  Put only calls of such a decoder inside the
+    block, never code of this package, whose errors must stay visible.
     """
     try:
         yield
     except MemoryError as error:
-        # The size was checked before, so this is a machine too small for its DecodeLimits.
+        # The size was checked before: the machine has too little memory for its limits.
         raise failure(
             "too-many-pixels",
-            f"no memory left to decode this {kind} file: lower DecodeLimits.max_pixels or "
+            f"not enough memory to decode this {kind} file: lower the limit of pixels, or "
             "decode in fewer threads",
         ) from error
     except Exception as error:
@@ -81,5 +81,7 @@ def classified(kind: str, error: Exception) -> ImageError:
         return failure("truncated", f"incomplete {kind} file ({cause}): copy it again")
     known = any(word in lowered for word in _UNSUPPORTED_WORDS)
     if known and _DAMAGE_WORDS not in lowered:
-        return failure("unsupported", f"{kind} variant not decoded ({cause}): save it as PNG")
+        return failure(
+            "unsupported", f"this variant of {kind} is not decoded ({cause}): save it as PNG"
+        )
     return corrupt(kind, cause)

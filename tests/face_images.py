@@ -1,4 +1,4 @@
-"""Pictures with faces: the one real face that scikit-image ships, in all the ways needed."""
+"""Images with faces: copies of the one real face that scikit-image contains."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def wide() -> Image.Image:
     return image
 
 
-PICTURES: dict[str, Callable[[], Image.Image]] = {
+IMAGES: dict[str, Callable[[], Image.Image]] = {
     "one.png": astronaut,
     "gray.png": lambda: astronaut().convert("L"),
     "none.png": without_face,
@@ -61,9 +61,9 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
 }
 
 
-def write_pictures(folder: Path) -> None:
-    """Write all pictures, and the upright and the two turned ones."""
-    for name, make in PICTURES.items():
+def write_images(folder: Path) -> None:
+    """Write all images, and an upright one and two turned by EXIF."""
+    for name, make in IMAGES.items():
         make().save(folder / name)
     astronaut().save(folder / "upright.jpg", quality=92)
     for orientation in (6, 8):
