@@ -13,7 +13,7 @@ PRISM ?= $(CURDIR)/$(FLINK_VENV)/bin/prism
 QUIETLY = PYTHONWARNINGS='ignore:Editable installation'
 
 .PHONY: help demo test package-test store-test deploy-test soak flink flink-test prism-test check \
-	docs format bench fuzz clean
+	docs actionlint format bench fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ demo: $(INSTALLED)  ## embed real images and show the result; IMAGES=FOLDER take
 	$(BIN)/python demo.py $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(INSTALLED)  ## run the tests and print their coverage
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov
 
 check: $(INSTALLED) docs  ## format, lint, types, spelling, docs
 	$(BIN)/ruff format --check .
@@ -30,6 +30,9 @@ check: $(INSTALLED) docs  ## format, lint, types, spelling, docs
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_help.py tests/test_house.py
+
+actionlint: $(VENV)/bin/actionlint  ## the CI workflow; needs Go
+	$<
 
 format: $(INSTALLED)  ## format the code, update docs/cli.md
 	$(BIN)/ruff format .
@@ -107,6 +110,9 @@ $(FLINK_VENV)/.installed: tests/flink/install tests/flink/job-server.xml
 	$(PYTHON) -m venv $(FLINK_VENV)
 	tests/flink/install $(FLINK_VENV) $(BEAM_VERSION)
 	touch $@
+
+$(VENV)/bin/actionlint: $(INSTALLED)
+	GOBIN=$(abspath $(@D)) go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 $(CURDIR)/$(FLINK_VENV)/bin/prism:
 	GOBIN=$(@D) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM_VERSION)

@@ -57,7 +57,7 @@ class EmbedSettings:
     """How to embed; what decides the numbers is in the model bundle, not here.
 
     Attributes:
-        backend: a name of :data:`featureid.models.BACKENDS`.
+        backend: a name in ``featureid.models.BACKENDS``.
         threads: images to read and decode at the same time; 0 means one per CPU core.
         batch_size: images in one call of the model.
         limits: the largest file to read and the largest image to decode.

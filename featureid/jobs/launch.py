@@ -51,7 +51,7 @@ def wait_for_end(result: PipelineResult) -> None:
     """Return when the run is done; an interrupt or SIGTERM asks the runner to cancel it.
 
     Raises:
-        FeatureIdError: it failed, or was cancelled.
+        FeatureIdError: it failed, or was canceled.
         KeyboardInterrupt: this process was interrupted or terminated.
     """
     try:

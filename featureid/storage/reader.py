@@ -112,7 +112,7 @@ class Snapshot(Mapping[str, Vectors]):
 
     @property
     def num_rows(self) -> int:
-        """Number of rows: one per image, or one per face."""
+        """Number of rows, one per image or one per face."""
         return self.manifest.rows
 
     @property
@@ -209,7 +209,7 @@ class Snapshot(Mapping[str, Vectors]):
             threads: blocks to read ahead at the same time; 0 means one per CPU core.
 
         Yields:
-            column name -> values: a list of strings, or an array (rows, *shape); vectors always as
+            column name -> values: a list of strings, or an array (rows, …); vectors always as
             float32.
 
         Raises:
@@ -223,7 +223,7 @@ class Snapshot(Mapping[str, Vectors]):
         return self._each_block(read, threads)
 
     def column(self, name: str, threads: int = 0) -> Values:
-        """Return one column of all rows: a list of strings, or an array (rows, *shape).
+        """Return one column of all rows: a list of strings, or an array (rows, …).
 
         Raises:
             StorageError: there is no such column.

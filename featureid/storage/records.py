@@ -90,7 +90,7 @@ class SnapshotInfo:
     """What every file of a snapshot records about it.
 
     Attributes:
-        snapshot: the snapshot id, see :func:`featureid.storage.snapshot.new_snapshot_id`.
+        snapshot: the snapshot id, see ``storage.snapshot.new_snapshot_id``.
         created: UTC time in ISO 8601, ``2026-11-23T05:42:31Z``; the same in every file, so that
             a shard has the same bytes when a step is retried.
         writer: program and version, such as ``featureid 0.1.0``.

@@ -37,7 +37,7 @@ def row_columns(model: ModelInfo) -> tuple[ColumnSpec, ...]:
 
 
 def row_block(rows: Sequence[EmbeddingRow], model: ModelInfo) -> dict[str, Values]:
-    """Return rows as columns: a list of strings, or an array (rows, *shape), by column name.
+    """Return rows as columns: a list of strings, or an array (rows, …), by column name.
 
     Raises:
         StorageError: a vector has another dimension than the model, or a row has a face and the

@@ -56,7 +56,7 @@ class SnapshotShard:
         return list(self.column(layout.KEY))
 
     def column(self, name: str) -> Values:
-        """Return one column: a list of strings, or an array (rows, *shape); vectors as float32.
+        """Return one column: a list of strings, or an array (rows, …); vectors as float32.
 
         Raises:
             StorageError: there is no such column.

@@ -1,0 +1,43 @@
+"""The tools around the code agree: supported Pythons, CI's targets, the hooks' programs."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+HOOKS = ROOT / ".pre-commit-config.yaml"
+
+
+def test_ci_runs_on_every_supported_python() -> None:
+    classifiers = PROJECT["project"]["classifiers"]
+    supported = [text.rsplit(" ", 1)[1] for text in classifiers if "Python :: 3." in text]
+    (matrix,) = re.findall(r"python: \[(.*)\]", WORKFLOW)
+    assert re.findall(r"[\d.]+", matrix) == supported
+    newest = int(supported[-1].partition(".")[2])
+    assert PROJECT["project"]["requires-python"] == f">={supported[0]},<3.{newest + 1}"
+
+
+def test_ci_runs_targets_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for text in (script, WORKFLOW):
+        used = set(re.findall(r"^[ -]*(?:run: )?make ([a-z-]+)", text, re.MULTILINE))
+        assert {"test", "check", "demo", "package-test", "store-test", "soak"} <= used
+        assert used <= targets
+
+
+def test_actions_are_pinned_to_commits() -> None:
+    used = re.findall(r"uses: (\S+)( # v[\d.]+)?", WORKFLOW)
+    assert used and all(re.search(r"@[0-9a-f]{40}$", action) and tag for action, tag in used)
+
+
+def test_the_hooks_are_valid_and_their_programs_installed() -> None:
+    programs = Path(sys.executable).parent
+    subprocess.run([programs / "pre-commit", "validate-config", HOOKS], check=True)
+    entries = re.findall(r"entry: \.venv/bin/(\S+)", HOOKS.read_text(encoding="utf-8"))
+    assert entries and all((programs / entry).exists() for entry in entries)
