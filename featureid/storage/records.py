@@ -185,7 +185,7 @@ class EmbeddingRow:
 
     @property
     def order(self) -> tuple[str, int]:
-        """The sort key of rows: the image key, then the face index."""
+        """Image key and face index, by which rows are sorted."""
         return self.key, self.face.index if self.face else 0
 
 
