@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from featureid.errors import CorruptFileError, StorageError
 from featureid.storage import ingest, layout, published
-from featureid.storage.reader import open_snapshot
+from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import ModelInfo, SnapshotInfo
 from featureid.storage.verify import verify_snapshot
 from tests.storage_samples import ID, make_row, make_writer
@@ -19,13 +22,19 @@ KEYS = [f"{n}/é.jpg" for n in range(50)]
 VECTORS = np.stack([make_row(key).vector for key in KEYS])
 
 
-def info_of(num_shards=3, dtype="float32"):
+def info_of(num_shards: int = 3, dtype: str = "float32") -> SnapshotInfo:
     model = ModelInfo.unverified("theirs", 4, dtype)
     return SnapshotInfo(ID, "2026-11-23T05:42:31Z", "featureid test", model, num_shards)
 
 
-def import_all(output, keys=KEYS, vectors=VECTORS, faces=None, **options):
-    counted = []
+def import_all(
+    output: Path,
+    keys: list[str] = KEYS,
+    vectors: npt.NDArray[Any] = VECTORS,
+    faces: list[int] | None = None,
+    **options: Any,
+) -> Snapshot:
+    counted: list[int] = []
     named = ingest.Keys(keys, faces)
     writer = make_writer(output, info_of(**options))
     ingest.import_snapshot(writer, named, vectors, counted.append)
@@ -34,7 +43,9 @@ def import_all(output, keys=KEYS, vectors=VECTORS, faces=None, **options):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_every_vector_is_found_by_its_key(tmp_path, monkeypatch, dtype):
+def test_every_vector_is_found_by_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
     monkeypatch.setattr(layout, "BLOCK_ROWS", 7)
     snap = import_all(tmp_path, dtype=dtype)
     for key, vector in zip(KEYS, VECTORS, strict=True):
@@ -44,13 +55,15 @@ def test_every_vector_is_found_by_its_key(tmp_path, monkeypatch, dtype):
     assert (snap.model.name, snap.model.digest) == ("theirs", "unverified:theirs")
 
 
-def test_many_faces_a_key(tmp_path, monkeypatch):
+def test_many_faces_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "BLOCK_ROWS", 4)
     keys = [key for key in KEYS[:10] for _ in range(5)]
     faces = [number for _ in range(10) for number in (3, 1, 4, 0, 2)]
     snap = import_all(tmp_path, keys, VECTORS, faces)
     rows = dict(zip(zip(keys, faces, strict=True), VECTORS, strict=True))
-    found = zip(snap.row_keys(), snap.column("face_index").tolist(), snap.vectors(), strict=True)
+    found = zip(
+        snap.row_keys(), np.asarray(snap.column("face_index")).tolist(), snap.vectors(), strict=True
+    )
     for key, face, vector in found:
         assert np.array_equal(rows.pop((key, face)), vector)
     assert not rows
@@ -71,13 +84,15 @@ def test_many_faces_a_key(tmp_path, monkeypatch):
         (["a", "\ud800"], VECTORS[:2], "not valid Unicode"),
     ],
 )
-def test_a_failed_import_leaves_nothing(tmp_path, keys, vectors, said):
+def test_a_failed_import_leaves_nothing(
+    tmp_path: Path, keys: list[str], vectors: npt.NDArray[Any], said: str
+) -> None:
     with pytest.raises(StorageError, match=said):
         import_all(tmp_path, keys, vectors, num_shards=1)
     assert not list(tmp_path.glob("snapshots/*"))
 
 
-def npy(array, **options):
+def npy(array: npt.NDArray[Any], **options: Any) -> bytes:
     file = io.BytesIO()
     np.lib.format.write_array(file, array, **options)
     return file.getvalue()
@@ -87,7 +102,9 @@ def npy(array, **options):
 @pytest.mark.parametrize(
     "array", [VECTORS, VECTORS.astype(">f8"), np.asfortranarray(VECTORS), VECTORS[:0]]
 )
-def test_npy_files_of_every_kind(tmp_path, array, version):
+def test_npy_files_of_every_kind(
+    tmp_path: Path, array: npt.NDArray[Any], version: tuple[int, int]
+) -> None:
     path = tmp_path / "x.npy"
     path.write_bytes(npy(array, version=version))
     assert np.array_equal(ingest.read_vectors(str(path)), array)
@@ -109,7 +126,7 @@ def test_npy_files_of_every_kind(tmp_path, array, version):
         (b"\x93NUMPY\x01\x00\x05\x00((((((", "no .npy file"),
     ],
 )
-def test_npy_files_that_lie_are_refused(tmp_path, data, said):
+def test_npy_files_that_lie_are_refused(tmp_path: Path, data: bytes, said: str) -> None:
     path = tmp_path / "x.npy"
     path.write_bytes(data)
     with pytest.raises(CorruptFileError, match=said) as caught:
@@ -118,7 +135,7 @@ def test_npy_files_that_lie_are_refused(tmp_path, data, said):
 
 
 @pytest.mark.parametrize("place", ["{}/x", "memory://bucket/x"])
-def test_published_files_local_and_remote(tmp_path, place):
+def test_published_files_local_and_remote(tmp_path: Path, place: str) -> None:
     from featureid.storage import files
 
     data = published.write_multiple_embeddings(VECTORS, "float16")
@@ -132,7 +149,7 @@ def test_published_files_local_and_remote(tmp_path, place):
             ingest.read_vectors(path)
 
 
-def test_keys_as_text_and_as_json_lines(tmp_path):
+def test_keys_as_text_and_as_json_lines(tmp_path: Path) -> None:
     text, lines = tmp_path / "keys.txt", tmp_path / "keys.jsonl"
     text.write_bytes("a b\r\né,c\n\n".encode())
     assert ingest.read_keys(str(text)).keys == ["a b", "é,c", ""]
@@ -161,7 +178,7 @@ def test_keys_as_text_and_as_json_lines(tmp_path):
         b"[" * 100_000,
     ],
 )
-def test_keys_that_are_none_are_refused(tmp_path, data):
+def test_keys_that_are_none_are_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "k.jsonl"
     path.write_bytes(data)
     with pytest.raises(CorruptFileError, match=r"k\.jsonl"):

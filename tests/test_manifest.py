@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,17 +23,17 @@ from featureid.storage.shard import ShardSummary, shard_name
 from tests.storage_samples import make_info
 
 
-def summary(number, total=2, rows=3):
+def summary(number: int, total: int = 2, rows: int = 3) -> ShardSummary:
     return ShardSummary(shard_name(number, total), rows, 1000, "ab" * 32, "a", "é", rows)
 
 
-def make_manifest():
+def make_manifest() -> Manifest:
     failures = [FileSummary("failures-00000-of-00001.jsonl.gz", 2, 60, "cd" * 32)]
     counts = count_outcomes(6, {"truncated": 1, "empty": 1})
     return build_manifest(make_info(2), [summary(1), summary(0)], failures, counts)
 
 
-def test_a_round_trip():
+def test_a_round_trip() -> None:
     manifest = make_manifest()
     assert Manifest.from_json(manifest.to_json(), "m") == manifest
     assert manifest.rows == 6
@@ -40,7 +41,7 @@ def test_a_round_trip():
     assert list(manifest.counts.failures_by_reason) == ["empty", "truncated"]
 
 
-def test_where_the_images_are_is_kept_and_may_be_missing():
+def test_where_the_images_are_is_kept_and_may_be_missing() -> None:
     manifest = make_manifest()
     assert manifest.info.locations == ImageLocations()
     data = edited(locations={"root": "s3://bucket", "folder": "/caf\\xe9", "later": 1})
@@ -55,14 +56,14 @@ def test_where_the_images_are_is_kept_and_may_be_missing():
     assert Manifest.from_json(json.dumps(fields).encode(), "m") == manifest
 
 
-def test_the_digest_is_that_of_the_canonical_json():
+def test_the_digest_is_that_of_the_canonical_json() -> None:
     fields = json.loads(make_manifest().to_json())
     digest = fields.pop("digest")
     canonical = json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     assert digest == hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def test_every_edit_is_found():
+def test_every_edit_is_found() -> None:
     data = make_manifest().to_json()
     for position in range(len(data)):
         if data[position] in b" \n":
@@ -76,13 +77,13 @@ def test_every_edit_is_found():
             Manifest.from_json(data[:length], "m")
 
 
-def edited(**changes):
+def edited(**changes: object) -> bytes:
     fields = json.loads(make_manifest().to_json()) | changes
     fields["digest"] = digest_of(fields)
     return json.dumps(fields).encode()
 
 
-def test_unknown_fields_are_ignored():
+def test_unknown_fields_are_ignored() -> None:
     data = edited(mood="good")
     assert Manifest.from_json(data, "m") == make_manifest()
 
@@ -110,7 +111,7 @@ def test_unknown_fields_are_ignored():
         {"writer": 1 << 70},
     ],
 )
-def test_an_invalid_manifest_with_a_right_digest_is_refused(changes):
+def test_an_invalid_manifest_with_a_right_digest_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(CorruptFileError, match=r"somewhere/manifest\.json"):
         Manifest.from_json(edited(**changes), "somewhere/manifest.json")
 
@@ -124,18 +125,18 @@ def test_an_invalid_manifest_with_a_right_digest_is_refused(changes):
         ({"counts": {"images": 1 << 63}}, r"counts\.images: Expected int <= 9223372036854775807"),
     ],
 )
-def test_the_wrong_field_is_named(changes, said):
+def test_the_wrong_field_is_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(CorruptFileError, match=f"^m: {said}"):
         Manifest.from_json(edited(**changes), "m")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'"x"'])
-def test_what_is_not_a_manifest_is_refused(data):
+def test_what_is_not_a_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(CorruptFileError):
         Manifest.from_json(data, "m")
 
 
-def test_a_newer_version_is_refused_but_not_called_corrupt():
+def test_a_newer_version_is_refused_but_not_called_corrupt() -> None:
     with pytest.raises(
         StorageError, match=r"^m: its format version is 2.*update featureid"
     ) as caught:
@@ -143,14 +144,14 @@ def test_a_newer_version_is_refused_but_not_called_corrupt():
     assert not isinstance(caught.value, CorruptFileError)
 
 
-def test_missing_and_duplicate_shards_are_refused():
+def test_missing_and_duplicate_shards_are_refused() -> None:
     manifest = make_manifest()
     for shards in ([summary(0)], [summary(0), summary(0)], [summary(0, 3), summary(1, 3)]):
         with pytest.raises(StorageError, match="empty shards are written as well"):
             replace(manifest, embeddings=tuple(shards))
 
 
-def test_counts_must_add_up():
+def test_counts_must_add_up() -> None:
     with pytest.raises(StorageError, match="3 images, 1 embedded, 1 failed"):
         Counts(3, 1, 1, {"x": 1})
     with pytest.raises(StorageError, match="hold 0 failures, the counts say 1"):

@@ -7,8 +7,11 @@ import hashlib
 import json
 import pickle
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,13 +30,13 @@ from tests.storage_samples import make_info, make_row
 
 
 @given(st.builds(Failure, *[st.text(max_size=20)] * 5))
-def test_a_failure_survives_its_line_of_json(failure):
+def test_a_failure_survives_its_line_of_json(failure: Failure) -> None:
     line = failure.to_json()
     assert line.endswith(b"\n") and line.count(b"\n") == 1
     assert Failure.from_json(line) == failure
 
 
-def test_a_failure_line_is_plain_json_and_may_have_unknown_fields():
+def test_a_failure_line_is_plain_json_and_may_have_unknown_fields() -> None:
     fields = json.loads(Failure("é/a.jpg", "read", "empty", "no bytes").to_json())
     assert list(fields) == ["key", "stage", "reason", "message", "source_version"]
     line = json.dumps({**fields, "retries": 3}).encode()
@@ -53,12 +56,12 @@ def test_a_failure_line_is_plain_json_and_may_have_unknown_fields():
         b'{"key": 7, "stage": "", "reason": "", "message": ""}',
     ],
 )
-def test_a_line_that_is_not_a_failure_is_refused(line):
+def test_a_line_that_is_not_a_failure_is_refused(line: bytes) -> None:
     with pytest.raises(CorruptFileError, match="is not a failure"):
         Failure.from_json(line)
 
 
-def test_a_bad_line_of_a_failures_file_is_named(tmp_path):
+def test_a_bad_line_of_a_failures_file_is_named(tmp_path: Path) -> None:
     lines = Failure("a.jpg", "read", "empty", "no bytes").to_json() + b'{"key": 7}\n'
     path, data = tmp_path / "failures-0.jsonl.gz", gzip.compress(lines)
     path.write_bytes(data)
@@ -67,7 +70,7 @@ def test_a_bad_line_of_a_failures_file_is_named(tmp_path):
         list(read_failures(str(path), summary))
 
 
-def test_rows_travel_pickled():
+def test_rows_travel_pickled() -> None:
     row = make_row("a.jpg")
     copy = pickle.loads(pickle.dumps(row))
     assert np.array_equal(copy.vector, row.vector)
@@ -84,12 +87,14 @@ def test_rows_travel_pickled():
         (np.zeros(4, np.float32), bytes(31), "31"),
     ],
 )
-def test_a_row_that_cannot_be_stored_is_refused_at_once(vector, sha256, said):
+def test_a_row_that_cannot_be_stored_is_refused_at_once(
+    vector: npt.NDArray[Any], sha256: bytes, said: str
+) -> None:
     with pytest.raises(StorageError, match=said):
         EmbeddingRow("a.jpg", vector, sha256, 1, "", 1, 1)
 
 
-def test_impossible_models_and_snapshots_are_refused():
+def test_impossible_models_and_snapshots_are_refused() -> None:
     with pytest.raises(StorageError, match="bfloat16"):
         ModelInfo("m", "d", "p", 128, "bfloat16")
     with pytest.raises(StorageError, match="Dimension 0"):
@@ -98,7 +103,7 @@ def test_impossible_models_and_snapshots_are_refused():
         SnapshotInfo("s", "c", "w", ModelInfo("m", "d", "p", 4), 0)
 
 
-def test_models_compare_whatever_their_names_and_stored_types_are():
+def test_models_compare_whatever_their_names_and_stored_types_are() -> None:
     one = make_info().model
     assert first_difference(one, replace(one, name="other", dtype="float16", faces="haar")) is None
     for change, what in (

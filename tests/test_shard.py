@@ -1,4 +1,4 @@
-"""Shards: round trips, refusals, and damage of every kind found."""
+"""Shards: round trips, refusals, and the detection of every kind of damage."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pickle
 import re
 import runpy
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +21,10 @@ from hypothesis import strategies as st
 from featureid.errors import CorruptFileError, StorageError
 from featureid.storage import gzip_members as gm
 from featureid.storage import layout
-from featureid.storage.columns import ColumnSpec
+from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError
+from featureid.storage.records import EmbeddingRow
 from featureid.storage.row_columns import row_columns
 from featureid.storage.shard import ShardEncoder, make_header, shard_of, write_shard
 from featureid.storage.shard_reader import ShardMap
@@ -31,11 +34,14 @@ from tests.storage_samples import encode, make_info, make_row, read_all
 GOLDEN = Path(__file__).parent / "golden"
 DOCS = Path(__file__).parents[1] / "docs"
 NAMES = ("key", "vector", "sha256", "source_size", "source_version", "width", "height")
+Change = Callable[[Any], object]
 unique_keys = st.lists(st.text(max_size=8), unique=True, max_size=25)
 in_tmp = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
-def check_equal(got, rows, dtype="float32"):
+def check_equal(
+    got: dict[str, list[Any]], rows: list[EmbeddingRow], dtype: str = "float32"
+) -> None:
     rows = sorted(rows, key=lambda row: row.key.encode())
     assert tuple(got) == NAMES
     assert got["key"] == [row.key for row in rows]
@@ -50,7 +56,7 @@ def check_equal(got, rows, dtype="float32"):
 @given(
     keys=unique_keys, block_rows=st.integers(1, 9), dtype=st.sampled_from(["float32", "float16"])
 )
-def test_round_trip(tmp_path, keys, block_rows, dtype):
+def test_round_trip(tmp_path: Path, keys: list[str], block_rows: int, dtype: str) -> None:
     rows = [make_row(key) for key in keys]
     path = tmp_path / "x.fid.gz"
     path.write_bytes(encode(rows, make_info(dtype=dtype), block_rows))
@@ -59,7 +65,7 @@ def test_round_trip(tmp_path, keys, block_rows, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("rows", [0, 1, 1024, 1025, 3000])
-def test_round_trip_of_whole_blocks(tmp_path, rows, dtype):
+def test_round_trip_of_whole_blocks(tmp_path: Path, rows: int, dtype: str) -> None:
     wanted = [make_row(f"photos/{n}.jpg", 16) for n in range(rows)]
     info = make_info(dimension=16, dtype=dtype)
     summary = write_shard(str(tmp_path), info, 0, wanted)
@@ -68,14 +74,14 @@ def test_round_trip_of_whole_blocks(tmp_path, rows, dtype):
     assert summary.bytes == (tmp_path / summary.file).stat().st_size
 
 
-def test_the_order_of_rows_does_not_matter(tmp_path):
+def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
     rows = [make_row(key) for key in "qwertyéß中"]
     first = write_shard(str(tmp_path), make_info(), 0, rows)
     assert write_shard(str(tmp_path), make_info(), 0, reversed(rows)) == first
     assert (first.first_key, first.last_key) == ("e", "中")
 
 
-def test_gzip_tools_accept_a_shard(tmp_path):
+def test_gzip_tools_accept_a_shard(tmp_path: Path) -> None:
     path = tmp_path / "x.fid.gz"
     path.write_bytes(encode([make_row(str(n), 64) for n in range(700)], make_info(1, 64), 300))
     subprocess.run(["gzip", "-t", path], check=True)
@@ -92,13 +98,13 @@ def test_gzip_tools_accept_a_shard(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["float32", "float16", "tiny"])
-def test_the_reader_of_the_document_reads_the_same(name):
+def test_the_reader_of_the_document_reads_the_same(name: str) -> None:
     path = GOLDEN / f"{name}.fid.gz"
     check_stand_alone(path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_reader_of_the_document_reads_fresh_shards(tmp_path, dtype):
+def test_the_reader_of_the_document_reads_fresh_shards(tmp_path: Path, dtype: str) -> None:
     path = tmp_path / "x.fid.gz"
     rows = [make_row(f"{n}/é.jpg", 128) for n in range(700)]
     for some in (rows, []):
@@ -108,7 +114,7 @@ def test_the_reader_of_the_document_reads_fresh_shards(tmp_path, dtype):
     check_stand_alone(path)
 
 
-def test_the_reader_of_the_document_finds_damage():
+def test_the_reader_of_the_document_detects_damage() -> None:
     read = runpy.run_path(str(DOCS / "read_shard.py"))["read_shard"]
     data = (GOLDEN / "float32.fid.gz").read_bytes()
     for position in range(len(data)):
@@ -120,7 +126,7 @@ def test_the_reader_of_the_document_finds_damage():
             read(data[:position])
 
 
-def check_stand_alone(path):
+def check_stand_alone(path: Path) -> None:
     header, columns = runpy.run_path(str(DOCS / "read_shard.py"))["read_shard"](path.read_bytes())
     wanted = read_all(path)
     assert list(columns) == list(wanted)
@@ -129,14 +135,14 @@ def check_stand_alone(path):
     assert header["rows"] == len(wanted["key"])
 
 
-def test_the_reader_of_the_document_is_short_and_stands_alone():
+def test_the_reader_of_the_document_is_short_and_stands_alone() -> None:
     text = (DOCS / "read_shard.py").read_text()
     assert len(text.splitlines()) < 80
     imported = {line.split()[1] for line in text.splitlines() if line.startswith("import ")}
     assert imported == {"json", "struct", "sys", "zlib", "numpy"} and "\nfrom " not in text
 
 
-def test_the_hex_dump_in_the_document_is_that_of_the_tiny_shard():
+def test_the_hex_dump_in_the_document_is_that_of_the_tiny_shard() -> None:
     data = make_tiny.PATH.read_bytes()
     assert data == make_tiny.make()
     dump = make_tiny.dump(make_tiny.PATH)
@@ -145,7 +151,9 @@ def test_the_hex_dump_in_the_document_is_that_of_the_tiny_shard():
     assert dump in (DOCS / "format.md").read_text(encoding="utf-8")
 
 
-def test_either_library_reads_what_either_wrote(tmp_path, monkeypatch):
+def test_either_library_reads_what_either_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [make_row(str(n), 32) for n in range(300)]
     engines = [gm.ZlibEngine(), gm.engine]
     for number, writer in enumerate(engines):
@@ -159,7 +167,9 @@ def test_either_library_reads_what_either_wrote(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("engine", [gm.ZlibEngine(), gm.engine], ids=["zlib", "fastest"])
 @pytest.mark.parametrize("name", ["float32", "float16"])
-def test_golden_shards_decode(name, engine, monkeypatch):
+def test_golden_shards_decode(
+    name: str, engine: gm.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gm, "engine", engine)
     wanted = json.loads((GOLDEN / f"{name}.json").read_text())
     path = GOLDEN / f"{name}.fid.gz"
@@ -176,14 +186,14 @@ def test_golden_shards_decode(name, engine, monkeypatch):
 
 
 @pytest.mark.parametrize(("key", "home"), [("", 3), ("a", 10), ("2026/é 中.jpg", 14)])
-def test_shard_of_never_changes(key, home):
+def test_shard_of_never_changes(key: str, home: int) -> None:
     # sha256sum gives e3..., ca... and ce...: the first byte is the least significant
     assert shard_of(key, 16) == home
     assert shard_of(key, 1) == 0
     assert shard_of("abc", 1_000_003) == 0xEACF018FBF1678BA % 1_000_003
 
 
-def test_shard_of_refuses_what_cannot_be_stored():
+def test_shard_of_refuses_what_cannot_be_stored() -> None:
     with pytest.raises(StorageError, match="not valid Unicode"):
         shard_of("a\udc80", 4)
     with pytest.raises(StorageError, match="0 shards"):
@@ -200,20 +210,22 @@ def test_shard_of_refuses_what_cannot_be_stored():
         ([1, 0, 0], "shape \\(3,\\); the model 'image' has dimension 4"),
     ],
 )
-def test_vectors_that_are_no_unit_vectors_are_refused(tmp_path, vector, said):
+def test_vectors_without_unit_length_are_refused(
+    tmp_path: Path, vector: list[float], said: str
+) -> None:
     row = replace(make_row("bad.jpg"), vector=np.array(vector, np.float32))
     with pytest.raises(StorageError, match=rf"bad\.jpg.*{said}"):
         write_shard(str(tmp_path), make_info(), 0, [make_row("a.jpg"), row])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_duplicate_keys_are_refused(tmp_path):
+def test_duplicate_keys_are_refused(tmp_path: Path) -> None:
     rows = [make_row(key) for key in ("a", "b", "b", "c")]
     with pytest.raises(StorageError, match="duplicate row 'b'"):
         write_shard(str(tmp_path), make_info(), 0, rows)
 
 
-def test_a_key_of_another_shard_is_refused(tmp_path):
+def test_a_key_of_another_shard_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="'a' belongs in shard 2, not 0"):
         write_shard(str(tmp_path), make_info(4), 0, [make_row("a")])
 
@@ -228,11 +240,15 @@ def test_a_key_of_another_shard_is_refused(tmp_path):
         ([{"key": []}], 0, "a block has no rows"),
     ],
 )
-def test_blocks_that_break_the_rules_are_refused(blocks, rows, said):
+def test_blocks_that_break_the_rules_are_refused(
+    blocks: list[dict[str, list[str]]], rows: int, said: str
+) -> None:
     info = make_info()
     header = make_header(info, 0, rows, row_columns(info.model)[:2])
     unit = np.array([1, 0, 0, 0], np.float32)
-    full = [{**block, "vector": np.tile(unit, (len(block["key"]), 1))} for block in blocks]
+    full: list[dict[str, Values]] = [
+        {**block, "vector": np.tile(unit, (len(block["key"]), 1))} for block in blocks
+    ]
     encoder = ShardEncoder("x", header, full)
     with pytest.raises(StorageError, match=said):
         list(encoder)
@@ -240,8 +256,8 @@ def test_blocks_that_break_the_rules_are_refused(blocks, rows, said):
         _ = encoder.summary
 
 
-def faces_shard(extra=()):
-    """Return a shard with the columns that faces will add, and columns from a later writer."""
+def faces_shard(extra: Sequence[ColumnSpec] = ()) -> tuple[dict[str, Values], bytes]:
+    """Return a block with the columns of faces, and its shard, with extra columns."""
     info = make_info()
     specs = (
         *row_columns(info.model)[:2],
@@ -252,7 +268,7 @@ def faces_shard(extra=()):
         *extra,
     )
     keys = ["a.jpg", "a.jpg", "b.jpg"]
-    block = {
+    block: dict[str, Values] = {
         "key": keys,
         "vector": np.stack([make_row(f"{n}").vector for n in range(3)]),
         "face_index": np.array([0, 1, 0], "<i4"),
@@ -264,7 +280,7 @@ def faces_shard(extra=()):
     return block, b"".join(ShardEncoder("x", make_header(info, 0, 3, specs), [block]))
 
 
-def test_face_columns_and_several_rows_a_key_need_no_other_format(tmp_path):
+def test_face_columns_and_several_rows_per_key_fit_the_format(tmp_path: Path) -> None:
     block, data = faces_shard()
     (tmp_path / "x").write_bytes(data)
     got = read_all(tmp_path / "x")
@@ -272,10 +288,12 @@ def test_face_columns_and_several_rows_a_key_need_no_other_format(tmp_path):
         assert np.array_equal(got[name], block[name])
 
 
-def test_a_column_from_the_future_is_skipped(tmp_path, monkeypatch):
+def test_a_column_from_the_future_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = layout.header_payload
 
-    def renamed(header):
+    def renamed(header: layout.ShardHeader) -> bytes:
         text = real(header).replace(b'"later","type":"int32"', b'"later","type":"int5"')
         return text.replace(b'"norm":"l2"', b'"norm":"l2","mood":{"from":"the future"}')
 
@@ -292,7 +310,7 @@ def test_a_column_from_the_future_is_skipped(tmp_path, monkeypatch):
             shard.values(source, 0, "latest")
 
 
-def test_every_flipped_byte_is_found(tmp_path):
+def test_every_flipped_byte_is_detected(tmp_path: Path) -> None:
     rows = [make_row(key) for key in ("a", "bb", "é")]
     data = encode(rows, make_info(), 2)
     path = tmp_path / "x.fid.gz"
@@ -310,7 +328,7 @@ def test_every_flipped_byte_is_found(tmp_path):
             assert f"x.fid.gz: {error.place} (bytes {error.start} to {error.end - 1})" in str(error)
 
 
-def test_every_truncation_and_every_longer_file_is_found(tmp_path):
+def test_every_truncation_and_every_addition_is_detected(tmp_path: Path) -> None:
     data = encode([make_row(key) for key in ("a", "bb", "é")], make_info(), 2)
     path = tmp_path / "x.fid.gz"
     for length in range(len(data)):
@@ -323,7 +341,7 @@ def test_every_truncation_and_every_longer_file_is_found(tmp_path):
             read_all(path)
 
 
-def test_the_place_of_damage_is_named(tmp_path):
+def test_the_place_of_damage_is_named(tmp_path: Path) -> None:
     data = encode([make_row(f"{n:04}", 32) for n in range(400)], make_info(1, 32), 100)
     path = tmp_path / "x.fid.gz"
     path.write_bytes(data)
@@ -339,8 +357,8 @@ def test_the_place_of_damage_is_named(tmp_path):
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def signed_again(data, change):
-    """Return a shard whose index was changed by ``change`` and whose checksums fit again."""
+def signed_again(data: bytes, change: Change) -> bytes:
+    """Return a shard whose index was altered by ``change``, with valid checksums."""
     index = layout.parse_footer(data[-layout.FOOTER_SIZE :], len(data))
     fields = json.loads(gm.unpack(data[index.offset : index.end], index.raw_length))
     change(fields)
@@ -349,10 +367,10 @@ def signed_again(data, change):
     return data[: index.offset] + member + layout.footer_member(entry)
 
 
-def lie(*path_and_value):
+def forged(*path_and_value: Any) -> Change:
     *path, name, value = path_and_value
 
-    def change(fields):
+    def change(fields: Any) -> None:
         for step in path:
             fields = fields[step]
         fields[name] = value
@@ -363,34 +381,34 @@ def lie(*path_and_value):
 @pytest.mark.parametrize(
     "change",
     [
-        lie("blocks", 0, "rows", 10**12),
-        lie("blocks", 0, "rows", 1),
-        lie("blocks", 0, "rows", 0),
-        lie("blocks", 0, "rows", -1),
-        lie("blocks", 0, "rows", True),
-        lie("blocks", 0, "rows", 2.0),
-        lie("blocks", 0, "rows", None),
-        lie("blocks", 0, "offset", 0),
-        lie("blocks", 1, "columns", 0, 0, 0, 10**12),
-        lie("blocks", 0, "columns", 0, 0, 1, 10**12),
-        lie("blocks", 0, "columns", 1, 3, 1, 10**12),
-        lie("blocks", 0, "columns", 0, 0, []),
-        lie("blocks", 0, "columns", 0, []),
-        lie("blocks", 0, "columns", []),
-        lie("blocks", 0, "columns", 7),
-        lie("blocks", 0, "first", 7),
-        lie("blocks", 0, {}),
-        lie("blocks", []),
-        lie("blocks", None),
-        lie("header", [1, 2]),
-        lie("header", 1, 10**15),
-        lie("header", 0, 1 << 70),
+        forged("blocks", 0, "rows", 10**12),
+        forged("blocks", 0, "rows", 1),
+        forged("blocks", 0, "rows", 0),
+        forged("blocks", 0, "rows", -1),
+        forged("blocks", 0, "rows", True),
+        forged("blocks", 0, "rows", 2.0),
+        forged("blocks", 0, "rows", None),
+        forged("blocks", 0, "offset", 0),
+        forged("blocks", 1, "columns", 0, 0, 0, 10**12),
+        forged("blocks", 0, "columns", 0, 0, 1, 10**12),
+        forged("blocks", 0, "columns", 1, 3, 1, 10**12),
+        forged("blocks", 0, "columns", 0, 0, []),
+        forged("blocks", 0, "columns", 0, []),
+        forged("blocks", 0, "columns", []),
+        forged("blocks", 0, "columns", 7),
+        forged("blocks", 0, "first", 7),
+        forged("blocks", 0, {}),
+        forged("blocks", []),
+        forged("blocks", None),
+        forged("header", [1, 2]),
+        forged("header", 1, 10**15),
+        forged("header", 0, 1 << 70),
         lambda fields: fields.pop("header"),
         lambda fields: fields["blocks"].reverse(),
         lambda fields: fields["blocks"].append(fields["blocks"][0]),
     ],
 )
-def test_an_index_that_lies_is_refused_before_memory_is_taken(tmp_path, change):
+def test_a_forged_index_is_refused_before_memory_is_taken(tmp_path: Path, change: Change) -> None:
     data = encode([make_row(key) for key in ("a", "bb", "é")], make_info(), 2)
     path = tmp_path / "x.fid.gz"
     path.write_bytes(signed_again(data, lambda fields: None))
@@ -401,8 +419,8 @@ def test_an_index_that_lies_is_refused_before_memory_is_taken(tmp_path, change):
 
 
 @pytest.mark.parametrize("rows", [3, 200, 300])
-def test_stored_members_that_took_each_others_places_are_found(tmp_path, rows):
-    """Each of them is whole, and as long as the other; both gzip checksums are right."""
+def test_exchanged_stored_members_are_detected(tmp_path: Path, rows: int) -> None:
+    """Both members are complete and equally long, and their gzip checksums are valid."""
     data = encode([make_row(f"{n:04}", 128) for n in range(2 * rows)], make_info(1, 128), rows)
     path = tmp_path / "x.fid.gz"
     path.write_bytes(data)
@@ -431,7 +449,9 @@ def test_stored_members_that_took_each_others_places_are_found(tmp_path, rows):
         ColumnSpec("x", "uint8", (1 << 16, 1 << 16)),
     ],
 )
-def test_values_too_large_to_exist_are_refused_even_without_rows(tmp_path, column):
+def test_values_too_large_to_exist_are_refused_even_without_rows(
+    tmp_path: Path, column: ColumnSpec
+) -> None:
     info = make_info(dimension=column.shape[0] if column.name == "vector" else 4)
     specs = row_columns(info.model)[:2]
     specs = (specs[0], column) if column.name == "vector" else (*specs, column)
@@ -446,20 +466,20 @@ def test_values_too_large_to_exist_are_refused_even_without_rows(tmp_path, colum
         read_all(tmp_path / "x")
 
 
-def shard_without_rows(header_fields):
-    """Return a shard with this header, whatever it says, and right checksums."""
+def shard_without_rows(header_fields: dict[str, Any]) -> bytes:
+    """Return a shard with this header and valid checksums."""
     payload = b"featureid-shard 1\n" + json.dumps(header_fields).encode() + b"\n"
     data, entry = pack_member(payload, 0)
     member, place = pack_member(layout.index_payload(layout.Index(entry, ())), len(data))
     return data + member + layout.footer_member(place)
 
 
-def pack_member(payload, offset):
+def pack_member(payload: bytes, offset: int) -> tuple[bytes, layout.Member]:
     member = layout.pack_text(payload)
     return member, layout.Member(offset, len(member), len(payload), gm.member_crc(member))
 
 
-def test_two_blocks_exchanged_are_found(tmp_path):
+def test_two_exchanged_blocks_are_detected(tmp_path: Path) -> None:
     rows = [make_row(f"{n}") for n in range(4)]
     data = encode(rows, make_info(), 2)
     path = tmp_path / "x.fid.gz"
@@ -473,7 +493,9 @@ def test_two_blocks_exchanged_are_found(tmp_path):
         read_all(path)
 
 
-def test_a_later_version_is_refused_and_told_from_damage(tmp_path, monkeypatch):
+def test_a_later_version_is_refused_but_not_called_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(layout, "VERSION", 2)
     data = encode([make_row("a")], make_info())
     monkeypatch.undo()
@@ -483,7 +505,7 @@ def test_a_later_version_is_refused_and_told_from_damage(tmp_path, monkeypatch):
     assert not isinstance(caught.value, CorruptFileError)
 
 
-def test_what_inflates_too_well_is_stored(tmp_path):
+def test_members_that_would_inflate_too_much_are_stored(tmp_path: Path) -> None:
     rows = [
         replace(make_row(f"{'long/' * 400}{n:04}", 1), source_version="v" * 500) for n in range(500)
     ]
