@@ -74,7 +74,7 @@ def diff_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Di
         StorageError: a snapshot is damaged or cannot be read.
     """
     if not 1 <= k < sample:
-        raise UsageError(f"--k is {k} and --sample {sample}; give 1 or more, and a larger sample")
+        raise UsageError(f"`k` is {k} and `sample` {sample}; give 1 or more, and a larger sample")
     one, two = _read(first), _read(second)
     places = {name: row for row, name in enumerate(two.names)}
     pairs = [(row, places[name]) for row, name in enumerate(one.names) if name in places]

@@ -73,9 +73,9 @@ class EmbedSettings:
     def __post_init__(self) -> None:
         check_backend(self.backend)
         if self.threads < 0:
-            raise UsageError(f"threads is {self.threads}; it must be 0 (all cores) or more")
+            raise UsageError(f"`threads` is {self.threads}; it must be 0 (all cores) or more")
         if self.batch_size < 1:
-            raise UsageError(f"batch size is {self.batch_size}; it must be 1 or more")
+            raise UsageError(f"`batch_size` is {self.batch_size}; it must be 1 or more")
 
     def with_faces(self, faces: FaceChoice | FaceSettings | None) -> EmbedSettings:
         """Return the settings with other faces: all about them, or which ones alone."""

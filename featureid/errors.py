@@ -1,7 +1,9 @@
 """The exception tree of featureid.
 
 Every error that a user can cause or meet derives from :class:`FeatureIdError`, and its message
-names the value, the cause and what to do.  Anything else that escapes is a bug.
+names the value, the cause and what to do.  Anything else that escapes is a bug.  Messages name
+parameters in backquotes, ```max_bytes``` or ```check='content'```, with the names that they have in
+Python; the command line shows them as its options.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def embed_sample(
         UsageError: ``size`` is less than 1.
     """
     if size < 1:
-        raise UsageError(f"--sample is {size}; give 1 or more")
+        raise UsageError(f"`sample` is {size}; give 1 or more")
     chosen = random.Random(0).sample(images, min(_MAX_SAMPLE_FACTOR * size, len(images)))
     started = time.monotonic()
     embedder = Embedder(bundle, settings)

@@ -52,7 +52,7 @@ def finder_for(preprocessing: Preprocessing, settings: FaceSettings | None) -> F
     if preprocessing.face:
         return open_face_finder(settings or FaceSettings())
     if settings:
-        raise UsageError("this model takes whole images, not faces; choose the model face")
+        raise UsageError("this model takes whole images, not faces; choose `model='face'`")
     return None
 
 
@@ -124,7 +124,7 @@ def _whole(
             "detect",
             "no-face",
             f"no face of {settings.min_face} or more pixels was found in {image.width} x "
-            f"{image.height} pixels: lower the smallest size, or take whole images without a face",
+            f"{image.height} pixels: lower `min_face`, or take whole images with `no_face='whole'`",
         )
     box = (0.0, 0.0, float(image.width), float(image.height))
     return Face(WHOLE_IMAGE, box), resize_image(image.pixels, *size)

@@ -150,7 +150,7 @@ def read_image(uri: str, max_bytes: int) -> bytes:
         raise ImageError("read", "unreadable", f"cannot be read: {cause}") from error
     if len(data) > max_bytes:
         raise ImageError(
-            "read", "too-large", f"the file is larger than {max_bytes} bytes; raise --max-bytes"
+            "read", "too-large", f"the file is larger than {max_bytes} bytes; raise `max_bytes`"
         )
     return data
 
@@ -345,5 +345,5 @@ def _check_column(source: InputSource, columns: list[str]) -> None:
     if source.column not in columns:
         raise UsageError(
             f"manifest {source.path!r} has no column {source.column!r}; "
-            f"it has {', '.join(map(repr, columns)) or 'none'}: name one with --column"
+            f"it has {', '.join(map(repr, columns)) or 'none'}: name one with `column`"
         )

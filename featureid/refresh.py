@@ -50,10 +50,10 @@ class RefreshPolicy:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_deleted <= 1:
-            raise UsageError(f"--max-deleted is {self.max_deleted}; give 0 to 1")
+            raise UsageError(f"`max_deleted` is {self.max_deleted}; give 0 to 1")
         if self.re_embed and self.check == "content":
             raise UsageError(
-                "--re-embed embeds every image, --check content only those that have changed; "
+                "`re_embed` embeds every image, `check='content'` only those that have changed; "
                 "give one of them"
             )
 
@@ -289,9 +289,9 @@ def check_deleted(changes: Changes, max_deleted: float) -> None:
     if changes.deleted > max_deleted * changes.previous:
         raise FeatureIdError(
             f"{changes.deleted} of the {changes.previous} images of the previous snapshot are not "
-            f"in the inputs, more than --max-deleted {max_deleted} allows; nothing is published. "
+            f"in the inputs, more than `max_deleted={max_deleted}` allows; nothing is published. "
             "Is a disk unmounted, or did a prefix change? If they are really gone, raise "
-            "--max-deleted"
+            "`max_deleted`"
         )
 
 
@@ -314,13 +314,13 @@ def check_same_model(previous: ModelInfo, model: ModelInfo, place: str) -> None:
         what, before, now = found
         raise MixedModelsError(
             f"{place} was made with the {what} {before!r} (model {previous.name!r}), this run "
-            f"has {now!r} (model {model.name!r}); their vectors must not be mixed. Add --re-embed "
-            "to embed every image again, or give the old model with --model"
+            f"has {now!r} (model {model.name!r}); their vectors must not be mixed. Add "
+            "`re_embed=True` to embed every image again, or give the old model with `model`"
         )
     if previous.dtype != model.dtype:
         raise StorageError(
             f"{place} stores {previous.dtype}, this run {model.dtype}; rows are only carried over "
-            f"bit for bit. Give --dtype {previous.dtype}, or --re-embed"
+            f"bit for bit. Give `dtype={previous.dtype!r}`, or `re_embed=True`"
         )
 
 

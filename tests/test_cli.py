@@ -50,7 +50,7 @@ def test_wrong_use_is_one_clear_line(
         (["embed", photos, *out, "--num-shards", "0"], 2, "--num-shards is 0"),
         (["embed", photos, *out, "--num-shards", "x"], 2, "invalid int value: 'x'"),
         (["embed", photos, *out, "--threads", "-3"], 2, "threads is -3"),
-        (["embed", photos, *out, "--max-pixels", "0"], 2, "max_pixels"),
+        (["embed", photos, *out, "--max-pixels", "0"], 2, "--max-pixels is 0"),
         (["embed", photos, *out, "--max-failure-rate", "7"], 2, "--max-failure-rate is 7.0"),
         (["embed", photos, *out, "--no-wait"], 2, "a local run ends with its command"),
         (["embed", photos, *out, "--embed-hint", "min_ram"], 2, "give NAME=VALUE"),

@@ -1,9 +1,11 @@
 """The rules of the house: imports point down, a CPU worker stays light, files stay readable."""
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,12 @@ CODE = sorted(
     for folder in ("benchmarks", "deploy", "docs", "featureid", "pipelines", "tests")
     for path in (ROOT / folder).rglob("*.py")
 )
+# All that Python programs use; beam_options.py parses Beam's command line.
+LIBRARY = [
+    path
+    for path in (ROOT / "featureid").rglob("*.py")
+    if "cli" not in path.parts and path.name != "beam_options.py"
+]
 
 
 def test_imports_point_down() -> None:
@@ -49,6 +57,23 @@ def test_files_stay_readable(path: Path) -> None:
 def test_only_scripts_and_tests_know_the_scripts(path: Path) -> None:
     imports = re.findall(r"^\s*(?:from|import) pipelines\b", path.read_text("utf-8"), re.MULTILINE)
     assert not imports or path.is_relative_to(ROOT / "tests")
+
+
+def message_literals(path: Path) -> Iterator[str]:
+    """Yield the strings in a module's code, without its docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    statements = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if node not in statements:
+                yield node.value
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_command_line_names_its_options(path: Path) -> None:
+    """Messages name parameters in backquotes; see featureid/errors.py."""
+    for text in message_literals(path):
+        assert not re.search(r"(?<![\w-])--[a-z]", text), text
 
 
 def modules_after(statement: str) -> set[str]:

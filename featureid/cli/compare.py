@@ -34,5 +34,5 @@ def run(argv: Sequence[str], prog: str) -> int:
         "distance": round(float(np.linalg.norm(a - b)), 6),
     }
     text = f"cosine {compared['cosine']:.4f}, distance {compared['distance']:.4f}"
-    console.print_result(compared, arguments.json, text)
+    console.print_result(compared, arguments.json, [text])
     return console.DONE

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import logging
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -21,6 +23,9 @@ DONE, FAILED, WRONG_USAGE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _PROGRESS_EVERY_S = 0.5
 _LOG_EVERY_S = 60.0
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+#: A parameter in a message, with or without a value: ``max_bytes`` or ``check='content'``.
+_PARAMETER = re.compile(r"`(?P<name>[a-z_]+)(=(?P<value>[^`]*))?`")
 _LOG = logging.getLogger(__name__)
 
 
@@ -70,24 +75,58 @@ def duration(text: str) -> timedelta:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+class _OneLine(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
 def set_up_log(level: str) -> None:
-    """Log to standard error; at ``debug`` Beam's own log comes along."""
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        # Beam logs an error with its stack trace before it raises it; once is enough.
-        level=logging.DEBUG if level == "debug" else logging.CRITICAL,
-        force=True,
-    )
+    """Log to standard error; at ``debug`` the logs and warnings of libraries come along."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    # Beam logs an error with its stack trace before it raises it; once is enough.
+    root_level = logging.DEBUG if level == "debug" else logging.CRITICAL
+    logging.basicConfig(handlers=[handler], level=root_level, force=True)
+    logging.captureWarnings(True)
     logging.getLogger("featureid").setLevel(level.upper())
 
 
-def print_result(result: dict[str, Any], as_json: bool, text: str) -> None:
-    """Print what a command found: one JSON object, or text for people."""
-    print(json.dumps(result) if as_json else text, flush=True)
+def printable(text: str) -> str:
+    r"""Return a line without characters that control a terminal, as names may have them.
+
+    Control characters, line breaks, changes of the writing direction and bytes that are not
+    Unicode become escapes such as ``\n``, ``\x1b`` or ``\udce9``.
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def print_result(result: dict[str, Any], as_json: bool, lines: Iterable[str]) -> None:
+    """Print what a command found: one JSON object, or lines for people."""
+    text = json.dumps(result) if as_json else "\n".join(map(printable, lines))
+    print(text, flush=True)
+
+
+def complain(message: str) -> None:
+    """Print an error as one line on standard error.
+
+    The parameters that it names in backquotes become the options of the command line.
+    """
+
+    def option(found: re.Match[str]) -> str:
+        value = found["value"]
+        flag = "--" + found["name"].replace("_", "-")
+        return flag if value in (None, "True") else f"{flag}={value.strip(chr(39))}"
+
+    print("featureid: " + printable(_PARAMETER.sub(option, message)), file=sys.stderr, flush=True)
 
 
 def run_command(command: Callable[[], int]) -> int:
     """Run a command; a known error becomes one line on standard error and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name may have characters that the encoding of the terminal lacks.
+            stream.reconfigure(errors="backslashreplace")
     try:
         return command()
     except BrokenPipeError:
@@ -98,12 +137,12 @@ def run_command(command: Callable[[], int]) -> int:
         return FAILED
     except (KeyboardInterrupt, Exception) as error:
         if is_interrupt(error):
-            print("featureid: interrupted", file=sys.stderr)
+            complain("interrupted")
             return INTERRUPTED
         known = as_known_error(error)
         if known is None:
             raise
-        print("featureid: " + " ".join(str(known).split()), file=sys.stderr)
+        complain(str(known))
         return WRONG_USAGE if isinstance(known, errors.UsageError) else FAILED
 
 

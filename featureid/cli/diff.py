@@ -44,11 +44,11 @@ def run(argv: Sequence[str], prog: str) -> int:
         **asdict(found),
         "statement": statement,
     }
-    console.print_result(result, arguments.json, _text(found, first, second, statement))
+    console.print_result(result, arguments.json, _lines(found, first, second, statement))
     return console.DONE
 
 
-def _text(found: Difference, first: Snapshot, second: Snapshot, statement: str) -> str:
+def _lines(found: Difference, first: Snapshot, second: Snapshot, statement: str) -> list[str]:
     shared = found.same + found.changed
     lines = [
         f"A  {first.folder}: {first.num_rows} rows",
@@ -67,7 +67,7 @@ def _text(found: Difference, first: Snapshot, second: Snapshot, statement: str) 
             f"{found.overlap:.1%} of the {found.k} nearest neighbors are the same, "
             f"in a sample of {found.sampled} rows"
         )
-    return "\n".join([*lines, statement])
+    return [*lines, statement]
 
 
 def _statement(found: Difference, first: Snapshot, second: Snapshot) -> str:

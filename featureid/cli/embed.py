@@ -30,10 +30,10 @@ def run(argv: Sequence[str], prog: str) -> int:
     options = embed_options(arguments)
     if arguments.no_wait:
         submission = embed.submit(options, beam_options)
-        console.print_result(asdict(submission), arguments.json, _submission_text(submission))
+        console.print_result(asdict(submission), arguments.json, _submission_lines(submission))
         return console.DONE
     summary = embed.run(options, beam_options, console.progress_line)
-    console.print_result(asdict(summary), arguments.json, _summary_text(summary))
+    console.print_result(asdict(summary), arguments.json, _summary_lines(summary))
     if not summary.published:
         return console.DONE
     allowed = arguments.max_failure_rate * summary.images
@@ -41,14 +41,14 @@ def run(argv: Sequence[str], prog: str) -> int:
     return console.TOO_MANY_FAILURES if too_many else console.DONE
 
 
-def _submission_text(submission: Submission) -> str:
+def _submission_lines(submission: Submission) -> list[str]:
     job = f" as job {submission.job}" if submission.job else ""
-    return f"submitted{job}\nsnapshot: {submission.snapshot}"
+    return [f"submitted{job}", f"snapshot: {submission.snapshot}"]
 
 
-def _summary_text(summary: EmbedSummary) -> str:
+def _summary_lines(summary: EmbedSummary) -> list[str]:
     changes = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in summary.changes.items())
-    lines = [
+    return [
         f"{summary.images} images: {summary.embedded} embedded, {summary.failed} failed"
         + (f"; {summary.rows} faces" if summary.rows != summary.embedded else ""),
         *(f"  {count:8d}  {reason}" for reason, count in summary.failures_by_reason.items()),
@@ -56,4 +56,3 @@ def _summary_text(summary: EmbedSummary) -> str:
         f"{summary.images_per_s:.1f} images/s, {summary.seconds:.1f} s total",
         f"snapshot: {summary.snapshot}" if summary.published else "no changes; nothing published",
     ]
-    return "\n".join(lines)

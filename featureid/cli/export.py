@@ -36,6 +36,6 @@ def run(argv: Sequence[str], prog: str) -> int:
         "rows": snapshot.num_rows,
         "files": sizes,
     }
-    lines = (f"{path}: {size} bytes" for path, size in sizes.items())
-    console.print_result(result, arguments.json, "\n".join([f"{snapshot.num_rows} rows", *lines]))
+    lines = [f"{snapshot.num_rows} rows", *(f"{path}: {sizes[path]} bytes" for path in written)]
+    console.print_result(result, arguments.json, lines)
     return console.DONE

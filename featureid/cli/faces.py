@@ -55,7 +55,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         "found_by": finder.line,
         "faces": [asdict(face) for face in faces],
     }
-    console.print_result(found, arguments.json, _text(faces, finder.line))
+    console.print_result(found, arguments.json, _lines(faces, finder.line))
     return console.DONE
 
 
@@ -83,7 +83,7 @@ def _format(output: str | None) -> str | None:
     return _FORMATS[suffix]
 
 
-def _text(faces: Sequence[Face], found_by: str) -> str:
+def _lines(faces: Sequence[Face], found_by: str) -> list[str]:
     lines = [f"{len(faces)} faces ({found_by})"]
     for face in faces:
         left, top, right, bottom = (round(edge) for edge in face.box)
@@ -91,4 +91,4 @@ def _text(faces: Sequence[Face], found_by: str) -> str:
             f"  {face.index}  left {left}, top {top}, {right - left} x {bottom - top} pixels, "
             f"score {face.score:.2f}"
         )
-    return "\n".join(lines)
+    return lines

@@ -73,8 +73,8 @@ def run(argv: Sequence[str], prog: str) -> int:
     with console.counting("rows imported", len(vectors)) as count:
         manifest = ingest.import_snapshot(writer, keys, vectors, count)
     result = {"snapshot": writer.folder, "rows": manifest.rows, "model": asdict(model)}
-    text = f"{manifest.rows} rows of {model.name} (unverified)\nsnapshot: {writer.folder}"
-    console.print_result(result, arguments.json, text)
+    lines = [f"{manifest.rows} rows of {model.name} (unverified)", f"snapshot: {writer.folder}"]
+    console.print_result(result, arguments.json, lines)
     return console.DONE
 
 

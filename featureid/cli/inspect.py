@@ -40,7 +40,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         described["failures"] = [asdict(failure) for failure in snapshot.failures()]
     if arguments.keys:
         described["keys"] = list(snapshot)
-    console.print_result(described, arguments.json, _text(described))
+    console.print_result(described, arguments.json, _lines(described))
     if arguments.max_age is not None:
         last = described["checked"] or described["created"]
         check_age(described["folder"], last, arguments.max_age, datetime.now(UTC))
@@ -91,7 +91,7 @@ def describe(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _text(described: dict[str, Any]) -> str:
+def _lines(described: dict[str, Any]) -> list[str]:
     model, root = described["model"], described["locations"]["root"]
     lines = [
         f"snapshot      {described['folder']}",
@@ -114,4 +114,4 @@ def _text(described: dict[str, Any]) -> str:
             f"{failure['message']}"
         )
     lines += described.get("keys", ())
-    return "\n".join(lines)
+    return lines

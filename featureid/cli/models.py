@@ -23,8 +23,8 @@ def run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     if arguments.model is not None:
         described = _describe(resolve_model(arguments.model))
-        text = "\n".join(f"{name:<21}{value}" for name, value in described.items())
-        console.print_result(described, arguments.json, text)
+        lines = [f"{name:<21}{value}" for name, value in described.items()]
+        console.print_result(described, arguments.json, lines)
         return console.DONE
     models = [
         {
@@ -42,7 +42,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         + (f"built: {model['path']}" if model["built"] else "built on first use")
         for model in models
     ]
-    console.print_result({"models": models}, arguments.json, "\n".join(lines))
+    console.print_result({"models": models}, arguments.json, lines)
     return console.DONE
 
 

@@ -32,11 +32,11 @@ def run(argv: Sequence[str], prog: str) -> int:
     _, own = split_beam_options(argv)
     arguments = console.parse(make_parser(prog), own)
     found = plan(embed_options(arguments), arguments.sample)
-    console.print_result(asdict(found), arguments.json, _text(found))
+    console.print_result(asdict(found), arguments.json, _lines(found))
     return console.DONE
 
 
-def _text(found: Estimate) -> str:
+def _lines(found: Estimate) -> list[str]:
     changes = ", ".join(f"{number} {name}" for name, number in found.changes.items())
     lines = [
         f"{found.images} images: {changes}",
@@ -50,4 +50,4 @@ def _text(found: Estimate) -> str:
         f"failures       about {sum(found.failures_by_reason.values())}",
         *(f"  {count:8d}  {reason}" for reason, count in found.failures_by_reason.items()),
     ]
-    return "\n".join([*lines, *([f"the run would stop: {found.stopped}"] if found.stopped else [])])
+    return [*lines, *([f"the run would stop: {found.stopped}"] if found.stopped else [])]

@@ -40,7 +40,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     entries = list_snapshots(arguments.output, now, arguments.dead_after)
     described = [_describe(entry) for entry in entries]
     lines = [_line(entry) for entry in described] or ["no snapshots"]
-    console.print_result({"snapshots": described}, arguments.json, "\n".join(lines))
+    console.print_result({"snapshots": described}, arguments.json, lines)
     return console.DONE
 
 

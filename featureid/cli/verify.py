@@ -25,5 +25,5 @@ def run(argv: Sequence[str], prog: str) -> int:
     verdict = "clean" if report.ok else f"{len(lines)} problems"
     checked = f"{report.files} files, {report.rows} rows, {report.bytes} bytes"
     lines.append(f"{report.folder}: {checked}: {verdict}")
-    console.print_result({**asdict(report), "ok": report.ok}, arguments.json, "\n".join(lines))
+    console.print_result({**asdict(report), "ok": report.ok}, arguments.json, lines)
     return console.DONE if report.ok else console.FAILED

@@ -43,7 +43,7 @@ class DecodeLimits:
     def __post_init__(self) -> None:
         for name in ("max_pixels", "max_bytes"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+                raise UsageError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
 
 
 @dataclass(frozen=True, eq=False)

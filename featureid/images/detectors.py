@@ -185,7 +185,7 @@ class YunetDetector:
             raise ModelError(
                 f"the detector yunet cannot read its model {model}: {error.strerror}. Download "
                 "face_detection_yunet_2023mar.onnx from OpenCV's model zoo, and put it there or "
-                "give its path"
+                "name it with `detector_model`"
             ) from error
         self.identity = f"yunet {hashlib.sha256(data).hexdigest()}"
         try:

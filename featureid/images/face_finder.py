@@ -66,13 +66,14 @@ class FaceSettings:
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise UsageError(
-                    f"faces: {name} is {getattr(self, name)!r}; known: {', '.join(values)}"
+                    f"`{'faces' if name == 'choose' else name}` is {getattr(self, name)!r}; known: "
+                    + ", ".join(values)
                 )
         if self.min_face < 1:
-            raise UsageError(f"faces: min_face is {self.min_face} pixels; give 1 or more")
+            raise UsageError(f"`min_face` is {self.min_face} pixels; give 1 or more")
         if self.detector_model and self.detector != "yunet":
             raise UsageError(
-                f"the detector {self.detector} takes no model file; choose the detector yunet"
+                f"the detector {self.detector} takes no model file; give `detector='yunet'`"
             )
 
 
@@ -203,7 +204,7 @@ def choose_faces(
             "detect",
             "several-faces",
             f"{len(ordered)} faces were found where one is required: crop the image, or take the "
-            "largest, the central one or all",
+            "largest, the central one or all, with `faces`",
         )
     if choice == "center":
         return [min(ordered, key=lambda face: math.dist(_middle(face), middle))]

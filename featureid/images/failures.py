@@ -47,7 +47,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise failure(
             "too-many-pixels",
             f"{width} x {height} = {width * height:,} pixels to decode, the limit is "
-            f"{max_pixels:,}: shrink the image or raise the limit of pixels",
+            f"{max_pixels:,}: shrink the image or raise `max_pixels`",
         )
 
 

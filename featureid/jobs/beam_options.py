@@ -66,12 +66,12 @@ def parse_hints(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise UsageError(f"--embed-hint is {text!r}; give NAME=VALUE, such as min_ram=8GB")
+            raise UsageError(f"`embed_hint` is {text!r}; give NAME=VALUE, such as min_ram=8GB")
         hints[name] = value
     try:
         parse_resource_hints(hints)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"--embed-hint: {error}; see Beam's resource hints") from error
+        raise UsageError(f"`embed_hint`: {error}; see Beam's resource hints") from error
     return hints
 
 

@@ -154,8 +154,8 @@ def submit(options: EmbedOptions, beam_options: PipelineOptions) -> Submission:
     """
     if is_local(beam_options):
         raise UsageError(
-            "--no-wait needs a runner that continues after the command, such as "
-            "--runner=DataflowRunner; a local run ends with its command"
+            "a local run ends with its command; to leave a run to its runner, name one that "
+            "continues, such as `runner=DataflowRunner`"
         )
     plan, result = _start(options, beam_options, wait=False)
     # Dataflow's result has a job, but in a template's launcher, where the service starts it later.
@@ -210,7 +210,7 @@ def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOp
         if not files.is_remote(source.path) and not os.path.isabs(source.path):
             raise UsageError(
                 f"input {source.path!r} is relative to the current folder, which this runner's "
-                f"workers do not share; give {os.path.abspath(source.path)!r}, with --strip-prefix "
+                f"workers do not share; give {os.path.abspath(source.path)!r}, with `strip_prefix` "
                 "to keep keys short"
             )
     output = files.absolute(options.output)

@@ -25,8 +25,8 @@ class RefreshOptions:
     def __post_init__(self) -> None:
         if not self.previous and self.policy != RefreshPolicy():
             raise UsageError(
-                "--check, --retry-failed, --re-embed and --max-deleted compare with a previous "
-                "snapshot; add --previous auto"
+                "`check`, `retry_failed`, `re_embed` and `max_deleted` compare with a previous "
+                "snapshot; add `previous='auto'`"
             )
 
 
@@ -56,6 +56,6 @@ class EmbedOptions:
 
     def __post_init__(self) -> None:
         if not self.sources:
-            raise UsageError("no input: name folders, globs or images, or a --manifest")
+            raise UsageError("no input: name folders, globs or images, or a `manifest`")
         if self.num_shards is not None and self.num_shards < 1:
-            raise UsageError(f"--num-shards is {self.num_shards}; it must be 1 or more")
+            raise UsageError(f"`num_shards` is {self.num_shards}; it must be 1 or more")

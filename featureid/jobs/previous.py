@@ -27,7 +27,7 @@ def find_previous(options: RefreshOptions, output: str, model: ModelInfo) -> Sna
         return None
     place = options.previous
     if place == AUTO and not output:
-        raise UsageError("--previous auto means the current snapshot of --output; add --output")
+        raise UsageError("`previous='auto'` means the current snapshot of `output`; add `output`")
     if place == AUTO:
         newest = current_snapshot(output)
         if newest is None:

@@ -163,8 +163,8 @@ def _run_build(arguments: list[str], folder: str) -> None:
             f"building model {arguments[0]!r} took more than {_BUILD_LIMIT_S} s and was stopped"
         ) from error
     if done.returncode:
-        tail = done.stderr.decode(errors="replace")[-_STDERR_TAIL:].strip()
+        tail = " ".join(done.stderr.decode(errors="replace")[-_STDERR_TAIL:].split())
         raise ModelError(
             f"building model {arguments[0]!r} failed with status {done.returncode}; end of its "
-            f"standard error:\n{tail}"
+            f"standard error: {tail}"
         )

@@ -135,7 +135,7 @@ def _check_columns(shard: ShardMap, model: ModelInfo) -> None:
         names = [", ".join(spec.name for spec in c) for c in (shard.header.columns, columns)]
         raise StorageError(
             f"{shard.file} has the columns {names[0]}; this version writes {names[1]}, so that "
-            "rows cannot be carried over. Give --re-embed"
+            "rows cannot be carried over. Give `re_embed=True`"
         )
 
 

@@ -234,7 +234,7 @@ def prune(
         StorageError: something cannot be read or removed.
     """
     if keep < 1:
-        raise UsageError(f"--keep is {keep}; the current snapshot always stays: give 1 or more")
+        raise UsageError(f"`keep` is {keep}; the current snapshot always stays: give 1 or more")
     if dry_run or not files.exists(files.join(output, SNAPSHOTS)):
         return [
             entry.snapshot for entry in _unneeded(list_snapshots(output, now, dead_after), keep)
