@@ -146,7 +146,7 @@ def test_a_mask_of_another_length_is_refused(previous: Snapshot, tmp_path: Path)
 
 def test_other_columns_are_refused(previous: Snapshot) -> None:
     check_can_carry(previous, previous.model)
-    with pytest.raises(StorageError, match=r"so that rows cannot be carried over. Give --re-embed"):
+    with pytest.raises(StorageError, match=r"cannot be carried over. Give `re_embed=True`"):
         check_can_carry(previous, replace(previous.model, faces="haar all"))
 
 

@@ -56,7 +56,7 @@ def test_of_other_models_only_neighbors_are_compared(tmp_path: Path) -> None:
     assert turned.overlap == 1 and turned.sampled == 50
     few = diff_snapshots(one, write(tmp_path / "3", "bb", KEYS[:4]), 5, 50)
     assert few.overlap is None
-    with pytest.raises(UsageError, match="--k is 5 and --sample 5"):
+    with pytest.raises(UsageError, match="`k` is 5 and `sample` 5"):
         diff_snapshots(one, one, 5, 5)
 
 

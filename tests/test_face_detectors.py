@@ -91,7 +91,7 @@ def test_dlib_is_the_default() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"choose": "biggest"}, "choose is 'biggest'; known: largest, center, all, require-one"),
+        ({"choose": "biggest"}, "`faces` is 'biggest'; known: largest, center, all, require-one"),
         ({"detector": "mtcnn"}, f"known: {', '.join(DETECTORS)}"),
         ({"detector": ""}, f"known: {', '.join(DETECTORS)}"),
         ({"no_face": "fail"}, "known: skip, whole"),

@@ -292,7 +292,7 @@ def test_a_worker_that_would_find_other_faces_stops() -> None:
 
 
 def test_a_model_of_whole_images_takes_no_faces(image_folder: Path) -> None:
-    with pytest.raises(UsageError, match="takes whole images, not faces; choose the model face"):
+    with pytest.raises(UsageError, match="takes whole images, not faces; choose `model='face'`"):
         featureid.generate_feature_id(image_folder / "one.png", faces="largest")
 
 
@@ -365,10 +365,10 @@ def test_embed_refuses_faces_for_whole_images(
 ) -> None:
     argv = ("embed", image_folder, "--output", tmp_path / "out")
     for options, said in [
-        (("--faces", "all"), "choose the model face"),
+        (("--faces", "all"), "choose --model=face"),
         (("--model", "face", "--detector", "mtcnn"), "invalid choice: 'mtcnn'"),
         (("--model", "face", "--min-face", "-1"), "-1 pixels"),
-        (("--model", "face", "--detector-model", "a.onnx"), "choose the detector yunet"),
+        (("--model", "face", "--detector-model", "a.onnx"), "give --detector=yunet"),
     ]:
         status, _, err = run(capsys, *argv, *options)
         assert status == 2 and said in err, err

@@ -189,7 +189,7 @@ def test_no_face_and_wrong_choices_are_errors(pixels: np.ndarray) -> None:
         featureid.embed_images([pixels], "face", "all")
     with pytest.raises(UsageError, match="whole images"):
         featureid.embed_faces(pixels, model="image")
-    with pytest.raises(UsageError, match="choose is 'best'"):
+    with pytest.raises(UsageError, match="`faces` is 'best'"):
         featureid.embed_faces(pixels, faces="best")  # type: ignore[arg-type]
 
 

@@ -215,7 +215,7 @@ def test_the_current_snapshot_stays_even_if_it_is_old(output: Path) -> None:
     (output / "current").write_text(IDS[0] + "\n")
     assert prune(str(output), 1, NOW, DAY) == IDS[1:]
     assert verify_snapshot(str(output)).ok
-    with pytest.raises(UsageError, match="--keep is 0"):
+    with pytest.raises(UsageError, match="`keep` is 0"):
         prune(str(output), 0, NOW, DAY)
 
 

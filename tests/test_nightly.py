@@ -165,7 +165,7 @@ def test_an_empty_or_half_empty_input_never_empties_the_gallery(nights: Nights) 
     for name in ("astronaut", "camera", "chelsea", "rocket"):
         (nights.pictures / f"{name}.jpg").rename(hidden / f"{name}.jpg")
     error = nights.refresh(status=1)["error"]
-    assert "4 of the 7 images" in error and "--max-deleted 0.5" in error
+    assert "4 of the 7 images" in error and "--max-deleted=0.5" in error
     for left in list(nights.pictures.iterdir()):
         left.rename(hidden / left.name)
     assert "holds no file" in nights.refresh(status=2)["error"]
@@ -222,6 +222,6 @@ def test_a_run_tells_what_it_did(nights: Nights) -> None:
 
 
 def test_options_that_need_a_previous_snapshot_say_so(nights: Nights) -> None:
-    assert "add --previous auto" in nights.run("--retry-failed", status=2)["error"]
+    assert "add --previous=auto" in nights.run("--retry-failed", status=2)["error"]
     error = nights.run("--previous", nights.pictures, status=1)["error"]
     assert "no complete snapshot" in error

@@ -193,7 +193,7 @@ def test_a_full_run_has_partitions_without_a_previous_snapshot() -> None:
 def test_too_many_deleted_images_stop_the_run() -> None:
     check_deleted(Changes(unchanged=5, deleted=5), 0.5)
     check_deleted(Changes(new=7), 0.0)
-    with pytest.raises(FeatureIdError, match=r"6 of the 10 images .* --max-deleted 0.5"):
+    with pytest.raises(FeatureIdError, match=r"6 of the 10 images .* `max_deleted=0.5`"):
         check_deleted(Changes(new=90, unchanged=4, deleted=6), 0.5)
 
 
@@ -205,9 +205,9 @@ def test_other_models_are_refused() -> None:
         ("preprocessing digest", ModelInfo("image", "sha256:aa", "sha256:cc", 4)),
         ("choice of faces", ModelInfo("image", "sha256:aa", "sha256:bb", 4, faces="haar all")),
     ]:
-        with pytest.raises(MixedModelsError, match=rf"{name} .*--re-embed.*--model"):
+        with pytest.raises(MixedModelsError, match=rf"{name} .*`re_embed=True`.*`model`"):
             check_same_model(model, other, "out")
-    with pytest.raises(StorageError, match=r"float32, this run float16.*--re-embed"):
+    with pytest.raises(StorageError, match=r"float32, this run float16.*`re_embed=True`"):
         check_same_model(model, ModelInfo("image", "sha256:aa", "sha256:bb", 4, "float16"), "out")
 
 
@@ -233,7 +233,7 @@ def test_the_number_of_shards_is_the_users_or_follows_the_images(tmp_path: Path)
 
 
 def test_policies_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"--max-deleted is 1.5"):
+    with pytest.raises(UsageError, match=r"`max_deleted` is 1.5"):
         RefreshPolicy(max_deleted=1.5)
-    with pytest.raises(UsageError, match="--re-embed"):
+    with pytest.raises(UsageError, match="`re_embed`"):
         RefreshPolicy(check="content", re_embed=True)

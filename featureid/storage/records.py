@@ -64,7 +64,7 @@ class ModelInfo:
             StorageError: the name is empty.
         """
         if not name:
-            raise StorageError("The model of imported vectors needs a name; give one with --model")
+            raise StorageError("The model of imported vectors needs a name; give one with `model`")
         digest = f"unverified:{name}"
         return cls(name, digest, digest, dimension, dtype)
 
