@@ -35,8 +35,8 @@ def image_key(uri: str, strip_prefix: str = "") -> str:
     whole = readable(uri)
     if not strip_prefix:
         return whole
-    prefix = readable(strip_prefix)
-    rest = whole.removeprefix(prefix if prefix.endswith("/") else prefix + "/")
+    folder = readable(strip_prefix)
+    rest = whole.removeprefix(folder if folder.endswith("/") else folder + "/")
     if rest != whole and rest and not rest.startswith("./") and not is_absolute(rest):
         return rest
     return whole if is_absolute(whole) or whole.startswith("./") else f"./{whole}"
@@ -44,13 +44,15 @@ def image_key(uri: str, strip_prefix: str = "") -> str:
 
 def readable(path: str) -> str:
     """Return a path or URI in valid Unicode, in which odd bytes are escaped; see the module."""
+    if path.isascii() and "\\" not in path:
+        return path  # As most are, and a collection has millions.
     marked = _LOOKS_ESCAPED.sub(r"\\x5c", path)
     return os.fsencode(marked).decode("utf-8", "backslashreplace")
 
 
 def is_absolute(uri: str) -> bool:
     """Tell whether a path or URI does not depend on the current folder."""
-    return uri.startswith("/") or _SCHEME.match(uri) is not None
+    return uri.startswith("/") or ("://" in uri and _SCHEME.match(uri) is not None)
 
 
 @dataclass(frozen=True, slots=True)
