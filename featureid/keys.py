@@ -1,8 +1,8 @@
 r"""From the URI of an image to its key, and back.
 
-A key is the URI as it was listed, less a folder, in valid Unicode: bytes of a file name that are
-not UTF-8 are written as ``\xNN``, and a backslash that would look like the start of that as
-``\x5c``. What a key starts with says where it belongs:
+A key is the URI as listed, relative to a folder if the user names one, in valid Unicode: bytes of a
+file name that are not UTF-8 are written as ``\xNN``, and a backslash that would look like the start
+of such an escape as ``\x5c``. The start of a key says where the image is:
 
 - ``/`` or a scheme such as ``s3://``: the key is the whole path or URI;
 - ``./``: a path below the folder that the run was started in;
@@ -43,7 +43,7 @@ def image_key(uri: str, strip_prefix: str = "") -> str:
 
 
 def readable(path: str) -> str:
-    """Return a path or URI in valid Unicode, in which odd bytes are escaped; see the module."""
+    """Return a path or URI in valid Unicode: bytes that are not UTF-8 are escaped, see above."""
     if path.isascii() and "\\" not in path:
         return path  # As most are, and a collection has millions.
     marked = _LOOKS_ESCAPED.sub(r"\\x5c", path)
@@ -57,13 +57,12 @@ def is_absolute(uri: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ImageLocations:
-    """Where the images of a snapshot were when it was made, both written like keys.
+    """Where the images of a snapshot were when it was made; both places are written like keys.
 
     Attributes:
-        root: the absolute path or URI of the folder that relative keys start in; where all keys are
-            absolute, of the folder that holds all images. "" if that is not known.
-        folder: the absolute path of the folder that the run was started in; "" if no key depends
-            on it.
+        root: absolute path or URI of the folder that relative keys start in; if all keys are
+            absolute, of the folder that holds all images. "" if unknown.
+        folder: absolute path of the folder that the run was started in; "" if no key depends on it.
     """
 
     root: str = ""
@@ -74,8 +73,8 @@ class ImageLocations:
 
         Args:
             key: an image key.
-            root: the folder, local or a URI, that the images were moved to from the recorded root.
-                Where none is recorded, the folder that relative keys start in.
+            root: the folder, local or a URI, that the images in the recorded root were moved to.
+                If none is recorded, the folder that relative keys start in.
 
         Raises:
             UsageError: the location is not recorded, or not below the recorded root.
@@ -111,7 +110,7 @@ class ImageLocations:
 
 
 def absolute_root(prefix: str, folder: str) -> str:
-    """Return the recorded root for images whose keys are less the folder ``prefix``.
+    """Return the root to record for images whose keys are relative to the folder ``prefix``.
 
     Args:
         prefix: local, also relative, or a URI.
@@ -139,7 +138,7 @@ def common_root(folders: Iterable[str]) -> str:
 
 
 def _join(folder: str, rest: str) -> str:
-    return f"{folder}{rest}" if folder.endswith("/") else f"{folder}/{rest}"
+    return f"{folder}{rest}" if not folder or folder.endswith("/") else f"{folder}/{rest}"
 
 
 def _unescape(text: str) -> str:

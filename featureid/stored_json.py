@@ -1,8 +1,8 @@
-"""Stored JSON: typed decoding into records, and the one form that digests are taken of.
+"""Stored JSON: typed decoding into records, and the canonical form that digests are computed from.
 
-Every record that is stored as JSON follows one policy: fields that its type does not have are
-ignored, missing ones and values of another type or range are refused, and what a field cannot say
-by its type is checked in the record's ``__post_init__``.
+One policy holds for every record that is stored as JSON: unknown fields are ignored; missing fields,
+and values of another type or out of range, are refused. What a type cannot express, the record's
+``__post_init__`` checks.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import msgspec
 
 from featureid.errors import FeatureIdError, NewerVersionError
 
-#: A count, size or place: 0 to 2**63 - 1.
+#: A count, size or offset: 0 to 2**63 - 1.
 Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-#: The same from 1 on.
+#: The same from 1.
 PositiveSize = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
 _Record = TypeVar("_Record")
@@ -33,12 +33,12 @@ def decode_json(data: bytes, kind: type[_Record]) -> _Record:
     Raises:
         ValueError: ``data`` is not JSON in UTF-8 or not such a record; the message names the field.
     """
-    # As text: msgspec does not look at the bytes of fields that it skips.
+    # As text, since msgspec does not check the UTF-8 of fields that it skips.
     return _checked(lambda: msgspec.json.decode(data.decode(), type=kind))
 
 
 def convert_json(value: Any, kind: type[_Record]) -> _Record:
-    """Return the record that a JSON value stands for, which :func:`decode_json` has parsed as Any.
+    """Return the record in a JSON value that :func:`decode_json` has parsed without a type.
 
     Raises:
         ValueError: it is not such a record; the message names the field.
@@ -47,7 +47,7 @@ def convert_json(value: Any, kind: type[_Record]) -> _Record:
 
 
 def encode_json(record: Any) -> bytes:
-    """Return a record as JSON in UTF-8, without white space, its fields in their order.
+    """Return a record as JSON in UTF-8 without white space, with its fields in order.
 
     Raises:
         ValueError: a text is not valid Unicode.
@@ -56,7 +56,7 @@ def encode_json(record: Any) -> bytes:
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return the one JSON text of a value that digests are taken of, see ``docs/format.md``.
+    """Return the canonical JSON of a value, see ``docs/format.md``; digests are computed from it.
 
     Raises:
         ValueError: a number is not finite, a text not valid Unicode, or the nesting too deep.
@@ -71,7 +71,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def refuse_newer(found: object, newest: int) -> None:
-    """Refuse a format version that this version of featureid does not read.
+    """Check that this version of featureid can read a format version.
 
     Args:
         found: the version in the file.
@@ -82,7 +82,7 @@ def refuse_newer(found: object, newest: int) -> None:
         ValueError: it is not a version.
     """
     if type(found) is not int or found < 1:
-        raise ValueError(f"its format version is {found!r}, not a whole number from 1 on")
+        raise ValueError(f"its format version is {found!r}, not an integer from 1")
     if found > newest:
         raise NewerVersionError(
             f"its format version is {found}, newer than {newest}, the newest that this featureid "

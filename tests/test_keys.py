@@ -274,6 +274,7 @@ def test_where_nothing_is_recorded_relative_keys_need_a_root() -> None:
         ):
             nothing.uri(key)
         assert nothing.uri(key, "/mnt") == "/mnt/2026/a.jpg"
+        assert nothing.uri(key, "") == "2026/a.jpg"
     assert nothing.uri("/data/a.jpg") == "/data/a.jpg"
     with pytest.raises(UsageError, match="not below the recorded root ''"):
         nothing.uri("/data/a.jpg", "/mnt")

@@ -41,7 +41,7 @@ class Whole(msgspec.Struct, frozen=True):
 
 
 def test_unknown_fields_are_ignored_at_any_depth() -> None:
-    data = b'{"new": [1e999], "parts": [{"size": 3, "colour": {"deep": null}}]}'
+    data = b'{"new": [1e999], "parts": [{"size": 3, "color": {"deep": null}}]}'
     assert decode_json(data, Whole) == Whole((Part(3),))
 
 
@@ -92,7 +92,7 @@ def test_only_newer_versions_ask_for_an_update() -> None:
     with pytest.raises(NewerVersionError, match=r"version is 3, newer than 2.*update featureid"):
         refuse_newer(3, 2)
     for found in (0, -1, "1", True, 1.0, None):
-        with pytest.raises(ValueError, match="not a whole number from 1"):
+        with pytest.raises(ValueError, match="not an integer from 1"):
             refuse_newer(found, 2)
 
 
