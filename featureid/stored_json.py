@@ -1,6 +1,6 @@
-"""Stored JSON: typed decoding into records, and the canonical form that digests are computed from.
+"""Stored JSON: typed decoding into records, and the canonical form that digests are made from.
 
-One policy holds for every record that is stored as JSON: unknown fields are ignored; missing fields,
+One policy holds for every record that is stored as JSON: unknown fields are ignored; missing ones,
 and values of another type or out of range, are refused. What a type cannot express, the record's
 ``__post_init__`` checks.
 """
