@@ -1,7 +1,7 @@
-"""Runs that die: the snapshot before stays current, and the next run gives what a full one gives.
+"""Runs that are killed: the previous snapshot stays current, and the next run makes up for it.
 
-The points at which a run is killed follow it from its start to its end. ``make soak`` tries them
-all, the default run three of them.
+The points follow a run from its start to its end. ``make soak`` tries all of them, the default run
+some.
 """
 
 from __future__ import annotations
@@ -10,46 +10,39 @@ import errno
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from featureid.cli import main as cli
 from featureid.storage.verify import verify_snapshot
+from tests.imports import ImportSamples
 from tests.nightly_samples import Nights, contents
+from tests.run_points import SHARD, WRITING, Point, run_until
 
-ROOT = Path(__file__).parents[1]
-SHARD = "embeddings-0000{}-of-00002.fid.gz"
-
-# Name: audit event, part of the path, which one, whether the new snapshot is complete by then.
-POINTS = {
-    "listing the input": ("os.scandir", "/pictures", 1, False),
-    "loading the model": ("open", ".fidmodel", 1, False),
-    "making the folder": ("os.mkdir", "/snapshots/", 1, False),
-    "marking the run": ("open", ".run.json.", 1, False),
-    "renaming the mark": ("os.rename", "run.json", 1, False),
-    "reading the previous rows": ("open", SHARD.format(0), 2, False),
-    "reading the first picture": ("open", "/pictures/", 1, False),
-    "reading the last picture": ("open", "/pictures/", 2, False),
-    "writing the first shard": ("open", f".{SHARD.format(0)}.", 1, False),
-    "renaming the first shard": ("os.rename", SHARD.format(0), 1, False),
-    "writing the second shard": ("open", f".{SHARD.format(1)}.", 1, False),
-    "renaming the second shard": ("os.rename", SHARD.format(1), 1, False),
-    "writing the failures": ("open", ".failures-", 1, False),
-    "writing the report": ("open", ".run.json.", 2, False),
-    "writing the manifest": ("open", ".manifest.json.", 1, False),
-    "renaming the manifest": ("os.rename", "manifest.json", 1, False),
-    "between manifest and current": ("open", ".current.", 1, True),
-    "renaming current": ("os.rename", "/current", 1, True),
+EMBEDDING = {
+    "listing the input": Point("os.scandir", "/pictures", 1, "nothing"),
+    "loading the model": Point("open", ".fidmodel", 1, "nothing"),
+    "reading the previous rows": Point("open", SHARD.format(0), 2, "mark"),
+    "reading the first image": Point("open", "/pictures/", 1, "mark"),
+    "reading the last image": Point("open", "/pictures/", 2, "mark"),
+    **WRITING,
 }
-QUICK = ("reading the last picture", "renaming the second shard", "between manifest and current")
+REFRESH = ("--previous=auto", "--threads=1")
+QUICK = ("reading the last image", "renaming the second shard", "between manifest and current")
+QUICK_IMPORTS = ("marking the run", "writing the second shard", "between manifest and current")
+
+
+def some(points: dict[str, Point], quick: tuple[str, ...]) -> list[object]:
+    """The names of the points; all but the quick ones only for ``make soak``."""
+    return [
+        name if name in quick else pytest.param(name, marks=pytest.mark.soak) for name in points
+    ]
 
 
 @pytest.fixture
 def nights(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Nights:
-    """An embedded folder, to which two pictures have come since and from which one has gone."""
+    """A folder that was embedded; since then, two images were added and one was deleted."""
     found = Nights(photos, tmp_path, capsys)
     found.refresh()
     for name in ("one", "two"):
@@ -58,28 +51,57 @@ def nights(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     return found
 
 
-@pytest.mark.parametrize(
-    "point",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.soak) for name in POINTS],
-)
-def test_a_run_killed_at_any_point_leaves_the_snapshot_before(point: str, nights: Nights) -> None:
-    complete = POINTS[point][-1]
+@pytest.mark.parametrize("name", some(EMBEDDING, QUICK))
+def test_a_killed_embed_leaves_a_whole_snapshot(name: str, nights: Nights) -> None:
+    point = EMBEDDING[name]
     before, rows = nights.current, contents(nights.output)
-    done = run_until(nights, "kill", point)
+    done = run_until("kill", point, nights.arguments(nights.output, *REFRESH))
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert nights.current == before
-    assert verify_snapshot(str(nights.output)).ok and contents(nights.output) == rows
-    new = [p for p in (nights.output / "snapshots").iterdir() if p.name != before]
-    assert [(folder / "manifest.json").exists() for folder in new] in ([], [complete])
+    new = left_by(point, nights.output, before)
+    if point.leaves != "current":
+        assert contents(nights.output) == rows
 
     summary = nights.refresh()
-    assert (summary["changes"]["new"], summary["changes"]["deleted"]) == (2, 1)
+    if point.leaves != "current":
+        assert (summary["changes"]["new"], summary["changes"]["deleted"]) == (2, 1)
     nights.check()
-    # Of a marked run it is known that its process has ended; what is not marked goes by its age.
-    unmarked = {folder.name for folder in new if not (folder / "run.json").exists()}
+    check_prune(point, nights.output, new)
+
+
+@pytest.mark.parametrize("name", some(WRITING, QUICK_IMPORTS))
+def test_a_killed_import_leaves_a_whole_snapshot(name: str, tmp_path: Path) -> None:
+    point, samples = WRITING[name], ImportSamples(tmp_path)
+    before = samples.run()
+    done = run_until("kill", point, samples.arguments)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    new = left_by(point, samples.output, before)
+    samples.run()
+    check_prune(point, samples.output, new)
+
+
+def left_by(point: Point, output: Path, before: str) -> Path | None:
+    """Check what a run that was killed at a point has left, and return its folder."""
+    assert verify_snapshot(str(output)).ok
+    new = [folder for folder in (output / "snapshots").iterdir() if folder.name != before]
+    if point.leaves == "nothing":
+        assert not new
+        return None
+    (folder,) = new
+    assert (folder / "run.json").exists() == (point.leaves != "folder")
+    assert (folder / "manifest.json").exists() == (point.leaves in ("complete", "current"))
+    current = folder.name if point.leaves == "current" else before
+    assert (output / "current").read_text().strip() == current
+    return folder
+
+
+def check_prune(point: Point, output: Path, new: Path | None) -> None:
+    """Check that what a dead run has left goes at once if it was marked, else by its age."""
+    current = (output / "current").read_text().strip()
+    unmarked = {new.name} if new and point.leaves == "folder" else set()
     for options, left in (([], unmarked), (["--dead-after=0h"], set())):
-        assert cli.main(["prune", str(nights.output), "--keep=1", *options]) == 0
-        assert {p.name for p in (nights.output / "snapshots").iterdir()} == {nights.current, *left}
+        assert cli.main(["prune", str(output), "--keep=1", *options]) == 0
+        assert {folder.name for folder in (output / "snapshots").iterdir()} == {current, *left}
+    assert verify_snapshot(str(output)).ok
 
 
 @pytest.mark.parametrize(
@@ -95,7 +117,7 @@ def test_a_disk_that_fails_half_way_leaves_the_snapshot_before(
     error: str, point: str, nights: Nights
 ) -> None:
     before, rows = nights.current, contents(nights.output)
-    done = run_until(nights, error, point)
+    done = run_until(error, EMBEDDING[point], nights.arguments(nights.output, *REFRESH))
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("featureid: ")]
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "Cannot write" in line and os.strerror(getattr(errno, error)) in line
@@ -103,16 +125,3 @@ def test_a_disk_that_fails_half_way_leaves_the_snapshot_before(
     assert verify_snapshot(str(nights.output)).ok and contents(nights.output) == rows
     nights.refresh()
     nights.check()
-
-
-def run_until(nights: Nights, fate: str, point: str) -> subprocess.CompletedProcess[str]:
-    """Refresh in a process of its own that meets its fate at a point."""
-    event, pattern, number, _ = POINTS[point]
-    command = [sys.executable, str(ROOT / "tests" / "fail_at.py"), fate, event, pattern]
-    return subprocess.run(
-        [*command, str(number), *nights.arguments(nights.output, "--previous=auto", "--threads=1")],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )

@@ -7,8 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
+from featureid.storage import process
 from featureid.storage.history import list_snapshots
-from featureid.storage.process import has_ended, this_process
+from featureid.storage.process import state_of, this_process
 from featureid.storage.run_record import RUN, RunRecord, read_run, write_run
 from tests.processes import ended_process
 from tests.storage_samples import make_info, make_writer, write_snapshot
@@ -71,11 +74,21 @@ def test_a_record_survives_and_a_damaged_one_is_none(tmp_path: Path) -> None:
         assert read_run(str(tmp_path)) is None
 
 
-def test_processes_are_told_apart() -> None:
+def test_a_process_is_checked_by_its_start_time() -> None:
     own = this_process()
-    assert not has_ended(own)
-    assert has_ended(ended_process())
+    assert state_of(own) == "running"
+    assert state_of(ended_process()) == "ended"
     machine, _, _ = own.partition(" ")
-    assert has_ended(f"{machine} {os.getpid()} 1")
-    for elsewhere in ("", "other-host/x/y 1 1", own.replace(machine, "elsewhere")):
-        assert not has_ended(elsewhere)
+    assert state_of(f"{machine} {os.getpid()} 1") == "ended"
+    for elsewhere in ("", "x", "other-host/x/y 1 1", own.replace(machine, "elsewhere"), machine):
+        assert state_of(elsewhere) == "unknown"
+
+
+def test_a_process_whose_start_time_is_hidden_cannot_be_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, ended = this_process(), ended_process()
+    monkeypatch.setattr(process, "Path", lambda _: Path("/nowhere"))
+    monkeypatch.setattr(process, "_machine", lambda: own.partition(" ")[0])
+    assert state_of(own) == "unknown"
+    assert state_of(ended) == "ended"

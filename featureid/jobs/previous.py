@@ -7,9 +7,9 @@ from featureid.jobs.options import RefreshOptions
 from featureid.refresh import check_same_model
 from featureid.storage import files
 from featureid.storage.carry import check_can_carry
-from featureid.storage.reader import Snapshot
+from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import ModelInfo
-from featureid.storage.snapshot import current_snapshot, find_snapshot, read_manifest
+from featureid.storage.snapshot import current_snapshot
 
 #: The value of ``--previous`` that means the current snapshot of the output, if there is one.
 AUTO = "auto"
@@ -33,9 +33,8 @@ def find_previous(options: RefreshOptions, output: str, model: ModelInfo) -> Sna
         if newest is None:
             return None
         place = output
-    folder = files.absolute(find_snapshot(place))  # workers have another current folder
-    previous = Snapshot(folder, read_manifest(folder))
+    previous = open_snapshot(files.absolute(place))  # workers have another current folder
     if not options.policy.re_embed:
-        check_same_model(previous.manifest.info.model, model, folder)
+        check_same_model(previous.manifest.info.model, model, previous.folder)
         check_can_carry(previous, model)
     return previous

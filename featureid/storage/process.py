@@ -1,10 +1,15 @@
-"""Which process does a run, and whether it has ended, as far as this machine can tell."""
+"""Which process does the work of a run, and whether it still runs."""
 
 from __future__ import annotations
 
 import os
 import socket
 from pathlib import Path
+from typing import Literal
+
+ProcessState = Literal["running", "ended", "unknown"]
+
+_ALIVE = "alive"
 
 
 def this_process() -> str:
@@ -12,18 +17,21 @@ def this_process() -> str:
     return f"{_machine()} {os.getpid()} {_start_time(os.getpid())}"
 
 
-def has_ended(process: str) -> bool:
-    """Return whether a process is known to have ended.
+def state_of(process: str) -> ProcessState:
+    """Return whether a process still runs.
 
     Args:
-        process: as :func:`this_process` returned it. If it ran on another machine or in another
-            container, or the text has another format, the answer is False: it cannot be checked.
+        process: as :func:`this_process` returned it. If it is of another machine or container,
+            its state is unknown.
     """
     machine, _, rest = process.partition(" ")
-    if machine != _machine() or not rest:
-        return False
     number, _, start_time = rest.partition(" ")
-    return not number.isdecimal() or _start_time(int(number)) != start_time
+    if machine != _machine() or not number.isdecimal():
+        return "unknown"
+    found = _start_time(int(number))
+    if found == _ALIVE:
+        return "unknown"  # The number may belong to another process by now.
+    return "running" if found == start_time else "ended"
 
 
 def _machine() -> str:
@@ -36,16 +44,15 @@ def _machine() -> str:
 
 
 def _start_time(number: int) -> str:
-    """Return when a process started, as text to be compared; "" if it is not running."""
+    """Return when a process started, as text; ``_ALIVE`` if that is hidden, "" if it has ended."""
     try:
         stat = Path(f"/proc/{number}/stat").read_text(encoding="ascii", errors="replace")
         return stat.rpartition(")")[2].split()[19]
     except OSError:
-        # Without /proc, another process that reuses the number counts as the same one.
-        return "running" if _is_running(number) else ""
+        return _ALIVE if _is_alive(number) else ""  # No such process, or not Linux.
 
 
-def _is_running(number: int) -> bool:
+def _is_alive(number: int) -> bool:
     try:
         os.kill(number, 0)
     except ProcessLookupError:

@@ -26,7 +26,7 @@ from featureid.storage.records import Face, Failure, ModelInfo
 from featureid.storage.row_columns import FACE_COLUMNS
 from featureid.storage.shard import shard_of
 from featureid.storage.shard_reader import ShardMap
-from featureid.storage.snapshot import find_snapshot, read_manifest
+from featureid.storage.snapshot import find_manifest
 from featureid.storage.snapshot_shard import (
     SnapshotShard,
     block_values,
@@ -57,8 +57,7 @@ def open_snapshot(path: str | os.PathLike[str]) -> Snapshot:
         StorageError: there is no complete snapshot, or it cannot be read.
         CorruptFileError: its manifest is damaged.
     """
-    folder = find_snapshot(os.fspath(path))
-    return Snapshot(folder, read_manifest(folder))
+    return Snapshot(*find_manifest(os.fspath(path)))
 
 
 class Snapshot(Mapping[str, Vectors]):

@@ -6,6 +6,7 @@ on, nobody may remove that folder, nor the snapshot that the run carries rows fr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from featureid.errors import StorageError
 from featureid.parallel import available_cpus
 from featureid.storage import files
-from featureid.storage.process import has_ended
+from featureid.storage.process import state_of
 from featureid.storage.records import SnapshotInfo
 from featureid.storage.snapshot import started_at
 from featureid.stored_json import convert_json, decode_json
@@ -93,10 +94,11 @@ class RunRecord:
             dead_after: treat a run as dead this long after its start if its process cannot be
                 checked.
         """
-        return (
-            self.state == "committed"
-            or (self.process != "" and has_ended(self.process))
-            or is_too_old(self.snapshot, now, dead_after)
+        if self.state == "committed":
+            return True
+        state = state_of(self.process)
+        return state == "ended" or (
+            state == "unknown" and is_too_old(self.snapshot, now, dead_after)
         )
 
 
@@ -106,12 +108,13 @@ def is_too_old(snapshot: str, now: datetime, dead_after: timedelta) -> bool:
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:
-    """Return what a run runs on: Python, the installed versions of the packages, the machine."""
-    return {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in packages},
-        "machine": f"{platform.system()} {platform.machine()}, {available_cpus()} cores",
-    }
+    """Return what a run runs on: Python, those of the packages that are installed, the machine."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    machine = f"{platform.system()} {platform.machine()}, {available_cpus()} cores"
+    return {**found, "machine": machine}
 
 
 def write_run(folder: str, record: RunRecord) -> None:

@@ -139,6 +139,26 @@ def find_snapshot(path: str) -> str:
     )
 
 
+def find_manifest(path: str) -> tuple[str, Manifest]:
+    """Return the folder and the manifest of a complete snapshot.
+
+    Args:
+        path: as for :func:`find_snapshot`.
+
+    Raises:
+        CorruptFileError: the manifest is damaged.
+        StorageError: there is no complete snapshot, or its manifest cannot be read.
+    """
+    while True:
+        folder = find_snapshot(path)
+        try:
+            return folder, read_manifest(folder)
+        except StorageError:
+            if folder == path or files.exists(files.join(folder, MANIFEST)):
+                raise
+        # Deleted between the two: another snapshot has become current.
+
+
 def read_manifest(folder: str) -> Manifest:
     """Return the manifest of a snapshot's folder.
 

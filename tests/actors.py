@@ -1,0 +1,55 @@
+"""Processes that use an output folder over and over, until their standard input ends.
+
+    python -m tests.actors read OUTPUT
+    python -m tests.actors prune OUTPUT KEEP
+
+Each prints how often it did so, and ends with status 1 at the first thing that must not happen.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from featureid.errors import StorageError
+from featureid.storage import open_snapshot
+from featureid.storage.lifecycle import prune
+
+
+def read(output: str) -> None:
+    """Open the current snapshot, which never fails, and read all of it.
+
+    Reading may fail only if the snapshot is no longer current and has been deleted meanwhile.
+    """
+    snapshot = open_snapshot(output)
+    try:
+        assert len(snapshot.row_keys()) == len(snapshot.vectors()) > 0
+    except StorageError:
+        if Path(snapshot.folder, "manifest.json").exists():
+            raise
+        assert snapshot.folder != open_snapshot(output).folder
+
+
+def main() -> None:
+    """Act until standard input ends."""
+    name, output, *rest = sys.argv[1:]
+
+    def delete() -> None:
+        prune(output, int(rest[0]), datetime.now(UTC), timedelta(days=3))
+
+    act: Callable[[], None] = {"read": lambda: read(output), "prune": delete}[name]
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    print("started", flush=True)
+    times = 0
+    while not ended.is_set():
+        act()
+        times += 1
+    print(times)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Runs, prune and readers that use one output folder at the same time, each in its own process.
+
+Processes are stopped just before a system call, so that a test sees exactly one interleaving.
+``make soak`` tries more of them, and lets many processes run freely.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import subprocess
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from featureid.storage import new_snapshot_id, verify_snapshot
+from tests.imports import ImportSamples
+from tests.nightly_samples import Nights, contents
+from tests.processes import wait_until
+from tests.run_points import SHARD, WRITING, Point, Process, actor, featureid, stopped
+from tests.storage_samples import write_snapshot
+
+UNMARKED = ("nothing", "folder")
+READING_PREVIOUS = Point("open", SHARD.format(0), 2, "mark")
+#: Of a prune: before it removes a manifest, and after that, before it looks for runs once more.
+RETIRING = Point("os.remove", "manifest.json", 1, "nothing")
+RETIRED = Point("os.listdir", "/snapshots", 2, "nothing")
+BEFORE_THE_MARK = [name for name, point in WRITING.items() if point.leaves in UNMARKED]
+REMOVED = "was removed just as this run started; run it again"
+ROUNDS = [3, pytest.param(40, marks=pytest.mark.soak)]
+
+
+def some(*quick: str, points: Iterable[str] = WRITING) -> list[object]:
+    """Return points of a run; all but the quick ones only for ``make soak``."""
+    return [
+        name if name in quick else pytest.param(name, marks=pytest.mark.soak) for name in points
+    ]
+
+
+def folders(output: Path) -> set[str]:
+    return {folder.name for folder in (output / "snapshots").iterdir()}
+
+
+def published(output: Path) -> set[str]:
+    return {path.parent.name for path in output.glob("snapshots/*/manifest.json")}
+
+
+def check_all(output: Path) -> None:
+    """Check that the current snapshot and all others that are complete have no fault."""
+    for place in (output, *(output / "snapshots" / snapshot for snapshot in published(output))):
+        assert verify_snapshot(str(place)).ok, place
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> ImportSamples:
+    """An output with one snapshot."""
+    found = ImportSamples(tmp_path)
+    found.run()
+    return found
+
+
+@pytest.mark.parametrize("name", some("renaming the manifest", "between manifest and current"))
+def test_of_two_runs_the_one_that_started_later_becomes_current(
+    name: str, samples: ImportSamples
+) -> None:
+    with stopped(WRITING[name], samples.arguments) as first:
+        known = published(samples.output)
+        with featureid(samples.arguments) as second:
+            wait_until(lambda: published(samples.output) > known)
+            (later,) = published(samples.output) - known
+            # Between manifest and current, the first one holds a lock that the second waits for.
+            if WRITING[name].leaves != "complete":
+                second.finish()
+                assert samples.current == later
+            check_all(samples.output)
+            first.finish()
+            second.finish()
+    assert samples.current == later == max(folders(samples.output))
+    assert published(samples.output) == folders(samples.output)
+    check_all(samples.output)
+
+
+@pytest.mark.parametrize("name", some("renaming the second shard", "between manifest and current"))
+def test_prune_beside_a_run_leaves_it_alone(name: str, samples: ImportSamples) -> None:
+    point = WRITING[name]
+    # A marked run's age does not matter as long as its process can be checked.
+    options = [] if point.leaves in UNMARKED else ["--dead-after=0s"]
+    prune = ["prune", str(samples.output), "--keep=1", *options]
+    with stopped(point, samples.arguments) as run:
+        wanted = folders(samples.output)
+        current = samples.current
+        with featureid(prune) as process:
+            process.finish()
+        assert folders(samples.output) == (wanted if point.leaves != "current" else {current})
+        check_all(samples.output)
+        run.finish()
+    assert samples.current == max(folders(samples.output))
+    with featureid(prune) as process:
+        process.finish()
+    assert folders(samples.output) == {samples.current}
+    check_all(samples.output)
+
+
+class Carrying:
+    """An output with two snapshots, and a run that carries rows from the older one.
+
+    Attributes:
+        output: the folder for snapshots.
+        old: the id of the older snapshot.
+        current: that of the newer one.
+        run: the command line of the run.
+        prune: that of a prune that deletes the older snapshot.
+    """
+
+    def __init__(self, nights: Nights) -> None:
+        nights.refresh()
+        self.output, self.old = nights.output, nights.current
+        write_snapshot(self.output, ["x"], snapshot=new_snapshot_id(datetime.now(UTC)))
+        self.current = nights.current
+        folder = self.output / "snapshots" / self.old
+        self.run = nights.arguments(self.output, "--previous", folder, "--max-deleted=1")
+        self.prune = ["prune", str(self.output), "--keep=1"]
+
+
+@pytest.fixture
+def carrying(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Carrying:
+    nights = Nights(photos, tmp_path, capsys)
+    found = Carrying(nights)
+    (nights.pictures / "rocket.jpg").unlink()
+    return found
+
+
+def check_carried(carrying: Carrying) -> None:
+    """Check that a run has carried all rows, and that what it carried from goes now."""
+    (new,) = folders(carrying.output) - {carrying.old, carrying.current}
+    assert len(contents(carrying.output / "snapshots" / new)[0]) == 5
+    check_all(carrying.output)
+    with featureid(carrying.prune) as prune:
+        prune.finish()
+    assert folders(carrying.output) == {(carrying.output / "current").read_text().strip()}
+
+
+def test_a_snapshot_that_a_run_carries_from_is_not_pruned(carrying: Carrying) -> None:
+    with stopped(READING_PREVIOUS, carrying.run) as run:
+        with featureid(carrying.prune) as prune:
+            prune.finish()
+        assert carrying.old in published(carrying.output)
+        run.finish()
+    check_carried(carrying)
+
+
+@pytest.mark.soak
+def test_a_run_that_starts_in_the_middle_of_a_prune_keeps_its_previous_snapshot(
+    carrying: Carrying,
+) -> None:
+    with stopped(RETIRING, carrying.prune) as prune, stopped(READING_PREVIOUS, carrying.run) as run:
+        prune.finish()
+        assert carrying.old in published(carrying.output)
+        run.finish()
+    check_carried(carrying)
+
+
+@pytest.mark.parametrize("name", some("renaming the mark", points=BEFORE_THE_MARK))
+def test_a_run_whose_previous_snapshot_is_being_pruned_ends_and_leaves_nothing(
+    name: str, carrying: Carrying
+) -> None:
+    with stopped(WRITING[name], carrying.run) as run, stopped(RETIRED, carrying.prune) as prune:
+        assert REMOVED in run.finish(status=1)
+        prune.finish()
+    assert folders(carrying.output) == {carrying.current}
+    check_all(carrying.output)
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_imports_a_prune_and_readers_all_at_once(rounds: int, samples: ImportSamples) -> None:
+    """Two imports at a time, of which one is killed at any moment, and a prune that keeps one."""
+    chance = random.Random(rounds)
+    with actors(samples.output, "read", "read", "prune 1"):
+        for _ in range(rounds):
+            with featureid(samples.arguments) as one, featureid(samples.arguments) as two:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    one.popen.wait(chance.uniform(0.2, 1.2))
+                one.popen.kill()
+                two.finish()
+    check_all(samples.output)
+    with featureid(["prune", str(samples.output), "--keep=1"]) as prune:
+        prune.finish()
+    # What was killed before it was marked goes by its age.
+    assert [path.parent.name for path in samples.output.glob("snapshots/*/run.json")] == [
+        samples.current
+    ]
+
+
+@pytest.mark.soak
+def test_incremental_runs_a_prune_and_readers_all_at_once(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights = Nights(photos, tmp_path, capsys)
+    nights.refresh()
+    command = nights.arguments(nights.output, "--previous=auto")
+    data = (nights.pictures / "rocket.jpg").read_bytes()
+    with actors(nights.output, "read", "read", "prune 2"):
+        for number in range(20):
+            (nights.pictures / f"{number % 3}.jpg").write_bytes(data + bytes([number]))
+            with featureid(command) as one, featureid(command) as two:
+                one.finish()
+                two.finish()
+    check_all(nights.output)
+    nights.check()
+
+
+@contextlib.contextmanager
+def actors(output: Path, *acts: str) -> Iterator[None]:
+    """Let processes of :mod:`tests.actors` act while the context lasts, and check that they did."""
+    with contextlib.ExitStack() as stack:
+        running: list[Process] = []
+        for act in acts:
+            name, *rest = act.split()
+            running.append(stack.enter_context(actor(name, str(output), *rest)))
+        yield
+        for process in running:
+            assert int(process.finish()) > 0
