@@ -7,6 +7,7 @@ Processes are stopped just before a system call, so that a test sees exactly one
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -101,6 +102,17 @@ def test_prune_beside_a_run_leaves_it_alone(name: str, samples: ImportSamples) -
         process.finish()
     assert folders(samples.output) == {samples.current}
     check_all(samples.output)
+
+
+def test_a_reader_whose_snapshot_is_pruned_as_it_opens_it_gets_the_new_one(
+    samples: ImportSamples,
+) -> None:
+    opening = Point("open", "/manifest.json", 1, "nothing")
+    with stopped(opening, ["inspect", str(samples.output), "--json"]) as reader:
+        for command in (samples.arguments, ["prune", str(samples.output), "--keep=1"]):
+            with featureid(command) as process:
+                process.finish()
+        assert json.loads(reader.finish())["snapshot"] == samples.current
 
 
 class Carrying:

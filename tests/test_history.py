@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from featureid.errors import StorageError
 from featureid.storage import process
 from featureid.storage.history import list_snapshots
 from featureid.storage.process import state_of, this_process
@@ -49,7 +50,7 @@ def test_snapshots_are_listed_by_age_with_their_state(tmp_path: Path) -> None:
     assert list_snapshots(str(tmp_path / "nothing"), NOW, DAY) == []
 
 
-def test_a_record_survives_and_a_damaged_one_is_none(tmp_path: Path) -> None:
+def test_a_record_is_read_as_it_was_written_and_a_damaged_one_is_none(tmp_path: Path) -> None:
     assert read_run(str(tmp_path)) is None
     begun = RunRecord.begin(make_info(), {"a": [1]}, {"b": "2"}, previous=IDS[0], process="p")
     written = replace(begun, counts={"images": 3}, timings={"list": 0.5})
@@ -61,15 +62,17 @@ def test_a_record_survives_and_a_damaged_one_is_none(tmp_path: Path) -> None:
     text = Path(tmp_path, RUN).read_bytes()
     Path(tmp_path, RUN).write_bytes(text.replace(b'"snapshot"', b'"later": [1], "snapshot"'))
     assert read_run(str(tmp_path)) is not None
-    for damage in (
-        b"",
-        b"[]",
-        b"{}",
-        b'{"format": "featureid-run"}',
-        b"\xff",
-        text.replace(b'"p"', b"7"),
-        text.replace(b'"images": 3', b'"images": "3"'),
+    damages = [b"", b"[]", b"{}", b'{"format": "featureid-run"}', b"\xff"]
+    for old, new in (
+        (b"featureid-run", b"x"),
+        (b'"p"', b"7"),
+        (b'"running"', b'"x"'),
+        (b'"images": 3', b'"images": "3"'),
+        (b"Z-3f", b"x"),
     ):
+        assert old in text
+        damages.append(text.replace(old, new))
+    for damage in damages:
         Path(tmp_path, RUN).write_bytes(damage)
         assert read_run(str(tmp_path)) is None
 
@@ -92,3 +95,11 @@ def test_a_process_whose_start_time_is_hidden_cannot_be_checked(
     monkeypatch.setattr(process, "_machine", lambda: own.partition(" ")[0])
     assert state_of(own) == "unknown"
     assert state_of(ended) == "ended"
+
+
+def test_a_record_that_cannot_be_read_is_an_error_and_never_a_run_that_is_over(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / RUN).mkdir()
+    with pytest.raises(StorageError, match=r"Cannot read .*run\.json"):
+        read_run(str(tmp_path))

@@ -271,6 +271,32 @@ def test_a_snapshot_that_is_published_while_it_is_listed_is_not_taken_for_dead(
     assert verify_snapshot(writer.folder).ok
 
 
+def test_a_local_run_is_not_dead_however_long_it_takes(output: Path) -> None:
+    begin(output, RUNNING, process=this_process())
+    assert RUNNING not in prune(str(output), 5, NOW + 99 * DAY, DAY)
+
+
+def test_a_run_whose_process_cannot_be_checked_is_dead_after_some_time(output: Path) -> None:
+    begin(output, RUNNING, process="elsewhere 1 1")
+    assert prune(str(output), 5, NOW, DAY) == []
+    assert prune(str(output), 5, NOW + DAY, DAY) == [RUNNING]
+
+
+def test_a_snapshot_that_is_pruned_while_it_is_looked_for_is_not_missed(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, looks = files.exists, iter(range(99))
+
+    def publish_and_prune_first(uri: str) -> bool:
+        if IDS[4] in uri and next(looks) == 0:
+            commit(begin(output, RUNNING), ["a"])
+            assert IDS[4] in prune(str(output), 1, NOW, DAY)
+        return real(uri)
+
+    monkeypatch.setattr(files, "exists", publish_and_prune_first)
+    assert find_snapshot(str(output)).endswith(RUNNING)
+
+
 def test_a_run_whose_process_has_ended_is_dead_at_once(output: Path) -> None:
     begin(output, RUNNING, previous=IDS[0], process=ended_process())
     assert prune(str(output), 5, NOW, DAY) == [RUNNING]

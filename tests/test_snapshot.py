@@ -37,7 +37,9 @@ def test_an_id_tells_when_its_run_started() -> None:
     assert started_at(new_snapshot_id(NOON)) == NOON
 
 
-@pytest.mark.parametrize("name", ["", "..", "../x", ID + "/..", ID.upper(), ID + "\n"])
+@pytest.mark.parametrize(
+    "name", ["", "..", "../x", ID + "/..", ID.upper(), ID + "\n", ID.replace("1123", "1131")]
+)
 def test_only_ids_are_folders(name: str) -> None:
     with pytest.raises(StorageError, match="not a snapshot id"):
         snapshot_folder("out", name)

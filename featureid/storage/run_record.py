@@ -20,7 +20,7 @@ from featureid.parallel import available_cpus
 from featureid.storage import files
 from featureid.storage.process import state_of
 from featureid.storage.records import SnapshotInfo
-from featureid.storage.snapshot import started_at
+from featureid.storage.snapshot import is_snapshot_id, started_at
 from featureid.stored_json import convert_json, decode_json
 
 RUN = "run.json"
@@ -66,6 +66,10 @@ class RunRecord:
     failures_by_reason: Mapping[str, int] | None = None
     timings: Mapping[str, float] | None = None
     metrics: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not is_snapshot_id(self.snapshot):
+            raise StorageError(f"snapshot is {self.snapshot!r}, which is not a snapshot id")
 
     @classmethod
     def begin(
@@ -127,16 +131,22 @@ def write_run(folder: str, record: RunRecord) -> None:
 
 
 def read_run(folder: str) -> RunRecord | None:
-    """Return the record in a snapshot's folder; None if there is none or it cannot be parsed.
+    """Return the record in a snapshot's folder; None if there is none, or it is not a whole one.
 
     Raises:
-        StorageError: the folder cannot be looked into.
+        StorageError: it cannot be read.
     """
     place = files.join(folder, RUN)
     if not files.exists(place):
         return None
     try:
-        fields = decode_json(files.read_bytes(place, _MAX_BYTES), dict[str, Any])
+        data = files.read_bytes(place, _MAX_BYTES)
+    except StorageError:
+        if files.exists(place):
+            raise
+        return None  # Removed meanwhile.
+    try:
+        fields = decode_json(data, dict[str, Any])
         return convert_json(fields, RunRecord) if fields.get("format") == _FORMAT else None
-    except (ValueError, StorageError):
+    except ValueError:
         return None  # Treat a partial record as absent; the snapshot's data does not need it.

@@ -46,7 +46,13 @@ def started_at(snapshot: str) -> datetime:
 
 def is_snapshot_id(text: str) -> bool:
     """Return whether a text has the form of an id of :func:`new_snapshot_id`."""
-    return _ID.fullmatch(text) is not None
+    if not _ID.fullmatch(text):
+        return False
+    try:
+        started_at(text)
+    except ValueError:  # There is no such day or time.
+        return False
+    return True
 
 
 def snapshot_folder(output: str, snapshot: str) -> str:
