@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from featureid.errors import StorageError
-from featureid.storage import open_snapshot
 from featureid.storage.lifecycle import prune
+from featureid.storage.reader import open_snapshot
 
 
 def read(output: str) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from featureid.storage import new_snapshot_id, verify_snapshot
+from featureid.storage.snapshot import new_snapshot_id
+from featureid.storage.verify import verify_snapshot
 from tests.imports import ImportSamples
 from tests.nightly_samples import Nights, contents
 from tests.processes import wait_until
