@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -16,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from featureid.storage.snapshot import new_snapshot_id
+from featureid.storage.snapshot import checked_at, new_snapshot_id
 from featureid.storage.verify import verify_snapshot
 from tests.imports import ImportSamples
 from tests.nightly_samples import Nights, contents
 from tests.processes import wait_until
-from tests.run_points import SHARD, WRITING, Point, Process, actor, featureid, stopped
+from tests.run_points import SHARD, WRITING, Point, Process, actor, featureid, run_until, stopped
 from tests.storage_samples import write_snapshot
 
 UNMARKED = ("nothing", "folder")
@@ -114,6 +115,44 @@ def test_a_reader_whose_snapshot_is_pruned_as_it_opens_it_gets_the_new_one(
             with featureid(command) as process:
                 process.finish()
         assert json.loads(reader.finish())["snapshot"] == samples.current
+
+
+def test_of_two_prunes_one_waits(samples: ImportSamples) -> None:
+    samples.run()
+    prune = ["prune", str(samples.output), "--keep=1"]
+    with stopped(RETIRED, prune) as first, featureid(prune) as second:
+        assert "1 deleted" in first.finish()
+        assert "0 deleted" in second.finish()
+    assert folders(samples.output) == {samples.current}
+
+
+@pytest.mark.parametrize("point", [RETIRED, pytest.param(RETIRING, marks=pytest.mark.soak)])
+def test_what_a_killed_prune_leaves_is_deleted_by_the_next(
+    point: Point, samples: ImportSamples
+) -> None:
+    samples.run()
+    prune = ["prune", str(samples.output), "--keep=1"]
+    assert run_until("kill", point, prune).returncode == -signal.SIGKILL
+    check_all(samples.output)
+    with featureid(prune) as process:
+        assert "1 deleted" in process.finish()
+    assert folders(samples.output) == {samples.current}
+
+
+@pytest.mark.soak
+def test_a_run_without_changes_beside_one_with_changes(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights = Nights(photos, tmp_path, capsys)
+    nights.refresh()
+    command = nights.arguments(nights.output, "--previous=auto")
+    with stopped(READING_PREVIOUS, command) as unchanged:
+        (nights.pictures / "rocket.jpg").unlink()
+        new = nights.refresh()["snapshot"]
+        unchanged.finish()
+    assert new == str(nights.output / "snapshots" / nights.current)
+    assert checked_at(str(nights.output), nights.current) is None
+    nights.check()
 
 
 class Carrying:
