@@ -41,11 +41,11 @@ def main() -> None:
         prune(output, int(rest[0]), datetime.now(UTC), timedelta(days=3))
 
     act: Callable[[], None] = {"read": lambda: read(output), "prune": delete}[name]
-    ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    waiting = threading.Thread(target=sys.stdin.read, daemon=True)
+    waiting.start()
     print("started", flush=True)
     times = 0
-    while not ended.is_set():
+    while waiting.is_alive():
         act()
         times += 1
     print(times)
