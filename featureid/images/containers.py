@@ -155,19 +155,6 @@ def _end_of_blocks(data: bytes, position: int) -> int:
     return position + 1
 
 
-def with_indexed_colors(data: bytes) -> bytes:
-    """Return a BMP file that Pillow decodes by its color table.
-
-    Pillow takes a table of black and white for an image of 1 bit per pixel. The table of one of 4
-    or 8 bits is therefore declared to have a third color, which no pixel has.
-    """
-    header_size, bits = int.from_bytes(data[14:18], "little"), data[28:30]
-    has_two = data[46:50] == b"\2\0\0\0"
-    if header_size < 40 or bits not in (b"\4\0", b"\x08\0") or not has_two:
-        return data
-    return data[:46] + b"\3" + data[47:]
-
-
 def check_webp(data: bytes, max_pixels: int) -> None:
     """Check that a WebP file is whole and not too large; the decoder allocates when it opens one.
 

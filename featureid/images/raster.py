@@ -7,12 +7,12 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from featureid.images.bmp import decodable_bmp
 from featureid.images.containers import (
     check_boxes,
     check_webp,
     essential_png,
     first_gif_frame,
-    with_indexed_colors,
 )
 from featureid.images.exif import exif_orientation
 from featureid.images.failures import check_pixels, decoder_errors, failure
@@ -49,7 +49,7 @@ def decode_raster(data: bytes, kind: str, max_pixels: int) -> tuple[npt.NDArray[
     if kind == "GIF":
         return _decode_gif(data, max_pixels), 1
     if kind == "BMP":
-        data = with_indexed_colors(data)
+        data = decodable_bmp(data, max_pixels)
     elif kind == "PPM" and data[1:2] in b"123":
         data += b"\n"  # Pillow takes a last number that nothing follows for a truncated one
     elif kind == "WEBP":

@@ -33,6 +33,15 @@ _UNDECODED_IMAGES = tuple(
             "DDS, QOI or SGI image",
         ),
         (rb"gimp xcf |AT&TFORM", "GIMP (XCF) or DjVu"),
+        (rb"\n[\x00\x02-\x05]\x01[\x01\x02\x04\x08]|\x59\xa6\x6a\x95", "PCX or Sun raster image"),
+        (rb"/\* XPM \*/|#define \w+_width \d", "X bitmap or pixmap"),
+        (rb"SIMPLE  =", "FITS"),
+        # Targa has no magic number: an ID, a color map or none, a known type, place, size, bits.
+        (
+            rb".(?:\x00[\x02\x03\x0a\x0b]\x00{5}|\x01[\x01\x09].{4}[\x0f-\x20]).{4}"
+            rb"(?!\x00\x00)..(?!\x00\x00)..[\x08\x0f\x10\x18\x20][\x00-\x3f]",
+            "Targa (TGA)",
+        ),
         (rb"[\x8a\x8b][MJ]NG\r\n\x1a\n", "MNG or JNG"),
         (rb"\xd7\xcd\xc6\x9a|\x01\x00\x00\x00.{36} EMF", "Windows metafile"),
         # As on the Windows clipboard: size, width, height, 1 plane, a known number of bits.
