@@ -42,6 +42,8 @@ format: $(INSTALLED)  ## format the code, update docs/cli.md
 docs: $(INSTALLED)  ## build the documentation site, docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx --quiet --builder html --fail-on-warning --keep-going --conf-dir docs \
 		--doctree-dir docs/_build/doctrees . docs/_build/html
+	@echo "Links to other sites, not checked:"
+	@grep -hoE 'https?://[^] )>"`]+' *.md docs/*.md | sort -u
 
 package-test: $(INSTALLED)  ## build the sdist and the wheel, install the wheel, run it
 	$(BIN)/python -m pytest tests/package

@@ -6,6 +6,8 @@ works in the repository and on the site alike.
 
 from __future__ import annotations
 
+import logging
+
 from sphinx.application import Sphinx
 
 from featureid import __version__
@@ -57,6 +59,12 @@ def _append_contents(app: Sphinx, document: str, source: list[str]) -> None:
         source[0] += _CONTENTS
 
 
+def _quiet_imports(app: Sphinx) -> None:
+    """Silence Beam, which logs at its import; the theme's dependencies have turned the log on."""
+    logging.getLogger().setLevel(logging.ERROR)
+
+
 def setup(app: Sphinx) -> None:
     """Connect to Sphinx."""
+    app.connect("builder-inited", _quiet_imports)
     app.connect("source-read", _append_contents)

@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from featureid.cli import console
 from featureid.cli import main as cli
 
 TARGET = Path(__file__).with_name("cli.md")
@@ -38,4 +39,5 @@ def render() -> str:
 
 
 if __name__ == "__main__":
+    console.set_up_log("warning")  # before Beam is imported, which logs what is not installed
     TARGET.write_text(render(), encoding="utf-8")
