@@ -3,7 +3,7 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions, StreamingOptions
 
 from featureid.errors import UsageError
-from featureid.jobs.beam_options import split_beam_options
+from featureid.jobs.beam_options import is_local, split_beam_options
 
 
 def test_values_of_beam_options_are_not_taken_for_inputs() -> None:
@@ -14,15 +14,17 @@ def test_values_of_beam_options_are_not_taken_for_inputs() -> None:
     assert options.view_as(DirectOptions).direct_num_workers == 2
 
 
-@pytest.mark.parametrize("argv", [[], ["--runner=DirectRunner"]])
-def test_local_runs_stay_off_the_engine_that_is_downloaded(argv: list[str]) -> None:
-    options, _ = split_beam_options(argv)
+@pytest.mark.parametrize("runner", ["", "DirectRunner", "directrunner", "DIRECT", "FnApiRunner"])
+def test_local_runs_stay_off_the_engine_that_is_downloaded(runner: str) -> None:
+    options, _ = split_beam_options([f"--runner={runner}"] if runner else [])
+    assert is_local(options)
     assert options.view_as(StandardOptions).runner == "DirectRunner"
     assert options.view_as(StreamingOptions).update_compatibility_version == beam.__version__
 
 
 def test_other_runners_are_left_alone() -> None:
     options, _ = split_beam_options(["--runner=FlinkRunner", "--flink_version=1.20"])
+    assert not is_local(options)
     assert options.view_as(StandardOptions).runner == "FlinkRunner"
     assert options.view_as(StreamingOptions).update_compatibility_version is None
 

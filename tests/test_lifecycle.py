@@ -170,13 +170,12 @@ def test_a_discarded_run_leaves_the_time_of_the_latest_check(tmp_path: Path) -> 
         assert checked_at(str(tmp_path), NEWER) == "2026-11-29T23:00:00Z"
 
 
-def test_a_failed_run_is_aborted_unless_it_goes_on_elsewhere(tmp_path: Path) -> None:
-    for abort, left in ((True, []), (False, [ID])):
-        writer = make_writer(tmp_path, make_info(1))
-        with pytest.raises(KeyboardInterrupt), writer.running(abort_on_error=abort):
-            write_shards(writer, [make_row("a")])
-            raise KeyboardInterrupt
-        assert folders(tmp_path) == left
+def test_a_failed_run_is_aborted(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path, make_info(1))
+    with pytest.raises(KeyboardInterrupt), writer.running():
+        write_shards(writer, [make_row("a")])
+        raise KeyboardInterrupt
+    assert folders(tmp_path) == []
 
 
 def test_what_is_complete_is_never_aborted(tmp_path: Path) -> None:

@@ -34,11 +34,25 @@ def run(argv: Sequence[str], prog: str) -> int:
         return console.DONE
     summary = embed.run(options, beam_options, console.progress_line)
     console.print_result(asdict(summary), arguments.json, _summary_lines(summary))
+    reason = _too_many_failures(summary, arguments.max_failure_rate)
+    if reason:
+        console.complain(f"{reason}; see featureid inspect {summary.snapshot} --failures")
+        return console.TOO_MANY_FAILURES
+    return console.DONE
+
+
+def _too_many_failures(summary: EmbedSummary, max_failure_rate: float) -> str:
+    """Return why a published snapshot has too many failures; "" if it has not."""
     if not summary.published:
-        return console.DONE
-    allowed = arguments.max_failure_rate * summary.images
-    too_many = summary.failed > allowed or summary.embedded == 0
-    return console.TOO_MANY_FAILURES if too_many else console.DONE
+        return ""
+    if summary.embedded == 0:
+        return f"none of the {summary.images} images could be embedded"
+    if summary.failed > max_failure_rate * summary.images:
+        return (
+            f"{summary.failed} of the {summary.images} images failed, more than "
+            f"--max-failure-rate={max_failure_rate} allows"
+        )
+    return ""
 
 
 def _submission_lines(submission: Submission) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Protocol
 
 from featureid import __version__
 from featureid.cli import console
+from featureid.cli.quiet import quiet_libraries
 
 # Command -> its module and one line of help. A module is imported only when its command runs: Beam
 # alone takes a second to import.
@@ -79,9 +81,12 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(command: str, arguments: list[str], prog: str) -> int:
-    # Before anything is imported that logs as it is imported, as Beam does.
-    console.set_up_log("warning")
-    return load_command(command).run(arguments, prog)
+    # A pool shows what its workers write.
+    quiet = contextlib.nullcontext() if command == "worker-pool" else quiet_libraries(arguments)
+    with quiet:
+        # Before anything is imported that logs as it is imported, as Beam does.
+        console.set_up_log("warning")
+        return load_command(command).run(arguments, prog)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+    StandardOptions,
+)
 from apache_beam.transforms.resources import parse_resource_hints
 
 from featureid.errors import UsageError
 
-_LOCAL_RUNNERS = ("DirectRunner", "direct", "DirectPipelineRunner")
-_RUNNERS_WITH_FLINK_OPTIONS = ("FlinkRunner", "PortableRunner")
+_LOCAL_RUNNERS = ("directrunner", "switchingdirectrunner", "testdirectrunner", "fnapirunner")
+_RUNNERS_WITH_FLINK_OPTIONS = ("flinkrunner", "portablerunner")
 # Workers import it before they begin. Otherwise their threads, each unpickling a step, import parts
 # of the package at the same time, and one ends with Python's deadlock error (seen on Flink).
 _WORKER_IMPORTS = "featureid.transforms"
@@ -52,8 +57,31 @@ def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]
 
 def is_local(options: PipelineOptions) -> bool:
     """Return whether the run takes place on this machine, in Beam's direct runner."""
+    return _runner(options) in _LOCAL_RUNNERS
+
+
+def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """Return an empty pipeline for the runner that the options name.
+
+    Raises:
+        UsageError: Beam does not know or have the runner, or it lacks an option.
+    """
     runner = options.view_as(StandardOptions).runner
-    return runner is None or runner in _LOCAL_RUNNERS
+    if _runner(options) == "portablerunner" and not options.view_as(PortableOptions).job_endpoint:
+        raise UsageError(f"the runner {runner} cannot be used: add --job_endpoint=HOST:PORT")
+    try:
+        return beam.Pipeline(options=options)
+    except Exception as error:  # What importing a runner raises depends on what is installed.
+        cause = " ".join(str(error).split()).removeprefix("Pipeline has validations errors: ")
+        raise UsageError(f"the runner {runner} cannot be used: {cause}") from error
+
+
+def _runner(options: PipelineOptions) -> str:
+    """Return the name of the runner as Beam looks it up, ``directrunner``."""
+    name = (options.view_as(StandardOptions).runner or "DirectRunner").lower()
+    if name.startswith("apache_beam."):
+        name = name.rpartition(".")[2]
+    return name if name.endswith("runner") else f"{name}runner"
 
 
 def parse_hints(texts: Sequence[str]) -> dict[str, str]:
@@ -97,8 +125,7 @@ class FlinkJobServerOptions(PipelineOptions):
 
 
 def _check_flink_options(options: PipelineOptions, chosen: dict[str, Any]) -> None:
-    runner = options.view_as(StandardOptions).runner
-    if runner in _RUNNERS_WITH_FLINK_OPTIONS:
+    if _runner(options) in _RUNNERS_WITH_FLINK_OPTIONS:
         return
     for name in FlinkJobServerOptions([]).get_all_options(current_only=True):
         if name in chosen:

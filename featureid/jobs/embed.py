@@ -18,7 +18,7 @@ from featureid.durations import time_text
 from featureid.embedding import describe_model
 from featureid.errors import StorageError, UsageError
 from featureid.inputs import check_source, locate
-from featureid.jobs.beam_options import is_local
+from featureid.jobs.beam_options import is_local, new_pipeline
 from featureid.jobs.launch import run_here, start_elsewhere, wait_for_end
 from featureid.jobs.options import EmbedOptions
 from featureid.jobs.previous import find_previous
@@ -171,12 +171,11 @@ def _start(
     watch: Watch = nowhere,
 ) -> tuple[WritePlan, PipelineResult]:
     """Start a run and, if asked to, wait for its end; return what it writes, and the run."""
+    pipeline = new_pipeline(beam_options)
     local = is_local(beam_options)
     for source in options.sources:
         check_source(source)
-    options, model, info = describe_run(options)
-    if not local:
-        options = _for_workers_elsewhere(options, model)
+    options, model, info = describe_run(options if local else _without_current_folder(options))
     previous = find_previous(options.refresh, options.output, info.model)
     record = new_record(info, options, beam_options, previous)
     plan = WritePlan(
@@ -187,24 +186,25 @@ def _start(
     )
     share_model(model)
     progress = progress_of(info.snapshot)
-    with plan.writer.running(abort_on_error=local):
-        pipeline = beam.Pipeline(options=beam_options)
+    with plan.writer.running():
+        if not local:  # Workers share files with this process, but no cache of models.
+            options = replace(options, model=keep_model(options.output, model))
         build_pipeline(pipeline, options, plan)
         if local:
             with watch(progress.line):
                 return plan, run_here(pipeline)
         result = start_elsewhere(pipeline)
-        if wait:
-            wait_for_end(result)
+    # From here on the run may go on without this process, so that nothing is taken back.
+    if wait:
+        wait_for_end(result)
     return plan, result
 
 
-def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOptions:
-    """Return the options for workers that share files with this process, but no folder or cache.
+def _without_current_folder(options: EmbedOptions) -> EmbedOptions:
+    """Return the options for workers that share files with this process, but no current folder.
 
     Raises:
         UsageError: an input is relative to this process's folder.
-        StorageError: the model cannot be put into the output folder.
     """
     for source in options.sources:
         if not files.is_remote(source.path) and not os.path.isabs(source.path):
@@ -213,8 +213,7 @@ def _for_workers_elsewhere(options: EmbedOptions, model: ModelBundle) -> EmbedOp
                 f"workers do not share; give {os.path.abspath(source.path)!r}, with `strip_prefix` "
                 "to keep keys short"
             )
-    output = files.absolute(options.output)
-    return replace(options, output=output, model=keep_model(output, model))
+    return replace(options, output=files.absolute(options.output))
 
 
 def describe_run(options: EmbedOptions) -> tuple[EmbedOptions, ModelBundle, SnapshotInfo]:

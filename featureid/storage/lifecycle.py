@@ -157,11 +157,8 @@ class SnapshotWriter:
         self._remove_unless_complete()
 
     @contextlib.contextmanager
-    def running(self, *, abort_on_error: bool = True) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Begin the run, and abort it if the block raises.
-
-        Args:
-            abort_on_error: False if the work is done elsewhere, where it may go on.
 
         Raises:
             StorageError: as in :meth:`begin`.
@@ -170,9 +167,8 @@ class SnapshotWriter:
             self.begin()
             yield
         except BaseException:
-            if abort_on_error:
-                with contextlib.suppress(FeatureIdError):
-                    self.abort()
+            with contextlib.suppress(FeatureIdError):
+                self.abort()
             raise
 
     def _write_manifest(
