@@ -1,4 +1,4 @@
-"""Files on a disk that are there whole or not at all, even if the machine stops half-way."""
+"""Write files on a disk whole or not at all, even if the machine stops in between."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Iterable
 
 
 def replace_file(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> int:
-    """Give a file new content, or make it, and return its size.
+    """Create or replace a file and return its size.
 
-    A temporary file beside it is forced to the disk, then renamed.  If anything fails, what was
-    there stays and the temporary file goes; a process that is killed leaves it behind.
+    A temporary file beside it is forced to the disk, then renamed. If anything fails, the old file
+    stays and the temporary file is removed; a process that is killed leaves it behind.
 
     Args:
-        path: the file; its folder must be there.
-        chunks: the content; what they raise as they are made comes out as it is.
+        path: the file; its folder must exist.
+        chunks: the content; an exception of the iterable is raised as it is.
 
     Raises:
         OSError: it cannot be written.
@@ -48,7 +48,7 @@ def _write_and_sync(handle: int, chunks: Iterable[bytes]) -> int:
 
 
 def _sync_folder(folder: str) -> None:
-    """Force the rename to the disk; some file systems cannot, and the file is whole either way."""
+    """Force the rename to the disk, if the file system can; the file is whole either way."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

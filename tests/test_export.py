@@ -174,7 +174,7 @@ def test_wrong_use_of_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture
     for argv, status, message in [
         (["export", str(tmp_path), "--to", "npy", "x.npy"], 1, "no complete snapshot"),
         (["export", str(tmp_path), "--to", "csv", "x"], 2, "invalid choice: 'csv'"),
-        (["import", x, *out], 2, "x.bin.keys.jsonl is not there"),
+        (["import", x, *out], 2, "x.bin.keys.jsonl does not exist"),
         (["import", x, *out, "--number-rows", "--num-shards", "0"], 2, "--num-shards is 0"),
         (["import", str(tmp_path / "x.csv"), *out], 2, "must end in"),
         (["import", str(tmp_path / "y.bin"), *out], 1, "No such file"),

@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,3 +140,25 @@ def test_an_absolute_place_is_the_same_from_every_folder(
     for place in ("/out", "s3://bucket/out"):
         assert files.absolute(place) == place
     assert files.absolute("file:///out") == "/out"
+
+
+def test_a_folder_is_removed_although_a_file_in_it_vanishes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in "abc":
+        (folder / name).write_text(name)
+    unlink, calls = os.unlink, iter(range(99))
+
+    def vanish(path: str, **options: Any) -> None:
+        unlink(path, **options)
+        if next(calls) == 0:
+            for other in folder.iterdir():
+                unlink(other)
+                break
+
+    monkeypatch.setattr(os, "unlink", vanish)
+    files.remove_folder(str(folder))
+    assert not folder.exists()
+    files.remove_folder(str(folder))

@@ -1,4 +1,4 @@
-"""Listing snapshots with their state, and the record of a run."""
+"""Snapshots are listed with their state, and runs recorded with theirs."""
 
 from __future__ import annotations
 

@@ -113,17 +113,17 @@ def test_npy_files_of_every_kind(
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "does not start"),
-        (b"\x93NUMPY", "does not start"),
+        (b"", "bad magic"),
+        (b"\x93NUMPY", "bad magic"),
         (npy(np.zeros(4, "f4")), r"shape is \(4,\)"),
         (npy(np.zeros((4, 4), "i4")), "numbers are '<i4'"),
-        (npy(VECTORS)[:-1], r"has 928 bytes, this one 927"),
-        (npy(VECTORS) + b"\0", "this one 929"),
-        (npy(VECTORS).replace(b"(50, 4)", b"(1<<9,)"), "no .npy file"),
-        (npy(VECTORS).replace(b"(50, 4), }   ", b"(10**9, 4), }"), "no .npy file"),
-        (npy(VECTORS).replace(b"(50, 4), }      ", b"(5000000, 4), } "), "80000128 bytes"),
+        (npy(VECTORS)[:-1], r"has 927 bytes, but an array of shape \(50, 4\) takes 928"),
+        (npy(VECTORS) + b"\0", "has 929 bytes, but"),
+        (npy(VECTORS).replace(b"(50, 4)", b"(1<<9,)"), "not a .npy file"),
+        (npy(VECTORS).replace(b"(50, 4), }   ", b"(10**9, 4), }"), "not a .npy file"),
+        (npy(VECTORS).replace(b"(50, 4), }      ", b"(5000000, 4), } "), "takes 80000128"),
         (b"\x93NUMPY\x01\x00\xff\xff{ }", "header has 65535 bytes"),
-        (b"\x93NUMPY\x01\x00\x05\x00((((((", "no .npy file"),
+        (b"\x93NUMPY\x01\x00\x05\x00((((((", "not a .npy file"),
     ],
 )
 def test_npy_files_that_lie_are_refused(tmp_path: Path, data: bytes, said: str) -> None:

@@ -1,4 +1,4 @@
-"""``featureid import``: vectors from another program as a snapshot."""
+"""``featureid import``: make a snapshot of vectors from another program."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from featureid.storage.shard import choose_num_shards
 from featureid.storage.snapshot import new_snapshot_id
 
 _PACKAGES = ("numpy", "isal")
+_RECORDED = ("file", "model", "keys", "number_rows", "dtype", "num_shards")
 _EXTENSIONS = (".npy", ".bin", ".bin.gz")
 
 
@@ -27,8 +28,8 @@ def make_parser(prog: str) -> console.CommandParser:
     parser = console.CommandParser(
         prog=prog,
         description="Make a snapshot of unit vectors from another program.",
-        epilog="The model is recorded as unverified: its vectors compare with others that were "
-        "imported under the same name, and with nothing else.",
+        epilog="The model is recorded as unverified: its vectors can be compared only with others "
+        "that were imported under the same name.",
     )
     add = parser.add_argument
     add("file", metavar="FILE", help=".npy, or the published layout: .bin or .bin.gz")
@@ -67,7 +68,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         model=model,
         num_shards=arguments.num_shards or choose_num_shards(len(vectors), model),
     )
-    options = {name: value for name, value in vars(arguments).items() if value is not None}
+    options = {name: vars(arguments)[name] for name in _RECORDED}
     record = RunRecord.begin(info, options, versions_of(_PACKAGES), process=this_process())
     writer = SnapshotWriter(arguments.output, info, record)
     with console.counting("rows imported", len(vectors)) as count:
@@ -82,7 +83,7 @@ def _keys_beside(path: str) -> str:
     place = export.keys_path(path)
     if not files.exists(place):
         raise UsageError(
-            f"{path} holds no keys and {place} is not there; name a file with --keys, or "
-            "use row numbers as keys with --number-rows"
+            f"{path} holds no keys, and {place} does not exist; give a file with --keys, or use "
+            "row numbers as keys with --number-rows"
         )
     return place

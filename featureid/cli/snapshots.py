@@ -1,4 +1,4 @@
-"""``featureid snapshots``: what an output folder holds."""
+"""``featureid snapshots``: list the snapshots of an output folder."""
 
 from __future__ import annotations
 

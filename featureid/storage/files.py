@@ -1,8 +1,8 @@
 """Files on disk and in object stores, through one small layer.
 
-A place is a local path, ``file://``, or anything that ``fsspec`` knows (``s3://``, ``gs://``).
-Every failure of the file system or store becomes a :class:`~featureid.errors.StorageError` that
-names the place and the cause.
+A place is a local path, a ``file://`` URI, or any URI that ``fsspec`` supports (``s3://``,
+``gs://``). Every error of the file system or store becomes a
+:class:`~featureid.errors.StorageError` that names the place and the cause.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from featureid.atomic import replace_file
 from featureid.errors import StorageError, UsageError
 
 _EXTRAS = {"s3": "aws", "s3a": "aws", "gs": "gcp", "gcs": "gcp"}
+#: How often to try to remove a folder whose files change meanwhile.
+_REMOVALS = 3
 _HINTS = {
     errno.ENOSPC: "free some space or choose another place",
     errno.EDQUOT: "free some space or choose another place",
@@ -33,7 +35,7 @@ _HINTS = {
 
 
 def is_remote(uri: str) -> bool:
-    """Tell an object-store URI from a local path."""
+    """Return whether a place is in an object store, not on a local disk."""
     return "://" in uri and not uri.startswith("file://")
 
 
@@ -45,16 +47,16 @@ def join(uri: str, *names: str) -> str:
 
 
 def absolute(uri: str) -> str:
-    """Return the same place, named so that it does not depend on the current folder."""
+    """Return the same place, independent of the current folder."""
     return uri if is_remote(uri) else os.path.abspath(local_path(uri))
 
 
 class RangeReader:
-    """One file, read piece by piece; close it, or use it in a ``with``.
+    """A file that is read in pieces; close it, or use it in a ``with`` block.
 
     Attributes:
-        uri: the place.
-        size: bytes in the file when it was opened.
+        uri: its place.
+        size: its size in bytes when it was opened.
     """
 
     def __init__(self, uri: str) -> None:
@@ -89,12 +91,12 @@ class RangeReader:
         if len(data) != length:
             raise StorageError(
                 f"{self.uri} ended at byte {start + len(data)} when {length} bytes from {start} "
-                "were read; did something replace it meanwhile? Try again"
+                "were requested; was it replaced meanwhile? Try again"
             )
         return data
 
     def close(self) -> None:
-        """Let go of the file; may be called again."""
+        """Close the file; may be called again."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -121,7 +123,7 @@ def read_bytes(uri: str, max_bytes: int | None = None) -> bytes:
 
 
 def map_bytes(uri: str) -> memoryview:
-    """Return the content of a file: mapped into memory if it is local, else read.
+    """Return the content of a file, mapped into memory if it is local, otherwise read.
 
     Raises:
         StorageError: it is missing or cannot be read.
@@ -130,20 +132,20 @@ def map_bytes(uri: str) -> memoryview:
         return memoryview(read_bytes(uri))
     with _translated("read", uri), open(local_path(uri), "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
-            return memoryview(b"")  # nothing cannot be mapped
+            return memoryview(b"")  # An empty file cannot be mapped.
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def exists(uri: str) -> bool:
-    """Tell whether there is a file or folder.
+    """Return whether a file or folder exists.
 
     Raises:
-        StorageError: that cannot be found out.
+        StorageError: it cannot be looked for.
     """
     if is_remote(uri):
         store, path = filesystem(uri)
         with remote_errors("look for", uri):
-            # Not store.exists: of some stores it takes missing credentials for a missing file.
+            # Not store.exists: with some stores, it takes missing credentials for a missing file.
             try:
                 store.info(path)
             except FileNotFoundError:
@@ -159,10 +161,10 @@ def exists(uri: str) -> bool:
 
 
 def size(uri: str) -> int:
-    """Return the bytes of a file.
+    """Return the size of a file in bytes.
 
     Raises:
-        StorageError: it is missing or cannot be looked at.
+        StorageError: it is missing or cannot be opened.
     """
     with RangeReader(uri) as file:
         return file.size
@@ -184,7 +186,7 @@ def list_folder(uri: str) -> list[str]:
 
 
 def list_places(uri: str) -> list[str]:
-    """Return the names in a folder as :func:`list_folder` does; none if there is no folder.
+    """Return the names in a folder as :func:`list_folder` does, or none if it does not exist.
 
     Raises:
         StorageError: it cannot be read.
@@ -193,7 +195,7 @@ def list_places(uri: str) -> list[str]:
 
 
 def remove(uri: str) -> None:
-    """Remove a file; it may be gone already.
+    """Remove a file, if it still exists.
 
     Raises:
         StorageError: it cannot be removed.
@@ -208,7 +210,7 @@ def remove(uri: str) -> None:
 
 
 def remove_folder(uri: str) -> None:
-    """Remove a folder and all that is in it; it may be gone already.
+    """Remove a folder with all its content, if it still exists.
 
     Raises:
         StorageError: something in it cannot be removed.
@@ -218,12 +220,17 @@ def remove_folder(uri: str) -> None:
         with remote_errors("remove", uri), contextlib.suppress(FileNotFoundError):
             store.rm(path, recursive=True)
     else:
-        with _translated("remove", uri), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(local_path(uri))
+        with _translated("remove", uri):
+            for _ in range(_REMOVALS):
+                with contextlib.suppress(FileNotFoundError):  # Of one file in it, perhaps.
+                    shutil.rmtree(local_path(uri))
+                if not exists(uri):
+                    return
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
 
 
 def make_folder(uri: str) -> None:
-    """Make a folder and those above it; object stores need none.
+    """Make a folder and its parents; object stores need none.
 
     Raises:
         StorageError: it cannot be made.
@@ -235,10 +242,10 @@ def make_folder(uri: str) -> None:
 
 @contextlib.contextmanager
 def exclusive(uri: str) -> Iterator[None]:
-    """Keep other processes out of the same block with the same folder while this one is in it.
+    """Hold a lock on a folder; other processes that want it wait until it is released.
 
-    Does nothing in object stores, and on file systems that have no locks. A process that ends
-    releases what it holds.
+    Object stores, and some network file systems, have no locks: there, this does nothing. A process
+    that ends releases its locks.
 
     Args:
         uri: a folder.
@@ -262,8 +269,8 @@ def exclusive(uri: str) -> Iterator[None]:
 def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:
     """Write a file that is there whole or not at all, and return its size.
 
-    On disk: see :func:`featureid.atomic.replace_file`.  In an object store: one put, of chunks that
-    are collected in memory first, so that a failing producer leaves no object.
+    On disk, see :func:`featureid.atomic.replace_file`. In an object store, it is one put of chunks
+    that are first collected in memory, so that a producer that fails leaves no object.
 
     Raises:
         StorageError: it cannot be written.
@@ -274,7 +281,7 @@ def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:
         with remote_errors("write", uri):
             store.pipe_file(path, data)
         return len(data)
-    # Chunks that are made of other files get StorageErrors from there, never a plain OSError.
+    # An OSError is from writing: producers of chunks that read other files raise StorageErrors.
     with _translated("write", local_path(uri)):
         return replace_file(local_path(uri), chunks)
 
@@ -288,13 +295,13 @@ def filesystem(uri: str) -> tuple[Any, str]:
     """Return the fsspec file system of a URI and the path inside it.
 
     Raises:
-        UsageError: there is no support for such URIs, or its package is not installed.
-        StorageError: the file system cannot be opened, for want of credentials, say.
+        UsageError: such URIs are not supported, or the package for them is not installed.
+        StorageError: the file system cannot be opened, for example without credentials.
     """
     scheme = uri.split("://", 1)[0]
     extra = _EXTRAS.get(scheme)
     try:
-        import fsspec  # only here: local files need none
+        import fsspec  # Only here: local files do not need it.
 
         store, path = fsspec.core.url_to_fs(uri)
     except ImportError as error:
@@ -305,9 +312,9 @@ def filesystem(uri: str) -> tuple[Any, str]:
     except ValueError as error:
         raise UsageError(f"{uri}: {error}; use a local path, s3:// or gs://") from error
     except Exception as error:
-        # The clients of the stores raise what they like; all of it means "cannot be opened".
+        # Clients of stores raise errors of any kind; all of them mean that it cannot be opened.
         _raise("open", uri, error)
-    store.invalidate_cache()  # another process may have written since the last listing
+    store.invalidate_cache()  # Another process may have written since the last listing.
     return store, path
 
 
@@ -321,12 +328,12 @@ def _translated(action: str, uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def remote_errors(action: str, uri: str) -> Iterator[None]:
-    """Turn whatever a store's client raises in the block into a StorageError."""
+    """Turn any error of a store's client in the block into a StorageError."""
     try:
         yield
     except Exception as error:
-        # Missing credentials, refused access, no network: botocore, google-auth and aiohttp have
-        # trees of their own, few of them OSError.
+        # For missing credentials, denied access or no network, botocore, google-auth and aiohttp
+        # have their own exceptions, few of which are an OSError.
         _raise(action, uri, error)
 
 

@@ -1,9 +1,8 @@
-"""Gzip members with a fixed header: the bricks of which every shard is built.
+"""Gzip members with a fixed header, of which every shard consists.
 
-A member is made here whole, from a payload held in memory, and read back whole, with an output
-that cannot grow past the length the caller states.  ISA-L (the package ``isal``) does the work
-where it is installed and the standard library where it is not: the deflated bytes differ, what
-they inflate to does not.
+A member is written whole, from a payload in memory, and read whole, into no more memory than the
+caller allows. ISA-L (package ``isal``) is used if it is installed, otherwise the standard library:
+their deflated bytes differ, but inflate to the same payload.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ import numpy.typing as npt
 
 try:
     from isal import igzip_lib, isal_zlib
-except ImportError:  # an optional speed-up
+except ImportError:  # It only makes things faster.
     _HAS_ISAL = False
 else:
     _HAS_ISAL = True
 
 Buffer = bytes | bytearray | memoryview
-#: A payload where it lies, as stored deflate blocks hold it: (n, STORED_BLOCK), the whole ones, and
-#: (1, rest), the last and shorter one; each only if there is one.
+#: Views of a payload, cut as stored deflate blocks hold it: (n, STORED_BLOCK) for full ones, and
+#: (1, rest) for a shorter last one; each only if there is one.
 Blocks = list[npt.NDArray[np.uint8]]
 
 #: RFC 1952 header: deflate, no name, no time, no flags, unknown system.
 MEMBER_HEADER = bytes.fromhex("1f8b08000000000000ff")
-#: Payload bytes in every stored deflate block but the last of a member.
+#: Payload bytes of every stored deflate block except the last one of a member.
 STORED_BLOCK = 32_768
 
 _TRAILER = struct.Struct("<II")
@@ -39,30 +38,30 @@ _OVERHEAD = len(MEMBER_HEADER) + _TRAILER.size
 _RAW_DEFLATE = -15
 _GZIP = 31
 _CHUNK = 1 << 20
-# Higher levels take three times as long over a block of keys and save a tenth at best.
+# Higher levels take three times as long for a block of keys and save at most a tenth.
 _LEVEL = 1
 
 
 class Engine(Protocol):
-    """What a deflate library does for us."""
+    """What is needed of a deflate library."""
 
     name: str
 
     @property
     def error(self) -> type[Exception]:
-        """What its inflaters raise."""
+        """The exception that its inflaters raise."""
 
     def crc32(self, data: Buffer, before: int = 0) -> int:
-        """Return the CRC-32 of the data, going on from that of what came ``before``."""
+        """Return the CRC-32 of the data that follows data with the CRC-32 ``before``."""
 
     def deflate(self, payload: Buffer, *, huffman: bool) -> bytes:
-        """Return a raw deflate stream; with ``huffman``, hardly look for repeated strings."""
+        """Return a raw deflate stream; with ``huffman``, do not look for repeated strings."""
 
     def inflate(self, data: Buffer, length: int) -> bytes | None:
-        """Return the payload, or None unless the stream is whole and holds ``length`` bytes."""
+        """Return the payload, or None if the stream is not whole or not of ``length`` bytes."""
 
     def gunzip(self) -> Any:
-        """Return a new inflater of one gzip member, to be used as ``zlib.decompressobj`` is."""
+        """Return a new inflater of one gzip member, with the methods of ``zlib.decompressobj``."""
 
 
 class ZlibEngine:
@@ -72,7 +71,7 @@ class ZlibEngine:
     error = zlib.error
 
     def crc32(self, data: Buffer, before: int = 0) -> int:
-        """Return the CRC-32 of the data, going on from that of what came ``before``."""
+        """Return the CRC-32 of the data that follows data with the CRC-32 ``before``."""
         return zlib.crc32(data, before)
 
     def deflate(self, payload: Buffer, *, huffman: bool) -> bytes:
@@ -82,7 +81,7 @@ class ZlibEngine:
         return packer.compress(payload) + packer.flush()
 
     def inflate(self, data: Buffer, length: int) -> bytes | None:
-        """Return the payload, or None unless the stream is whole and holds ``length`` bytes."""
+        """Return the payload, or None if the stream is not whole or not of ``length`` bytes."""
         unpacker = zlib.decompressobj(_RAW_DEFLATE)
         try:
             payload = unpacker.decompress(data, length + 1)
@@ -97,28 +96,28 @@ class ZlibEngine:
 
 
 class IsalEngine:
-    """Intel's ISA-L, several times faster."""
+    """Intel's ISA-L, which is several times faster."""
 
     name = "isal"
 
     @property
     def error(self) -> type[Exception]:
-        """What its inflaters raise."""
+        """The exception that its inflaters raise."""
         return isal_zlib.error  # type: ignore[return-value]
 
     def crc32(self, data: Buffer, before: int = 0) -> int:
-        """Return the CRC-32 of the data, going on from that of what came ``before``."""
+        """Return the CRC-32 of the data that follows data with the CRC-32 ``before``."""
         return isal_zlib.crc32(data, before)
 
     def deflate(self, payload: Buffer, *, huffman: bool) -> bytes:
         """Return a raw deflate stream."""
-        # ISA-L has no Huffman-only strategy. A window of two bytes comes to the same, and on
-        # exponents of floats it gives .34 of the size, where chance matches in 32 KiB give .42.
+        # ISA-L has no Huffman-only strategy, but a window of two bytes has the same effect. It
+        # shrinks exponents of floats to 0.34 of their size; chance matches in 32 KiB, to 0.42.
         window = 1 if huffman else igzip_lib.MAX_HIST_BITS
         return igzip_lib.compress(payload, _LEVEL, igzip_lib.COMP_DEFLATE, hist_bits=window)
 
     def inflate(self, data: Buffer, length: int) -> bytes | None:
-        """Return the payload, or None unless the stream is whole and holds ``length`` bytes."""
+        """Return the payload, or None if the stream is not whole or not of ``length`` bytes."""
         unpacker = isal_zlib.decompressobj(_RAW_DEFLATE)
         try:
             payload = unpacker.decompress(data, length + 1)
@@ -141,10 +140,10 @@ def crc32(data: Buffer) -> int:
 
 
 def member_crc(member: Buffer) -> int:
-    """Return the CRC-32 of a member as an index has it: of its trailer, then of all before that.
+    """Return the CRC-32 of a member as an index has it: of its trailer, then of the bytes before.
 
-    In file order the CRC would end with the payload's own CRC, which cancels the payload out: all
-    stored members of one length up to 32,768 would have the same.
+    In file order, the payload's own CRC would come last and cancel the payload out: all stored
+    members of the same length, up to 32,768, would have the same CRC.
     """
     view = memoryview(member)
     trailer = engine.crc32(view[-_TRAILER.size :])
@@ -158,14 +157,14 @@ def stored_size(raw_length: int) -> int:
 
 
 class StoredFrame:
-    """A stored member laid out before its payload is there, which then is never copied.
+    """A stored member whose payload is written in place, so that it is never copied.
 
     Attributes:
-        blocks: where the payload belongs.
+        blocks: views of the places for the payload.
     """
 
     def __init__(self, raw_length: int) -> None:
-        """Lay out the member of a payload of ``raw_length`` bytes."""
+        """Lay out the member for a payload of ``raw_length`` bytes."""
         self._member = bytearray(stored_size(raw_length))
         self._member[: len(MEMBER_HEADER)] = MEMBER_HEADER
         for position, header in _stored_headers(raw_length):
@@ -173,7 +172,7 @@ class StoredFrame:
         self.blocks = _stored_blocks(self._member, raw_length)
 
     def seal(self) -> bytearray:
-        """Return the member, now that its payload is in place."""
+        """Return the member, after the payload has been written into :attr:`blocks`."""
         crc, length = 0, 0
         for block in (row for blocks in self.blocks for row in blocks):
             crc, length = engine.crc32(block.data, crc), length + len(block)
@@ -182,7 +181,7 @@ class StoredFrame:
 
 
 def store(payload: Buffer) -> bytes:
-    """Return a member of stored deflate blocks: no compression, so no time either."""
+    """Return a member of stored deflate blocks, which are not compressed."""
     frame = StoredFrame(memoryview(payload).nbytes)
     for place, block in zip(frame.blocks, blocks_of(payload), strict=True):
         place[:] = block
@@ -190,13 +189,13 @@ def store(payload: Buffer) -> bytes:
 
 
 def deflate(payload: Buffer, *, huffman: bool = False) -> bytes:
-    """Return a deflated member, or the stored one where deflating does not save a sixteenth.
+    """Return a deflated member, or a stored one if deflating saves less than a sixteenth.
 
-    To inflate costs more than so little is worth.
+    Saving less is not worth the time to inflate it.
 
     Args:
         payload: the bytes to pack.
-        huffman: code single bytes only; right for numbers, where repeats are chance.
+        huffman: do not look for repeated strings, which in numbers occur only by chance.
     """
     stream = engine.deflate(payload, huffman=huffman)
     if _OVERHEAD + len(stream) > stored_size(memoryview(payload).nbytes) * 15 // 16:
@@ -207,15 +206,15 @@ def deflate(payload: Buffer, *, huffman: bool = False) -> bytes:
 def unpack(member: Buffer, raw_length: int) -> bytes:
     """Return the payload of one whole member.
 
-    The payload's own CRC is left to :func:`check_trailer`: a shard's index has the CRC of the
-    member's bytes already.
+    It does not check the payload's own CRC, as :func:`check_trailer` does: the index of a shard
+    has the CRC of the member's bytes.
 
     Args:
         member: the bytes of exactly one member.
-        raw_length: the length that the payload must have; no more than that is allocated.
+        raw_length: the length that the payload must have; no more memory is allocated.
 
     Raises:
-        ValueError: the bytes are not such a member; the message says why.
+        ValueError: the bytes are not such a member; the message has the reason.
     """
     if memoryview(member).nbytes == stored_size(raw_length):
         return b"".join(row.data for blocks in unpack_blocks(member, raw_length) for row in blocks)
@@ -226,7 +225,7 @@ def unpack(member: Buffer, raw_length: int) -> bytes:
 
 
 def unpack_blocks(member: Buffer, raw_length: int) -> Blocks:
-    """Return the payload of one whole member; what is stored is not copied, it lies in the member.
+    """Return the payload of one whole member; of a stored one, as views of the member.
 
     Raises:
         ValueError: as in :func:`unpack`.
@@ -237,12 +236,12 @@ def unpack_blocks(member: Buffer, raw_length: int) -> Blocks:
     _stream(member)
     for position, header in _stored_headers(raw_length):
         if view[position : position + len(header)] != header:
-            raise ValueError("the header of a stored deflate block is wrong")
+            raise ValueError("a stored deflate block has a wrong header")
     return _stored_blocks(member, raw_length)
 
 
 def blocks_of(payload: Buffer) -> Blocks:
-    """Return views of a payload of its own, as if it were that of a stored member."""
+    """Return views of a payload, cut like that of a stored member."""
     return _blocks(payload, memoryview(payload).nbytes, 0, STORED_BLOCK)
 
 
@@ -257,27 +256,27 @@ def check_trailer(member: Buffer, payload: Buffer) -> None:
 
 
 def gunzip(data: Buffer, max_bytes: int) -> bytes:
-    """Return what a whole gzip file of any writer holds, one member or several.
+    """Return the content of a whole gzip file of any writer, with one member or several.
 
     Args:
         data: the file.
-        max_bytes: no more than that is allocated.
+        max_bytes: no more memory is allocated.
 
     Raises:
-        ValueError: it is no whole gzip file, or holds more than ``max_bytes``.
+        ValueError: it is not a whole gzip file, or holds more than ``max_bytes``.
     """
     view, parts, left = memoryview(data), [], max_bytes
     position, pending, inflater = 0, view[:0], None
     while position < len(view) or pending:
         if not pending:
-            # In pieces: what is left behind the end of a member is copied.
+            # In pieces, because zlib copies what follows the end of a member.
             pending = view[position : position + _CHUNK]
             position += len(pending)
         inflater = inflater or engine.gunzip()
         try:
             parts.append(inflater.decompress(pending, left + 1))
         except engine.error as error:
-            raise ValueError(f"it is no gzip file, or a wrong one ({error})") from error
+            raise ValueError(f"not a gzip file, or corrupt ({error})") from error
         left -= len(parts[-1])
         if left < 0:
             raise ValueError(f"it inflates to more than {max_bytes} bytes")
@@ -297,7 +296,7 @@ def _stream(member: Buffer) -> memoryview:
 
 
 def _stored_headers(raw_length: int) -> Iterator[tuple[int, bytes]]:
-    """Yield where the headers of a stored member's deflate blocks are, and what they must be."""
+    """Yield position and content of the headers of a stored member's deflate blocks."""
     position, left = len(MEMBER_HEADER), raw_length
     while True:
         size = min(left, STORED_BLOCK)
@@ -314,7 +313,7 @@ def _stored_blocks(member: Buffer, raw_length: int) -> Blocks:
 
 
 def _blocks(data: Buffer, raw_length: int, start: int, step: int) -> Blocks:
-    """Return views of blocks of STORED_BLOCK bytes, ``step`` bytes apart, and of the rest."""
+    """Return views of the blocks of STORED_BLOCK bytes, ``step`` bytes apart, and of the rest."""
     whole, rest = divmod(raw_length, STORED_BLOCK)
     blocks: Blocks = []
     if whole:

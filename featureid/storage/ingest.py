@@ -1,4 +1,4 @@
-"""Vectors that other programs made, into a snapshot."""
+"""Import vectors from other programs as a snapshot."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Keys:
 
     Attributes:
         keys: the image keys.
-        face_indexes: the number of the face, where a key may have several rows; else None.
+        face_indexes: the face index of each row if a key may have several rows, otherwise None.
     """
 
     keys: Sequence[str]
@@ -49,14 +49,14 @@ class Keys:
 
 
 def read_vectors(path: str) -> npt.NDArray[Any]:
-    """Return the vectors of a file that another program wrote, (rows, dimension) of floats.
+    """Return the vectors of a file of another program: (rows, dimension) floats.
 
     Args:
         path: ``.npy``, or else the published layout of many, gzipped if it ends in ``.gz``. Local
-            files that are not gzipped are mapped into memory, not read.
+            files that are not gzipped are mapped into memory instead of read.
 
     Raises:
-        CorruptFileError: it is no such file, cut short, or too long.
+        CorruptFileError: it is not such a file, truncated, or too long.
         StorageError: it cannot be read.
     """
     data = files.map_bytes(path)
@@ -71,30 +71,32 @@ def read_vectors(path: str) -> npt.NDArray[Any]:
 
 
 def view_npy(data: memoryview) -> npt.NDArray[Any]:
-    """Return the matrix of a .npy file where it lies, without a copy.
+    """Return the 2-D array of a .npy file as a view, without a copy.
 
-    numpy.load raises errors of many kinds for damaged headers, and accepts files that are too long.
+    numpy.load raises many kinds of errors for damaged headers, and accepts files that are too long.
 
     Raises:
-        CorruptFileError: it is no .npy file of a matrix of floats, cut short, or too long.
+        CorruptFileError: it is not a .npy file of a 2-D float array, truncated, or too long.
     """
     try:
         kind, order, shape, start = _parse_npy(bytes(data[: _MAX_NPY_HEADER + 12]))
     except (ValueError, SyntaxError, struct.error, MemoryError, RecursionError) as error:
-        raise CorruptFileError(f"it is no .npy file of a matrix of floats: {error}") from error
+        raise CorruptFileError(
+            f"it is not a .npy file holding a 2-D float array: {error}"
+        ) from error
     wanted = start + shape[0] * shape[1] * kind.itemsize
     if len(data) != wanted:
         raise CorruptFileError(
-            f"a .npy file of the shape {shape} has {wanted} bytes, this one {len(data)}; was it "
-            "cut short?"
+            f"it has {len(data)} bytes, but an array of shape {shape} takes {wanted}; was it "
+            "truncated?"
         )
     return np.frombuffer(data[start:], kind).reshape(shape, order=order)
 
 
 def _parse_npy(head: bytes) -> tuple[np.dtype[Any], Any, tuple[int, int], int]:
-    """Return dtype, order, shape and where the numbers start."""
+    """Return dtype, order, shape, and the position of the first number."""
     if head[:6] != _NPY or len(head) < 12:
-        raise ValueError("it does not start as such files do")
+        raise ValueError("bad magic")
     length_type = struct.Struct("<H" if head[6] == 1 else "<I")
     (length,) = length_type.unpack_from(head, 8)
     start = 8 + length_type.size + length
@@ -102,7 +104,7 @@ def _parse_npy(head: bytes) -> tuple[np.dtype[Any], Any, tuple[int, int], int]:
         raise ValueError(f"its header has {length} bytes")
     fields = ast.literal_eval(head[8 + length_type.size : start].decode("latin-1").strip())
     if not isinstance(fields, dict):
-        raise ValueError("its header is no dict")
+        raise ValueError("its header is not a dict")
     descr, shape = fields.get("descr"), fields.get("shape")
     if not isinstance(descr, str) or not _NPY_FLOATS.fullmatch(descr):
         raise ValueError(f"its numbers are {descr!r}")
@@ -117,7 +119,7 @@ def read_keys(path: str) -> Keys:
     """Return the keys of a file: JSON lines if it ends in ``.jsonl``, else text, one key per line.
 
     Raises:
-        CorruptFileError: a line is no object with a ``key``.
+        CorruptFileError: a line is not an object with a ``key``.
         StorageError: it cannot be read.
     """
     try:
@@ -157,7 +159,7 @@ def import_snapshot(
     vectors: npt.NDArray[Any],
     on_rows: Callable[[int], None],
 ) -> Manifest:
-    """Write vectors as a snapshot and publish it.
+    """Write vectors as a snapshot, publish it, and return its manifest.
 
     Args:
         writer: the run; the model of its snapshot is from :meth:`ModelInfo.unverified`.
@@ -166,12 +168,14 @@ def import_snapshot(
         on_rows: called with the number of rows written, each time some have been.
 
     Raises:
-        StorageError: keys and vectors are not equally many, a key occurs twice, a vector is not
-            of unit length, or something cannot be written; nothing is left behind then.
+        StorageError: there are more or fewer keys than vectors, a key occurs twice, a vector is
+            not of unit length, or something cannot be written; then nothing is left behind.
     """
     counts = [len(vectors), len(keys.keys), len(keys.face_indexes or keys.keys)]
     if len(set(counts)) > 1:
-        raise StorageError(f"There are {counts[1]} keys for {counts[0]} vectors; each needs one")
+        raise StorageError(
+            f"there are {counts[1]} keys for {counts[0]} vectors; give one key per vector"
+        )
     info = writer.info
     with writer.running():
         shards: list[list[int]] = [[] for _ in range(info.num_shards)]
