@@ -12,11 +12,12 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from featureid.errors import StorageError
+from featureid.storage import files
 from featureid.storage.lifecycle import prune
 from featureid.storage.reader import open_snapshot
+from featureid.storage.snapshot import MANIFEST
 
 
 def read(output: str) -> None:
@@ -28,7 +29,7 @@ def read(output: str) -> None:
     try:
         assert len(snapshot.row_keys()) == len(snapshot.vectors()) > 0
     except StorageError:
-        if Path(snapshot.folder, "manifest.json").exists():
+        if files.exists(files.join(snapshot.folder, MANIFEST)):
             raise
         assert snapshot.folder != open_snapshot(output).folder
 

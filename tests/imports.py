@@ -22,8 +22,12 @@ class ImportSamples:
     def __init__(self, folder: Path, rows: int = 50) -> None:
         self.vectors, self.output = folder / "vectors.npy", folder / "out"
         np.save(self.vectors, np.stack([make_row(str(row)).vector for row in range(rows)]))
-        self.arguments = ["import", str(self.vectors), "--output", str(self.output)]
-        self.arguments += ["--model=theirs", "--number-rows", "--num-shards=2"]
+        self.arguments = self.into(str(self.output))
+
+    def into(self, output: str) -> list[str]:
+        """Return the command line for another output."""
+        places = ["import", str(self.vectors), "--output", output]
+        return [*places, "--model=theirs", "--number-rows", "--num-shards=2"]
 
     @property
     def current(self) -> str:

@@ -126,9 +126,17 @@ def stopped(point: Point, arguments: Sequence[str]) -> Iterator[Process]:
 
 
 @contextlib.contextmanager
-def actor(*arguments: str) -> Iterator[Process]:
-    """Start a process of :mod:`tests.actors` and wait until it acts."""
-    with _running([sys.executable, "-m", "tests.actors", *arguments]) as process:
-        assert process.popen.stdout is not None
-        assert process.popen.stdout.readline() == "started\n"
-        yield process
+def actors(output: str, *acts: str) -> Iterator[None]:
+    """Let processes of :mod:`tests.actors` act while the context lasts, and check that they did."""
+    with contextlib.ExitStack() as stack:
+        running = []
+        for act in acts:
+            name, *rest = act.split()
+            command = [sys.executable, "-m", "tests.actors", name, output, *rest]
+            running.append(stack.enter_context(_running(command)))
+        for process in running:
+            assert process.popen.stdout is not None
+            assert process.popen.stdout.readline() == "started\n"
+        yield
+        for process in running:
+            assert int(process.finish()) > 0

@@ -11,7 +11,7 @@ import json
 import random
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from featureid.storage.verify import verify_snapshot
 from tests.imports import ImportSamples
 from tests.nightly_samples import Nights, contents
 from tests.processes import wait_until
-from tests.run_points import SHARD, WRITING, Point, Process, actor, featureid, run_until, stopped
+from tests.run_points import SHARD, WRITING, Point, actors, featureid, run_until, stopped
 from tests.storage_samples import write_snapshot
 
 UNMARKED = ("nothing", "folder")
@@ -229,7 +229,7 @@ def test_a_run_whose_previous_snapshot_is_being_pruned_ends_and_leaves_nothing(
 def test_imports_a_prune_and_readers_all_at_once(rounds: int, samples: ImportSamples) -> None:
     """Two imports at a time, of which one is killed at any moment, and a prune that keeps one."""
     chance = random.Random(rounds)
-    with actors(samples.output, "read", "read", "prune 1"):
+    with actors(str(samples.output), "read", "read", "prune 1"):
         for _ in range(rounds):
             with featureid(samples.arguments) as one, featureid(samples.arguments) as two:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -253,7 +253,7 @@ def test_incremental_runs_a_prune_and_readers_all_at_once(
     nights.refresh()
     command = nights.arguments(nights.output, "--previous=auto")
     data = (nights.pictures / "rocket.jpg").read_bytes()
-    with actors(nights.output, "read", "read", "prune 2"):
+    with actors(str(nights.output), "read", "read", "prune 2"):
         for number in range(20):
             (nights.pictures / f"{number % 3}.jpg").write_bytes(data + bytes([number]))
             with featureid(command) as one, featureid(command) as two:
@@ -261,16 +261,3 @@ def test_incremental_runs_a_prune_and_readers_all_at_once(
                 two.finish()
     check_all(nights.output)
     nights.check()
-
-
-@contextlib.contextmanager
-def actors(output: Path, *acts: str) -> Iterator[None]:
-    """Let processes of :mod:`tests.actors` act while the context lasts, and check that they did."""
-    with contextlib.ExitStack() as stack:
-        running: list[Process] = []
-        for act in acts:
-            name, *rest = act.split()
-            running.append(stack.enter_context(actor(name, str(output), *rest)))
-        yield
-        for process in running:
-            assert int(process.finish()) > 0

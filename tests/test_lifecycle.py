@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import pickle
 import subprocess
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -294,6 +295,25 @@ def test_a_snapshot_that_is_pruned_while_it_is_looked_for_is_not_missed(
 
     monkeypatch.setattr(files, "exists", publish_and_prune_first)
     assert find_snapshot(str(output)).endswith(RUNNING)
+
+
+def test_runs_in_an_object_store() -> None:
+    place = f"memory://{uuid.uuid4().hex}/out"
+    for snapshot in IDS:
+        writer = make_writer(place, make_info(1, snapshot=snapshot))
+        with writer.running():
+            commit(writer, ["a", "b"])
+    unchanged = make_writer(place, make_info(1, snapshot=RUNNING), IDS[4])
+    unchanged.begin()
+    assert prune(place, 2, NOW, DAY) == IDS[:3]
+    unchanged.discard()
+    failed = make_writer(place, make_info(1, snapshot=OLDER))
+    with pytest.raises(KeyboardInterrupt), failed.running():
+        raise KeyboardInterrupt
+    make_writer(place, make_info(1, snapshot=OLDER), process=ended_process()).begin()
+    assert prune(place, 1, NOW, DAY) == [OLDER, IDS[3]]
+    assert files.list_folder(f"{place}/snapshots") == [IDS[4]] and verify_snapshot(place).ok
+    assert checked_at(place, IDS[4]) == unchanged.info.created
 
 
 def test_a_run_whose_process_has_ended_is_dead_at_once(output: Path) -> None:

@@ -10,7 +10,12 @@ import pytest
 
 import featureid
 from featureid.cli import main as cli
+from featureid.storage import files
+from featureid.storage.snapshot import current_snapshot
 from featureid.storage.verify import verify_snapshot
+from tests.imports import ImportSamples
+from tests.run_points import actors
+from tests.run_points import featureid as featureid_process
 from tests.stores.servers import BUCKET, S3, embed
 
 SCHEMES = ("s3", "gs")
@@ -129,3 +134,20 @@ def test_images_of_a_manifest_are_asked_for_once(
     # Once more as the command looks whether there is any input.
     assert s3.requests["HEAD /photos/in/coffee.jpg"] <= 2
     assert not any(request.startswith("GET") for request in s3.requests)
+
+
+def test_imports_a_prune_and_readers_all_at_once(s3: S3, tmp_path: Path) -> None:
+    """Two imports at a time, and a prune that keeps one, each in its own process."""
+    output = f"s3://{BUCKET}/out"
+    command = ImportSamples(tmp_path).into(output)
+    with featureid_process(command) as first:
+        first.finish()
+    with actors(output, "read", "prune 1"):
+        for _ in range(5):
+            with featureid_process(command) as one, featureid_process(command) as two:
+                one.finish()
+                two.finish()
+    assert verify_snapshot(output).ok
+    with featureid_process(["prune", output, "--keep=1"]) as prune:
+        prune.finish()
+    assert files.list_folder(f"{output}/snapshots") == [current_snapshot(output)]
