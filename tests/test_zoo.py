@@ -143,7 +143,7 @@ def test_a_failed_build_shows_the_end_of_its_standard_error(
     (broken / "models" / "efficientnet-lite0-57934424.pth").write_bytes(b"cos\nsystem\n")
     monkeypatch.setenv("PYTHONPATH", str(broken.parent))
     with pytest.raises(
-        ModelError, match=r"status 1; end of its .*\n.*has SHA-256 .* install .* again"
+        ModelError, match=r"(?s)status 1; end of its .*has SHA-256 .* install .* again"
     ):
         resolve_model("image")
     assert not list(empty_cache.rglob("*.fidmodel"))
