@@ -45,7 +45,7 @@ def test_heic_without_its_package_says_what_to_install(monkeypatch: pytest.Monke
     assert caught.value.reason == "unsupported"
 
 
-def test_mpo_gives_its_first_picture() -> None:
+def test_mpo_gives_its_first_image() -> None:
     two = encode(PHOTO, "MPO", save_all=True, append_images=[PHOTO.rotate(90)], quality=95)
     assert getattr(Image.open(io.BytesIO(two)), "n_frames", 1) == 2
     result = decode_image(two)
@@ -71,7 +71,7 @@ def test_the_limit_holds_for_every_format(name: str) -> None:
     assert reason_of(FILES[name], limits=limits) == "too-many-pixels"
 
 
-def test_a_tiny_file_that_claims_a_huge_picture() -> None:
+def test_a_tiny_file_that_claims_a_huge_image() -> None:
     bomb = raw_png(50_000, 50_000, 8, 2, b"\0" * 1000)
     assert len(bomb) < 200
     assert reason_of(bomb) == "too-many-pixels"

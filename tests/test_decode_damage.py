@@ -143,7 +143,7 @@ def test_a_png_with_a_wrong_checksum_is_corrupt() -> None:
     assert reason_of(bytes(data)) == "corrupt"
 
 
-def test_a_png_keeps_its_picture_despite_bad_metadata() -> None:
+def test_bad_metadata_of_a_png_does_not_matter() -> None:
     bad = [
         png_chunk(b"acTL", b"\0"),
         png_chunk(b"pHYs", b"\0"),

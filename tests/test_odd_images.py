@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import AvifImagePlugin, Image
 
-from featureid.images import decode_image
+from featureid.errors import ImageError
+from featureid.images import DecodeLimits, decode_image
 from tests.image_files import difference, reason_of
 
 FOLDER = Path(__file__).parent / "odd_images"
@@ -166,6 +168,24 @@ def test_an_intact_file_that_is_not_decoded_is_unsupported(file: str) -> None:
 @pytest.mark.parametrize("file", DAMAGED)
 def test_a_damaged_file_is_refused(file: str) -> None:
     assert reason_of(read(file)) == DAMAGED[file]
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in (FOLDER / "files").iterdir()))
+def test_damage_of_an_odd_file_never_escapes(file: str, capfd: pytest.CaptureFixture[str]) -> None:
+    chance = random.Random(file)
+    for _ in range(30):
+        data = bytearray(read(file))
+        middle = chance.choice((0, len(data) // 2, len(data)))
+        for _ in range(chance.choice((1, 1, 4))):
+            at = min(len(data) - 1, max(0, middle + chance.randrange(-300, 300)))
+            data[at] ^= 1 << chance.randrange(8)
+        try:
+            pixels = decode_image(bytes(data), limits=DecodeLimits(max_pixels=1 << 20)).pixels
+        except ImageError as error:
+            assert error.stage == "decode"
+        else:
+            assert pixels.dtype == np.uint8 and pixels.ndim == 3
+    capfd.readouterr()  # libtiff writes its errors to the standard error stream
 
 
 def test_every_committed_file_is_tested() -> None:

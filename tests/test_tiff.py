@@ -236,6 +236,11 @@ def test_tags_that_writers_leave_out() -> None:
     assert first_row(page(ROWS_PER_STRIP=[0])) == FIRST_ROW
 
 
+def test_a_single_plane_of_16_bits() -> None:
+    # The bytes of a row are 0, 10, 20, 30.
+    assert first_row(page(BITS=[16], WIDTH=[2], PLANAR=[2])) == [10, 30]
+
+
 def test_old_style_jpeg_in_pieces_is_unsupported() -> None:
     assert reason_of(page(COMPRESSION=[6])) == "unsupported"
     assert reason_of(page(COMPRESSION=[6], STRIP_OFFSETS=[8, 12])) == "unsupported"
@@ -258,6 +263,7 @@ def test_strips_behind_the_end_are_truncated() -> None:
     assert reason_of(page(STRIP_OFFSETS=[60_000])) == "truncated"
     assert reason_of(page(STRIP_OFFSETS=[1 << 31])) == "truncated"
     assert reason_of(page(COMPRESSION=[8], STRIP_COUNTS=[60_000])) == "truncated"
+    assert reason_of(page(BITS=[1 << 31], SAMPLES=[1 << 31], WIDTH=[1 << 20])) == "truncated"
 
 
 def test_a_huge_tile_is_not_allocated() -> None:

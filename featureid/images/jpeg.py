@@ -127,7 +127,8 @@ def _decode(data: bytes, header: _Header, height: int, width: int) -> npt.NDArra
         data = _repaired(data, header, fault)
         pixels, fault = _decode_strictly(data, header, height, width)
     if pixels is None and header.single_scan:
-        for candidate in _without_restart_padding(data, fault):
+        scan_start = 2 + sum(map(len, header.segments))
+        for candidate in _without_restart_padding(data, scan_start, fault):
             pixels, _ = _decode_strictly(candidate, header, height, width)
             if pixels is not None:
                 break
@@ -184,7 +185,7 @@ def _repaired(data: bytes, header: _Header, fault: str) -> bytes:
     return b"".join((b"\xff\xd8", *header.segments, scan, b"\xff\xd9"))
 
 
-def _without_restart_padding(data: bytes, fault: str) -> Iterator[bytes]:
+def _without_restart_padding(data: bytes, scan_start: int, fault: str) -> Iterator[bytes]:
     """Yield `data` without padding before its restart markers, in the ways that `fault` allows.
 
     Some cameras align restart intervals with zeros or repeat their last bytes. libjpeg reports
@@ -193,14 +194,15 @@ def _without_restart_padding(data: bytes, fault: str) -> Iterator[bytes]:
 
     Args:
         data: a file of a single scan, as `_repaired` returns it.
+        scan_start: where the compressed data begins.
         fault: what libjpeg reported about it.
     """
     found = _EXTRANEOUS.search(fault)
-    start = data.find(b"\xff\xda")
-    head, intervals = data[:start], _RESTART_MARKER.split(data[start:])
+    head, scan = data[:scan_start], data[scan_start:]
+    intervals = _RESTART_MARKER.split(scan)
     if not found or found[2] == _END_MARKER or len(intervals) // 2 < _MIN_RESTARTS:
         return
-    yield head + _ZEROS_BEFORE_RESTART.sub(b"", data[start:])
+    yield head + _ZEROS_BEFORE_RESTART.sub(b"", scan)
     total = int(found[1])
     for size in range(1, min(total, _MAX_RESTART_PADDING) + 1):
         if total % size == 0:
@@ -275,7 +277,7 @@ def _next_segment(data: bytes, position: int) -> tuple[int, int, int]:
         else:
             end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
             if end < position + 4 and marker not in _DECODING_SEGMENTS:
-                position += 4  # libjpeg too goes on behind a comment of length 0
+                position += 4  # like libjpeg: some writers leave the length of an empty comment 0
                 continue
             if end < position + 4:
                 raise corrupt("JPEG", f"segment {marker:#x} with an impossible length")

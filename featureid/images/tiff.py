@@ -108,22 +108,25 @@ def _decode_planes(reader: TiffReader, page: Directory, max_pixels: int) -> npt.
     mode = _PLANE_MODES.get(key)
     if mode is None:
         raise unsupported("TIFF", f"planes of photometric interpretation {key[0]}")
-    bands = []
-    for band in range(len(mode)):
-        part = slice(band * chunks.in_plane, (band + 1) * chunks.in_plane)
-        plane = page | {
-            Tag.SAMPLES: reader.field(1),
-            Tag.PLANAR: reader.field(1),
-            Tag.PHOTOMETRIC: reader.field(BLACK_IS_ZERO),
-            Tag.BITS: reader.field(number(page, Tag.BITS, 1)),
-            Tag.SAMPLE_FORMAT: reader.field(number(page, Tag.SAMPLE_FORMAT, 1)),
-        }
-        plane.pop(Tag.EXTRA_SAMPLES, None)
-        own = Chunks(chunks.offsets[part], chunks.counts[part], chunks.in_plane, chunks.tiled)
-        image = _load(reader, plane, own, max_pixels)
-        gray = to_gray(image, "TIFF", bits=number(page, Tag.BITS, 1))
-        bands.append(Image.fromarray(gray))
+    changes = {
+        Tag.SAMPLES: reader.field(1),
+        Tag.PLANAR: reader.field(1),
+        Tag.PHOTOMETRIC: reader.field(BLACK_IS_ZERO),
+        Tag.BITS: reader.field(number(page, Tag.BITS, 1)),
+        Tag.SAMPLE_FORMAT: reader.field(number(page, Tag.SAMPLE_FORMAT, 1)),
+    }
+    plane = {tag: field for tag, field in page.items() if tag != Tag.EXTRA_SAMPLES} | changes
+    bands = [
+        _decode_plane(reader, plane, chunks.of_plane(band), max_pixels) for band in range(len(mode))
+    ]
     return to_rgb(Image.merge(mode, bands), "TIFF")
+
+
+def _decode_plane(
+    reader: TiffReader, plane: Directory, chunks: Chunks, max_pixels: int
+) -> Image.Image:
+    image = _load(reader, plane, chunks, max_pixels)
+    return Image.fromarray(to_gray(image, "TIFF", bits=number(plane, Tag.BITS, 1)))
 
 
 def _load(reader: TiffReader, page: Directory, chunks: Chunks, max_pixels: int) -> Image.Image:

@@ -189,7 +189,5 @@ class TiffReader:
                 entries.append(entry + bytes(field.raw).ljust(4, b"\0"))
         mark = struct.pack(self._order + "HI", 42, start)
         count = struct.pack(self._order + "H", len(entries))
-        padding = bytes(start - len(self.data))
-        return b"".join(
-            (self.data[:2], mark, self.data[8:], padding, count, *entries, bytes(4), *tail)
-        )
+        rest, padding = memoryview(self.data)[8:], bytes(start - len(self.data))
+        return b"".join((self.data[:2], mark, rest, padding, count, *entries, bytes(4), *tail))

@@ -110,6 +110,8 @@ def completed(page: Directory, reader: TiffReader) -> Directory:
     page = page.copy()
     if Tag.SAMPLES not in page:
         page[Tag.SAMPLES] = reader.field(page[Tag.BITS].count if Tag.BITS in page else 1)
+    if not has_planes(page):
+        page[Tag.PLANAR] = reader.field(1)  # Pillow misreads a single plane of 16 bits
     if Tag.PHOTOMETRIC not in page:
         gray = WHITE_IS_ZERO if compression(page) in _FAX else BLACK_IS_ZERO
         page[Tag.PHOTOMETRIC] = reader.field(gray if number(page, Tag.SAMPLES, 1) < 3 else RGB)
@@ -174,6 +176,11 @@ class Chunks:
     in_plane: int
     tiled: bool
 
+    def of_plane(self, plane: int) -> Chunks:
+        """Return those of one plane."""
+        part = slice(plane * self.in_plane, (plane + 1) * self.in_plane)
+        return Chunks(self.offsets[part], self.counts[part], self.in_plane, self.tiled)
+
 
 def checked_chunks(page: Directory, size: int, max_pixels: int) -> Chunks:
     """Return the strips or tiles of a page, all of which must be in a file of `size` bytes.
@@ -197,7 +204,7 @@ def checked_chunks(page: Directory, size: int, max_pixels: int) -> Chunks:
     offsets = _listed(page, Tag.TILE_OFFSETS if tiled else Tag.STRIP_OFFSETS, total)
     if compression(page) == _UNCOMPRESSED:
         # The stated lengths are often wrong in such files, and Pillow computes its own.
-        row = _row_bytes(page, columns)
+        row = min(_row_bytes(page, columns), size + 1)
         counts = np.full(total, row * rows, np.uint64)
         if not tiled:
             counts[in_plane - 1 :: in_plane] = row * (height - rows * (down - 1))
