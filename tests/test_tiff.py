@@ -241,6 +241,13 @@ def test_a_single_plane_of_16_bits() -> None:
     assert first_row(page(BITS=[16], WIDTH=[2], PLANAR=[2])) == [10, 30]
 
 
+def test_other_inks_than_cmyk_are_unsupported() -> None:
+    four = {"SAMPLES": [4], "BITS": [8] * 4, "WIDTH": [1], "PHOTOMETRIC": [5]}
+    assert first_row(page(**four)) == [225]
+    assert first_row(page(**four, INK_SET=[1])) == [225]
+    assert reason_of(page(**four, INK_SET=[2])) == "unsupported"
+
+
 def test_old_style_jpeg_in_pieces_is_unsupported() -> None:
     assert reason_of(page(COMPRESSION=[6])) == "unsupported"
     assert reason_of(page(COMPRESSION=[6], STRIP_OFFSETS=[8, 12])) == "unsupported"

@@ -26,6 +26,7 @@ _REDUCED_OR_MASK = 1 | 4
 _OLD_REDUCED = 2
 _SEPARATE_PLANES = 2
 _SIGNED = 2
+_CMYK = 1
 _DEEP_BITS = 16
 _SHAPE = b'{"shape": [3, '
 # A color map of 8 bits, and how it becomes one of 16.
@@ -141,6 +142,8 @@ def check_decodable(page: Directory, max_pixels: int) -> None:
         raise unsupported("TIFF", "signed samples")
     if number(page, Tag.PHOTOMETRIC, 0) == YCBCR and compression(page) == _UNCOMPRESSED:
         raise unsupported("TIFF", "uncompressed YCbCr colors")
+    if number(page, Tag.PHOTOMETRIC, 0) == SEPARATED and number(page, Tag.INK_SET, 1) != _CMYK:
+        raise unsupported("TIFF", "other inks than CMYK")
     is_wide = number(page, Tag.BITS, 1) > _DEEP_BITS
     if is_wide and compression(page) != _UNCOMPRESSED and page[Tag.BITS].order == ">":
         raise unsupported("TIFF", "compressed big-endian samples of more than 16 bits")
