@@ -33,4 +33,7 @@ def run_examples(folder: Path, photos: Path, runner: Sequence[str]) -> None:
     assert "photos/coffee.jpg 200 x 133" in done.stdout
     assert "'width': 200" in done.stdout
     assert "('photos/astronaut.jpg', (" in done.stdout
-    assert len(featureid.open_snapshot(folder / "out")) == 3
+    snapshot = featureid.open_snapshot(folder / "out")
+    assert [Path(snapshot.uri(key)) for key in sorted(snapshot)] == sorted(
+        (folder / "photos").iterdir()
+    )

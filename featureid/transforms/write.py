@@ -15,6 +15,7 @@ from featureid._version import __version__
 from featureid.durations import time_text
 from featureid.errors import UsageError
 from featureid.inputs import ImageRef
+from featureid.keys import ImageLocations, readable
 from featureid.storage.carry import write_refreshed_shard
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.reader import Snapshot
@@ -35,7 +36,8 @@ class WriteSnapshot(beam.PTransform):
     Input: what :class:`~featureid.transforms.EmbedImages` returns, or another mapping with
     ``rows``, a bounded ``PCollection[EmbeddingRow]``, and optionally ``failures``, a
     ``PCollection[Failure]``, and ``model``, a ``PCollection[ModelInfo]`` of one element. Keys are
-    unique; all windows go into the same snapshot.
+    unique; all windows go into the same snapshot. Relative keys are taken to start in the folder
+    in which the pipeline is constructed.
 
     Output: ``PCollection[str]`` of one element, the folder of the snapshot, once it is published.
 
@@ -73,7 +75,15 @@ class WriteSnapshot(beam.PTransform):
         # The id is chosen here, so that a step that is retried writes into the same folder.
         now = datetime.now(UTC)
         name = new_snapshot_id(now), time_text(now)
-        begin = beam.Map(_begin, self._output, name, self._num_shards, self._model_of(inputs))
+        here = readable(os.getcwd())
+        begin = beam.Map(
+            _begin,
+            self._output,
+            name,
+            ImageLocations(root=here, folder=here),
+            self._num_shards,
+            self._model_of(inputs),
+        )
         counted = rows | "CountRows" >> beam.combiners.Count.Globally()
         writer = counted | "Begin" >> begin.with_output_types(SnapshotWriter)
         batches = batch_by_shard("BatchByShard", rows, writer).batches
@@ -138,7 +148,12 @@ def write_shards(
 
 
 def _begin(
-    rows: int, output: str, name: tuple[str, str], num_shards: int | None, model: ModelInfo
+    rows: int,
+    output: str,
+    name: tuple[str, str],
+    locations: ImageLocations,
+    num_shards: int | None,
+    model: ModelInfo,
 ) -> SnapshotWriter:
     """Begin a snapshot with a number of rows; ``name`` is its id and creation time."""
     snapshot, created = name
@@ -148,6 +163,7 @@ def _begin(
         writer=f"featureid {__version__}",
         model=model,
         num_shards=num_shards or choose_num_shards(rows, model),
+        locations=locations,
     )
     writer = SnapshotWriter(output, info, RunRecord.begin(info, {}, versions_of(["apache-beam"])))
     writer.begin()
