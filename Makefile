@@ -74,7 +74,7 @@ deploy-test: $(DEPLOY_VENV)/.installed $(AIRFLOW_VENV)/.installed  ## the files 
 	done
 	AIRFLOW_PYTHON=$(AIRFLOW_VENV)/bin/python $(DEPLOY_VENV)/bin/python -m pytest tests/deploy
 
-$(DEPLOY_VENV)/.installed: setup.py tests/deploy/requirements.txt
+$(DEPLOY_VENV)/.installed: pyproject.toml tests/deploy/requirements.txt
 	$(PYTHON) -m venv $(DEPLOY_VENV)
 	$(QUIETLY) $(DEPLOY_VENV)/bin/python -m pip install --quiet --editable '.[gcp,test]' \
 		--requirement tests/deploy/requirements.txt
