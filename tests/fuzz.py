@@ -99,7 +99,7 @@ BUNDLE = write_bundle(
         preprocessing=Preprocessing(8, 6, (127.0,) * 3, (128.0,) * 3, "stretch", 2),
         digest="sha256:" + "0" * 64,
         provenance="made here",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         litert=b"\0\0\0\0TFL3",
         keras=KERAS,
     )

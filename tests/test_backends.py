@@ -64,7 +64,7 @@ def _export(model: Any, preprocessing: Preprocessing = _PREPROCESSING) -> ModelB
         architecture="tiny-1",
         preprocessing=preprocessing,
         provenance="made by a test",
-        licence="Apache-2.0",
+        license="Apache-2.0",
     )
 
 

@@ -43,7 +43,7 @@ def _bundle(**changes: Any) -> ModelBundle:
         "preprocessing": _PREPROCESSING,
         "digest": "sha256:" + "0" * 64,
         "provenance": "made by a test",
-        "licence": "Apache-2.0",
+        "license": "Apache-2.0",
         "litert": b"\x1c\0\0\0TFL3 and so on",
         "keras": _keras_archive(),
     }
@@ -75,7 +75,7 @@ def test_the_bytes_are_deterministic_and_pinned() -> None:
     data = write_bundle(_bundle())
     assert data == write_bundle(_bundle())
     digest = hashlib.sha256(data).hexdigest()
-    assert digest == "ba40011e38fd999f55b340f65bbfd12020bdb2feb7216ad5e0e4159491d12152"
+    assert digest == "a2f11eeff0c6411d7676263c6ef80dcfce74f26b2c60aca55db8b0512b6dfbc1"
 
 
 def test_any_zip_tool_reads_a_bundle() -> None:
@@ -138,7 +138,7 @@ def test_a_missing_revision_is_not_taken_for_the_current_one() -> None:
         ({"name": ""}, "name must be one line"),
         ({"name": "two\nlines"}, "name must be one line"),
         ({"name": 7}, "name: Expected str, got int"),
-        ({"licence": None}, "licence: Expected str, got null"),
+        ({"license": None}, "license: Expected str, got null"),
         ({"dimension": 0}, "dimension"),
         ({"dimension": 128.0}, "dimension"),
         ({"dimension": True}, "dimension"),

@@ -36,7 +36,7 @@ def face_model() -> ModelBundle:
 
 def test_the_face_model_is_the_one_that_was_published(face_model: ModelBundle) -> None:
     assert face_model.digest == DIGEST
-    assert (face_model.name, face_model.dimension, face_model.licence) == ("face", 128, "CC0-1.0")
+    assert (face_model.name, face_model.dimension, face_model.license) == ("face", 128, "CC0-1.0")
     assert face_model.preprocessing.face
     assert set(face_model.preprocessing.face.templates) == {"dlib", "yunet"}
     assert {model.name: model.digest for model in known_models()}["face"] == DIGEST

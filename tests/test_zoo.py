@@ -56,12 +56,12 @@ def test_the_image_model_is_the_one_that_was_published(image_model: ModelBundle)
     assert image_model.digest == _IMAGE_DIGEST
     assert image_model.name == "image"
     assert image_model.dimension == 128
-    assert image_model.licence == "Apache-2.0"
+    assert image_model.license == "Apache-2.0"
     assert image_model.preprocessing == Preprocessing(
         224, 224, (127,) * 3, (128,) * 3, "stretch", 2
     )
     known = known_models()[0]
-    assert (known.name, known.digest, known.licence) == ("image", _IMAGE_DIGEST, "Apache-2.0")
+    assert (known.name, known.digest, known.license) == ("image", _IMAGE_DIGEST, "Apache-2.0")
     assert known.path.is_file()
 
 

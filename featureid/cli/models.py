@@ -30,7 +30,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         {
             "name": model.name,
             "description": model.description,
-            "license": model.licence,
+            "license": model.license,
             "digest": model.digest,
             "path": str(model.path),
             "built": model.path.exists(),
@@ -55,5 +55,5 @@ def _describe(bundle: ModelBundle) -> dict[str, Any]:
         "preprocessing": bundle.preprocessing.to_json(),
         "preprocessing_digest": bundle.preprocessing.digest,
         "provenance": bundle.provenance,
-        "license": bundle.licence,
+        "license": bundle.license,
     }

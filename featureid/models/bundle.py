@@ -2,7 +2,7 @@
 
 A ``.fidmodel`` file is a zip of three stored members with fixed dates, written deterministically:
 
-- ``bundle.json``: format version, name, architecture, dimension, digest, provenance, licence,
+- ``bundle.json``: format version, name, architecture, dimension, digest, provenance, license,
   preprocessing, and size and SHA-256 of the other two members; unknown fields are ignored, so what
   changes the numbers comes with a new format version or a new revision of the preprocessing;
 - ``model.tflite``: the network for LiteRT, on CPUs;
@@ -60,7 +60,7 @@ class ModelBundle:
         preprocessing: how an image becomes the network's input.
         digest: its identity, from :func:`model_digest`.
         provenance: origin of the weights.
-        licence: license of the weights, as an SPDX expression if there is one.
+        license: license of the weights, as an SPDX expression if there is one.
         litert: the network for LiteRT, with one input (1, height, width, 3) float32 and at least
             an output ``embedding`` (1, dimension) float32, not normalized.
         keras: the same network as a ``.keras`` file, with the same output names.
@@ -75,12 +75,12 @@ class ModelBundle:
     preprocessing: Preprocessing
     digest: str
     provenance: str
-    licence: str
+    license: str
     litert: bytes = field(repr=False)
     keras: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("name", "architecture", "provenance", "licence"):
+        for name in ("name", "architecture", "provenance", "license"):
             value = getattr(self, name)
             if not value.strip() or not value.isprintable():
                 raise BundleError(f"{name} must be one line of text, got {value!r}")
@@ -145,7 +145,7 @@ def write_bundle(bundle: ModelBundle) -> bytes:
         dimension=bundle.dimension,
         digest=bundle.digest,
         provenance=bundle.provenance,
-        licence=bundle.licence,
+        license=bundle.license,
         preprocessing=bundle.preprocessing,
         members={name: _member(data) for name, data in files.items()},
     )
@@ -204,7 +204,7 @@ def _read_bundle(data: bytes) -> ModelBundle:
         preprocessing=description.preprocessing,
         digest=description.digest,
         provenance=description.provenance,
-        licence=description.licence,
+        license=description.license,
         litert=members[_LITERT],
         keras=members[_KERAS],
     )
@@ -226,7 +226,7 @@ class _Description(msgspec.Struct, frozen=True, kw_only=True):
     dimension: Size
     digest: str
     provenance: str
-    licence: str
+    license: str
     preprocessing: Preprocessing
     members: dict[str, _Member]
 

