@@ -46,7 +46,8 @@ def test_snapshots_are_listed_by_age_with_their_state(tmp_path: Path) -> None:
         RUNNING: "running",
     }
     entries = {entry.snapshot: entry for entry in list_snapshots(str(tmp_path), NOW, DAY)}
-    assert entries[IDS[0]].manifest and entries[IDS[0]].manifest.rows == 2
+    manifest = entries[IDS[0]].manifest
+    assert manifest is not None and manifest.rows == 2
     assert list_snapshots(str(tmp_path / "nothing"), NOW, DAY) == []
 
 

@@ -59,7 +59,8 @@ def test_a_run_is_marked_until_it_has_committed(tmp_path: Path) -> None:
     writer = pickle.loads(pickle.dumps(make_writer(tmp_path, make_info(2), OLDER)))
     writer.begin()
     mark = read_run(writer.folder)
-    assert mark == writer.record and mark.state == "running" and mark.previous == OLDER
+    assert mark is not None and mark == writer.record
+    assert mark.state == "running" and mark.previous == OLDER
     shards = write_shards(writer, [make_row(key) for key in "abc"])
     manifest = writer.commit(shards, FAILURES, {"new": 2, "unchanged": 1})
     record = read_run(writer.folder)
