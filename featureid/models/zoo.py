@@ -13,6 +13,7 @@ from pathlib import Path
 
 from featureid.errors import BundleError, ModelError, UsageError
 from featureid.models.bundle import (
+    BUNDLE_FORMAT,
     BUNDLE_SUFFIX,
     ModelBundle,
     bundle_file_name,
@@ -48,8 +49,12 @@ class KnownModel:
 
     @property
     def path(self) -> Path:
-        """Where it is cached; each digest has its own file."""
-        return cache_folder() / "models" / bundle_file_name(self.name, self.digest)
+        """Where it is cached.
+
+        Each digest has its own file, and each bundle format its own folder, so that versions of
+        featureid that read other formats do not replace each other's files.
+        """
+        return cache_folder() / f"models-{BUNDLE_FORMAT}" / bundle_file_name(self.name, self.digest)
 
 
 _MODELS = {
