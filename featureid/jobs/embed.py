@@ -244,14 +244,14 @@ def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> Embed
     metrics = run_metrics(result)
     folder = plan.writer.folder
     record = complete_record(folder, metrics)
-    if record is None:
-        # Without a record of this run nothing has changed: the previous snapshot is the result.
-        folder = plan.writer.previous_folder
-    if not folder:
-        raise StorageError(
-            f"{plan.writer.folder} was published and is gone; did something prune it?"
-        )
-    manifest = read_manifest(folder)
+    if record is not None:
+        manifest = read_manifest(folder)
+    elif plan.previous is not None:
+        # Without a record of this run nothing has changed: the previous snapshot is the result. Its
+        # manifest is not read again, since prune may have deleted it after the run.
+        folder, manifest = plan.previous.folder, plan.previous.manifest
+    else:
+        raise StorageError(f"{folder} was published, but has been deleted meanwhile, as by prune")
     counts = manifest.counts
     first = metrics.first_image
     return EmbedSummary(

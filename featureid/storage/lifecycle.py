@@ -1,7 +1,7 @@
 """The life of a run in an output folder: begun, then committed, discarded or aborted; and pruning.
 
-Runs and ``prune`` share a folder without a lock, since object stores have none. Two orders of
-writing make that safe:
+Runs and ``prune`` share a folder, and object stores have no locks. Two orders of writing make that
+safe:
 
 - A run first writes ``run.json``, which names the previous snapshot, and then looks for that
   snapshot's manifest. ``prune`` first removes the manifest and then looks for such runs. Of two
@@ -9,6 +9,9 @@ writing make that safe:
 - A run writes its files, then the manifest, then ``current``, and then ``run.json`` again, which
   says that it has committed. ``prune`` removes nothing of a run that is not known to be over, so
   that it never removes a snapshot that is just becoming current.
+
+Where there are locks, on file systems, they also make two runs write ``current`` one after the
+other, and two prunes wait for each other.
 """
 
 from __future__ import annotations
