@@ -16,10 +16,10 @@ class Result:
 
     def __init__(self, wait: Callable[[], object]) -> None:
         self.wait_until_finish = wait
-        self.cancelled = False
+        self.canceled = False
 
     def cancel(self) -> None:
-        self.cancelled = True
+        self.canceled = True
 
 
 def failing(message: str) -> Result:
@@ -38,8 +38,8 @@ def test_a_failure_names_the_first_and_last_line_of_its_cause() -> None:
     with pytest.raises(FeatureIdError) as caught:
         wait_for_end(failing(message))
     assert "failed: java.lang.Exception: lost: Caused by: x; see the logs" in str(caught.value)
-    with pytest.raises(FeatureIdError, match="failed: cancelled; see the logs"):
-        wait_for_end(failing("cancelled"))
+    with pytest.raises(FeatureIdError, match="failed: canceled; see the logs"):
+        wait_for_end(failing("canceled"))
 
 
 def test_an_error_of_ours_stays_as_it_is() -> None:
@@ -57,7 +57,7 @@ def test_being_interrupted_or_terminated_cancels_the_run(number: signal.Signals)
     result = Result(wait)
     with pytest.raises(KeyboardInterrupt):
         wait_for_end(result)
-    assert result.cancelled
+    assert result.canceled
 
 
 def fail_in_threads() -> None:

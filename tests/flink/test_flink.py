@@ -98,7 +98,7 @@ def cancel(cluster: Cluster) -> None:
 FAULTS: dict[str, Callable[[Cluster, Pool], object]] = {
     "a TaskManager is killed": lambda cluster, _: cluster.kill_a_task_manager(),
     "a worker is killed": lambda _, pool: os.kill(runs.workers(pool)[0], signal.SIGKILL),
-    "the job is cancelled": lambda cluster, _: cancel(cluster),
+    "the job is canceled": lambda cluster, _: cancel(cluster),
 }
 
 
