@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import itertools
 import os
@@ -10,25 +9,17 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import IO, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from featureid.errors import ImageError, UsageError
-from featureid.keys import (
-    ImageLocations,
-    absolute_root,
-    common_root,
-    image_key,
-    is_absolute,
-    readable,
-)
+from featureid.input_manifest import read_manifest
+from featureid.keys import ImageLocations, common_root, image_key, readable
 from featureid.parallel import map_in_order
 from featureid.storage import files
 from featureid.storage.records import Failure
 
 _GLOB_MAGIC = re.compile(r"[*?[]")
-_PARQUET_BATCH_ROWS = 65_536
 # Concurrent requests to a store.
 _REQUESTS = 16
 
@@ -49,6 +40,18 @@ class ImageRef:
     version: str = ""
 
 
+def current_folder() -> str:
+    """Return the path of the current folder.
+
+    Raises:
+        UsageError: it has been removed.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise UsageError("the current folder has been removed; change to another") from error
+
+
 @dataclass(frozen=True)
 class InputSource:
     """One input that the user named.
@@ -56,9 +59,10 @@ class InputSource:
     Attributes:
         path: a folder (read recursively), a glob, a single image, or a manifest; local, or a URI.
         manifest: whether ``path`` is a manifest, that is, a file that lists images.
-        column: the column of a CSV or Parquet manifest that holds the paths.
-        strip_prefix: the folder that keys start in, see :func:`featureid.keys.image_key`.
+        column: the column of a manifest with several that holds the paths.
+        strip_prefix: the folder that keys start in; "" for keys that are absolute paths or URIs.
         exclude: a folder whose files are ignored, since the run writes there.
+        folder: the folder that relative paths start in, here and in the manifest.
     """
 
     path: str
@@ -66,12 +70,21 @@ class InputSource:
     column: str = "path"
     strip_prefix: str = ""
     exclude: str = ""
+    folder: str = field(default_factory=current_folder)
 
     def __post_init__(self) -> None:
         if not self.path:
             raise UsageError("an input is empty; name a folder, a glob or a file")
-        for name in ("path", "strip_prefix", "exclude"):
-            object.__setattr__(self, name, files.local_path(getattr(self, name)))
+        object.__setattr__(self, "path", files.local_path(self.path))
+        for name in ("strip_prefix", "exclude"):
+            if getattr(self, name):
+                place = files.absolute(getattr(self, name), self.folder)
+                object.__setattr__(self, name, place)
+
+    @property
+    def place(self) -> str:
+        """The absolute path, or the URI."""
+        return files.absolute(self.path, self.folder)
 
 
 def check_source(source: InputSource) -> None:
@@ -87,31 +100,29 @@ def check_source(source: InputSource) -> None:
 
 
 def locate(sources: Sequence[InputSource]) -> ImageLocations:
-    """Return the locations that keys of these inputs are relative to.
+    """Return where the keys of the images of these inputs start.
 
-    Inputs with different ``strip_prefix`` have no common root for their relative keys.
+    Inputs with different ``strip_prefix`` have no common root for their relative keys; where the
+    images of a manifest are is not known before it is read.
     """
     prefix, *other_prefixes = sorted({source.strip_prefix for source in sources})
-    relative = any(source.manifest or not is_absolute(source.path) for source in sources)
-    folder = os.getcwd() if relative or not is_absolute(prefix or "/") else ""
-    if other_prefixes:
-        root = ""
-    elif prefix or relative:
-        root = absolute_root(prefix, folder)
-    else:
-        root = common_root(map(_top_folder, sources))
-    return ImageLocations(root, readable(folder))
+    if prefix and not other_prefixes:
+        bare = prefix if prefix.endswith("://") else prefix.rstrip("/")
+        return ImageLocations(readable(bare or "/"))
+    if prefix or other_prefixes or any(source.manifest for source in sources):
+        return ImageLocations()
+    return ImageLocations(common_root(map(_top_folder, sources)))
 
 
 def _top_folder(source: InputSource) -> str:
-    """Return the folder, or the only object, of all images of an absolute input."""
-    path = source.path if files.is_remote(source.path) else os.path.normpath(source.path)
-    magic = _GLOB_MAGIC.search(path)
-    if magic and (files.is_remote(path) or not os.path.lexists(path)):
-        return path[: magic.start()].rpartition("/")[0] or "/"
-    if files.is_remote(path) or os.path.isdir(path):
-        return path
-    return os.path.dirname(path)
+    """Return the folder, or the only object, of all images of an input."""
+    magic = _GLOB_MAGIC.search(source.path)
+    if magic and (files.is_remote(source.path) or not os.path.lexists(source.place)):
+        top = source.path[: magic.start()].rpartition("/")
+        return files.absolute("".join(top[:2]), source.folder)
+    if files.is_remote(source.path) or os.path.isdir(source.place):
+        return source.place
+    return os.path.dirname(source.place)
 
 
 def list_source(source: InputSource) -> Iterator[ImageRef | Failure]:
@@ -124,8 +135,10 @@ def list_source(source: InputSource) -> Iterator[ImageRef | Failure]:
         UsageError: as for :func:`check_source`.
     """
     if source.manifest:
-        for path, version in _manifest_versions(map(files.local_path, read_manifest(source))):
-            yield _ref(path, version, source)
+        listed = read_manifest(files.absolute(source.path, source.folder), source.column)
+        places = (files.absolute(path, source.folder) for path in listed)
+        for place, version in _manifest_versions(places):
+            yield _ref(place, version, source)
     elif files.is_remote(source.path):
         yield from _list_remote(source)
     else:
@@ -142,7 +155,7 @@ def read_image(uri: str, max_bytes: int) -> bytes:
         read = _read_remote if files.is_remote(uri) else _read_local
         data = read(uri, max_bytes + 1)
     except FileNotFoundError as error:
-        raise ImageError("read", "not-found", "no such file, or a broken link") from error
+        raise ImageError("read", "not-found", _not_found(uri)) from error
     except IsADirectoryError as error:
         raise ImageError("read", "not-a-file", "a folder or device, not a file") from error
     except OSError as error:
@@ -155,8 +168,19 @@ def read_image(uri: str, max_bytes: int) -> bytes:
     return data
 
 
+def _not_found(uri: str) -> str:
+    if uri == readable(uri):
+        return "no such file, or a broken link"
+    return (
+        "no such file, or a broken link; its name is not UTF-8: if a manifest names it, is the "
+        "manifest in another encoding, such as Latin-1?"
+    )
+
+
 def _read_local(uri: str, size: int) -> bytes:
     path = files.local_path(uri)
+    if "\0" in path:
+        raise FileNotFoundError(path)  # Asked for it, the system raises a ValueError.
     # Checked before it is opened: opening a named pipe would block forever.
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise IsADirectoryError(path)
@@ -188,8 +212,8 @@ def local_ref(uri: str) -> ImageRef:
 
     The source version is that of the local file; a remote one has none.
     """
-    version = "" if files.is_remote(uri) else local_version(uri)
-    return ImageRef(image_key(uri), uri, version)
+    version = "" if files.is_remote(uri) else local_version(files.local_path(uri))
+    return ImageRef(readable(uri), uri, version)
 
 
 def local_version(path: str) -> str:
@@ -197,36 +221,37 @@ def local_version(path: str) -> str:
     try:
         found = os.stat(path)
         return f"mtime:{found.st_mtime_ns},size:{found.st_size}"
-    except OSError:
+    except (OSError, ValueError):  # ValueError: the name has a NUL character.
         return ""  # Reading the file will say why, in a failure row.
 
 
 def remote_version(info: dict[str, Any]) -> str:
     """Return the version of an object from its fsspec details: its generation or its ETag."""
-    for field in ("generation", "ETag", "etag"):
-        if info.get(field):
-            return f"{field.lower()}:{str(info[field]).strip(chr(34))}"
+    for name in ("generation", "ETag", "etag"):
+        if info.get(name):
+            return f"{name.lower()}:{str(info[name]).strip(chr(34))}"
     return ""
 
 
 def _list_local(source: InputSource) -> Iterator[ImageRef | Failure]:
-    path = os.path.normpath(source.path)
-    if os.path.isdir(path):
-        yield from _walk(path, source)
-    elif os.path.lexists(path):
-        yield _ref(path, local_version(path), source)
-    elif _has_magic(path):
-        yield from _list_glob(path, source)
+    place = source.place
+    if os.path.isdir(place):
+        yield from _walk(place, source)
+    elif os.path.lexists(place):
+        yield _ref(place, local_version(place), source)
+    elif _has_magic(source.path):
+        yield from _list_glob(source)
     else:
         raise UsageError(f"input {source.path!r}: no such file or folder; check the path")
 
 
-def _list_glob(pattern: str, source: InputSource) -> Iterator[ImageRef]:
+def _list_glob(source: InputSource) -> Iterator[ImageRef]:
     matched = False
-    for path in glob.iglob(pattern, recursive=True):
-        if not os.path.isdir(path):
+    for path in glob.iglob(source.path, root_dir=source.folder, recursive=True):
+        place = files.absolute(path, source.folder)
+        if not os.path.isdir(place):
             matched = True
-            yield _ref(path, local_version(path), source)
+            yield _ref(place, local_version(place), source)
     if not matched:
         raise UsageError(f"input {source.path!r}: the glob matches no file; check it, and quote it")
 
@@ -254,17 +279,18 @@ def _list_remote(source: InputSource) -> Iterator[ImageRef]:
     scheme = path.partition("://")[0]
     filesystem, inner = files.filesystem(path)
     with files.remote_errors("list", path):
-        if _has_magic(path):
+        # An object or folder of this very name comes first, as on a disk.
+        found = filesystem.find(inner, detail=True)
+        is_glob = not found and _has_magic(path)
+        if is_glob:
             found = filesystem.glob(inner, detail=True)
-        else:
-            found = filesystem.find(inner, detail=True)
     if not found:
         raise UsageError(f"input {path!r}: no such object; check the name and your credentials")
     excluded = source.exclude.rstrip("/") + "/" if source.exclude else None
     for name, info in found.items():
         uri = f"{scheme}://{name.lstrip('/')}"
         hidden = any(part.startswith(".") for part in posixpath.relpath(name, inner).split("/"))
-        if info["type"] != "file" or (hidden and name != inner and not _has_magic(path)):
+        if info["type"] != "file" or (hidden and name != inner and not is_glob):
             continue
         if excluded is None or not uri.startswith(excluded):
             yield _ref(uri, remote_version(info), source)
@@ -286,64 +312,3 @@ def _asked_version(uri: str) -> str:
         return remote_version(filesystem.info(path))
     except Exception:  # Clients have their own exceptions.
         return ""  # Reading the object will say why, in a failure row.
-
-
-def read_manifest(source: InputSource) -> Iterator[str]:
-    """Yield the paths in a manifest, in its order, without blank ones.
-
-    Text files have one path per line.  In ``.csv`` and ``.tsv`` files with a header line, and in
-    ``.parquet`` files, the column ``source.column`` holds the paths.  Relative paths start at the
-    current folder, as on a command line.
-
-    Raises:
-        UsageError: the manifest is missing or invalid, or does not have the column.
-    """
-    suffix = PurePosixPath(source.path).suffix.lower()
-    try:
-        with _open(source.path) as file:
-            if suffix == ".parquet":
-                yield from _parquet_paths(file, source)
-            else:
-                yield from _text_paths(file, suffix, source)
-    except (OSError, UnicodeDecodeError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise UsageError(f"manifest {source.path!r} cannot be read: {cause}") from error
-
-
-def _open(path: str) -> IO[bytes]:
-    if not files.is_remote(path):
-        return open(path, "rb")
-    filesystem, inner = files.filesystem(path)
-    file: IO[bytes] = filesystem.open(inner, "rb")
-    return file
-
-
-def _text_paths(file: IO[bytes], suffix: str, source: InputSource) -> Iterator[str]:
-    lines = (line.decode("utf-8-sig" if i == 0 else "utf-8") for i, line in enumerate(file))
-    if suffix not in (".csv", ".tsv"):
-        yield from filter(None, (line.rstrip("\r\n") for line in lines))
-        return
-    rows = csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",")
-    _check_column(source, list(rows.fieldnames or []))
-    yield from filter(None, (row[source.column] for row in rows))
-
-
-def _parquet_paths(file: IO[bytes], source: InputSource) -> Iterator[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(file)
-        _check_column(source, table.schema_arrow.names)
-        for batch in table.iter_batches(_PARQUET_BATCH_ROWS, columns=[source.column]):
-            yield from filter(None, batch.column(0).cast(pa.string()).to_pylist())
-    except pa.ArrowException as error:
-        raise UsageError(f"manifest {source.path!r} cannot be read as Parquet: {error}") from error
-
-
-def _check_column(source: InputSource, columns: list[str]) -> None:
-    if source.column not in columns:
-        raise UsageError(
-            f"manifest {source.path!r} has no column {source.column!r}; "
-            f"it has {', '.join(map(repr, columns)) or 'none'}: name one with `column`"
-        )

@@ -1,12 +1,10 @@
-r"""From the URI of an image to its key, and back.
+r"""From the location of an image to its key, and back.
 
-A key is the URI as listed, relative to a folder if the user names one, in valid Unicode: bytes of a
-file name that are not UTF-8 are written as ``\xNN``, and a backslash that would look like the start
-of such an escape as ``\x5c``. The start of a key says where the image is:
-
-- ``/`` or a scheme such as ``s3://``: the key is the whole path or URI;
-- ``./``: a path below the folder that the run was started in;
-- anything else: below the root of :class:`ImageLocations`.
+A key is the absolute path or the URI of an image, relative to a folder if the user names one, in
+valid Unicode: bytes of a file name that are not UTF-8 are written as ``\xNN``, and a backslash that
+would look like the start of such an escape as ``\x5c``. A key that starts with ``/`` or a scheme
+such as ``s3://`` is the whole path or URI; any other is relative to the root of
+:class:`ImageLocations`.
 """
 
 from __future__ import annotations
@@ -27,19 +25,17 @@ def image_key(uri: str, strip_prefix: str = "") -> str:
     """Return the key of an image.
 
     Args:
-        uri: a local path or a URI, as listed.
-        strip_prefix: a folder. Images in it get keys that start there, unless the rest of their URI
-            would be taken for a whole one (``s3://bucket//a.jpg`` less ``s3://bucket/``). Relative
-            paths that do not start with the folder get keys that start with ``./``.
+        uri: an absolute path or a URI.
+        strip_prefix: a folder, in the same form; "" for none. Images in it get keys that start
+            there, unless the rest would be taken for a whole path or URI (``s3://bucket//a.jpg``
+            less ``s3://bucket/``).
     """
     whole = readable(uri)
     if not strip_prefix:
         return whole
     folder = readable(strip_prefix)
     rest = whole.removeprefix(folder if folder.endswith("/") else folder + "/")
-    if rest != whole and rest and not rest.startswith("./") and not is_absolute(rest):
-        return rest
-    return whole if is_absolute(whole) or whole.startswith("./") else f"./{whole}"
+    return rest if rest and not is_absolute(rest) else whole
 
 
 def readable(path: str) -> str:
@@ -52,21 +48,24 @@ def readable(path: str) -> str:
 
 def is_absolute(uri: str) -> bool:
     """Tell whether a path or URI does not depend on the current folder."""
-    return uri.startswith("/") or ("://" in uri and _SCHEME.match(uri) is not None)
+    return uri.startswith("/") or has_scheme(uri)
+
+
+def has_scheme(uri: str) -> bool:
+    """Tell a URI from a path."""
+    return "://" in uri and _SCHEME.match(uri) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLocations:
-    """Where the images of a snapshot were when it was made; both places are written like keys.
+    """Where the images of a snapshot were when it was made.
 
     Attributes:
         root: absolute path or URI of the folder that relative keys start in; if all keys are
-            absolute, of the folder that holds all images. "" if unknown.
-        folder: absolute path of the folder that the run was started in; "" if no key depends on it.
+            absolute, of the folder that holds all images. Written like a key; "" if unknown.
     """
 
     root: str = ""
-    folder: str = ""
 
     def uri(self, key: str, root: str | os.PathLike[str] | None = None) -> str:
         """Return the absolute path or URI of an image; nothing is looked up there.
@@ -83,42 +82,26 @@ class ImageLocations:
             return _join(os.fspath(root), _unescape(self._below_root(key)))
         if is_absolute(key):
             return _unescape(key)
-        start = self.folder if key.startswith("./") else self.root
-        if not start:
+        if not self.root:
             raise UsageError(f"the snapshot does not record where {key!r} starts; give a root")
-        return _unescape(_join(start, key.removeprefix("./")))
+        return _unescape(_join(self.root, key))
 
     def _below_root(self, key: str) -> str:
         """Return the path of an image relative to the recorded root, written like a key."""
-        place = key
-        if key.startswith("./") and self.root and self.folder:
-            place = _join(self.folder, key.removeprefix("./"))
-        if not is_absolute(place):
-            below = key.removeprefix("./")
-        elif place == self.root:  # The only input is one object.
-            below = place.rpartition("/")[2]
-        elif self.root and place.startswith(_join(self.root, "")):
-            below = place.removeprefix(_join(self.root, ""))
+        if not is_absolute(key):
+            below = key
+        elif key == self.root:  # The only input is one object.
+            below = key.rpartition("/")[2]
+        elif self.root and key.startswith(_join(self.root, "")):
+            below = key.removeprefix(_join(self.root, ""))
         else:
-            raise UsageError(
-                f"{place!r} is not below the recorded root {self.root!r}, which another root would "
-                "replace"
+            recorded = (
+                f"is not below the recorded root {self.root!r}" if self.root else "has no root"
             )
+            raise UsageError(f"{key!r} {recorded}, which another root would replace")
         if ".." in below.split("/"):
             raise UsageError(f"{key!r} leads out of the root; it has no place below another one")
         return below
-
-
-def absolute_root(prefix: str, folder: str) -> str:
-    """Return the root to record for images whose keys are relative to the folder ``prefix``.
-
-    Args:
-        prefix: local, also relative, or a URI.
-        folder: the current folder.
-    """
-    place = prefix if is_absolute(prefix) else _join(folder, prefix.removeprefix("./"))
-    place = place.removesuffix("/.") if place.endswith("/.") else place
-    return readable(place if place.endswith("://") else place.rstrip("/") or "/")
 
 
 def common_root(folders: Iterable[str]) -> str:

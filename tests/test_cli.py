@@ -62,7 +62,6 @@ def test_wrong_use_is_one_clear_line(
         (["embed", photos, *out, "--runner=a.b.Runner"], 2, "No module named 'a'"),
         (["embed", photos, *out, "--runner=Dataflow"], 2, "Missing required option: project"),
         (["embed", photos, *out, "--runner=PortableRunner"], 2, "add --job_endpoint=HOST:PORT"),
-        (["embed", "tests", *out, "--runner=FlinkRunner"], 2, "'tests' is relative"),
         (["embed", "--manifest", tmp_path / "list.csv", "--column", "uri", *out], 2, "no column"),
         (["embed", "--manifest", tmp_path / "none.csv", *out], 2, "No such file"),
         (["inspect", tmp_path / "nowhere"], 1, "does not exist"),

@@ -15,6 +15,7 @@ from featureid.inputs import (
     read_image,
     remote_version,
 )
+from featureid.storage import files
 from featureid.storage.records import Failure
 
 
@@ -48,6 +49,23 @@ def test_a_folder_is_walked_and_hidden_names_are_skipped(folder: Path) -> None:
 
 def test_equal_spellings_of_a_folder_give_equal_keys(folder: Path) -> None:
     assert keys(folder) == keys(f"{folder}/") == keys(f"{folder.parent}/./{folder.name}")
+
+
+def test_relative_inputs_stay_where_they_were_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    write_manifest(folder / "2026" / "list.txt", ["a.jpg", "2026/b.png"])
+    sources = [
+        InputSource("2026/list.txt", manifest=True),
+        InputSource("*.jpg", strip_prefix="2026"),
+        InputSource("2026/../x.jpg"),
+    ]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # as a worker is
+    listed = [item.key for source in sources for item in list_source(source)]
+    names = ("a.jpg", "2026/b.png", "a.jpg", "x.jpg/inside.jpg")
+    assert listed == [f"{folder}/{name}" for name in names]
 
 
 def test_strip_prefix_makes_the_key_and_leaves_the_uri(folder: Path) -> None:
@@ -151,7 +169,7 @@ def test_a_bad_manifest_is_refused(folder: Path) -> None:
     (folder / "empty.txt").touch()
     for name, message in {
         "list.parquet": "as Parquet",
-        "list.txt": "cannot be read",
+        "list.txt": "is UTF-16",
         "none.txt": "cannot be read: No such file",
         "empty.txt": "lists no image",
     }.items():
@@ -202,3 +220,29 @@ def test_objects_are_listed_and_read_like_files() -> None:
         read_image("memory://photos/none.jpg", 10)
     assert caught.value.reason == "not-found"
     store.rm("/photos", recursive=True)
+
+
+@pytest.mark.parametrize("name", ["br[1].jpg", "what?.jpg", "*.jpg", "a::b.jpg", "#1 100%25.jpg"])
+def test_the_name_of_an_object_is_taken_as_it_is(name: str) -> None:
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    for other in (name, "br1.jpg", "whats.jpg", "b.jpg", "sub/br1.jpg"):
+        store.pipe_file(f"/odd/{other}", other.encode())
+    uri = f"memory:///odd/{name}"
+    assert read_image(uri, 100) == name.encode()
+    (ref,) = refs(uri)
+    assert read_image(f"memory:///odd/{ref.uri.rpartition('/')[2]}", 100) == name.encode()
+    store.rm("/odd", recursive=True)
+
+
+def test_a_folder_with_brackets_is_listed_and_removed_alone() -> None:
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    for name in ("/ids[1]/a/b", "/ids1/a/b"):
+        store.pipe_file(name, b"")
+    assert keys("memory://ids[1]") == ["memory://ids[1]/a/b"]
+    files.remove_folder("memory://ids[1]")
+    assert not store.exists("/ids[1]/a/b") and store.exists("/ids1/a/b")
+    store.rm("/ids1", recursive=True)

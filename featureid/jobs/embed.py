@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -175,7 +174,9 @@ def _start(
     local = is_local(beam_options)
     for source in options.sources:
         check_source(source)
-    options, model, info = describe_run(options if local else _without_current_folder(options))
+    if not local:  # Workers elsewhere share files with this process, but not its current folder.
+        options = replace(options, output=files.absolute(options.output))
+    options, model, info = describe_run(options)
     previous = find_previous(options.refresh, options.output, info.model)
     record = new_record(info, options, beam_options, previous)
     plan = WritePlan(
@@ -187,7 +188,7 @@ def _start(
     share_model(model)
     progress = progress_of(info.snapshot)
     with plan.writer.running():
-        if not local:  # Workers share files with this process, but no cache of models.
+        if not local:  # Nor its cache of models.
             options = replace(options, model=keep_model(options.output, model))
         build_pipeline(pipeline, options, plan)
         if local:
@@ -198,22 +199,6 @@ def _start(
     if wait:
         wait_for_end(result)
     return plan, result
-
-
-def _without_current_folder(options: EmbedOptions) -> EmbedOptions:
-    """Return the options for workers that share files with this process, but no current folder.
-
-    Raises:
-        UsageError: an input is relative to this process's folder.
-    """
-    for source in options.sources:
-        if not files.is_remote(source.path) and not os.path.isabs(source.path):
-            raise UsageError(
-                f"input {source.path!r} is relative to the current folder, which this runner's "
-                f"workers do not share; give {os.path.abspath(source.path)!r}, with `strip_prefix` "
-                "to keep keys short"
-            )
-    return replace(options, output=files.absolute(options.output))
 
 
 def describe_run(options: EmbedOptions) -> tuple[EmbedOptions, ModelBundle, SnapshotInfo]:

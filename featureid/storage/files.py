@@ -12,13 +12,19 @@ import errno
 import fcntl
 import mmap
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
+from urllib.parse import unquote_to_bytes
 
 from featureid.atomic import replace_file
 from featureid.errors import StorageError, UsageError
+from featureid.keys import has_scheme
 
+_FILE = "file://"
+#: What a path has that can be written in several ways; most have none of it.
+_HAS_DOTS = re.compile(r"/\.{0,2}(/|$)")
 _EXTRAS = {"s3": "aws", "s3a": "aws", "gs": "gcp", "gcs": "gcp"}
 #: How often to try to remove a folder whose files change meanwhile.
 _REMOVALS = 3
@@ -36,7 +42,24 @@ _HINTS = {
 
 def is_remote(uri: str) -> bool:
     """Return whether a place is in an object store, not on a local disk."""
-    return "://" in uri and not uri.startswith("file://")
+    return has_scheme(uri) and not uri.startswith(_FILE)
+
+
+def local_path(uri: str) -> str:
+    """Return a local place as a path; in a ``file://`` URI, percent-encoding is decoded.
+
+    Raises:
+        UsageError: the URI names another machine.
+    """
+    if not uri.startswith(_FILE):
+        return uri
+    host, _, path = uri.removeprefix(_FILE).partition("/")
+    if host not in ("", "localhost"):
+        raise UsageError(
+            f"{uri}: file:// URIs name files on this machine, such as file:///photos/a.jpg, but "
+            f"this one names the machine {host!r}"
+        )
+    return os.fsdecode(unquote_to_bytes(os.fsencode(f"/{path}")))
 
 
 def join(uri: str, *names: str) -> str:
@@ -46,9 +69,25 @@ def join(uri: str, *names: str) -> str:
     return os.path.join(local_path(uri), *names)
 
 
-def absolute(uri: str) -> str:
-    """Return the same place, independent of the current folder."""
-    return uri if is_remote(uri) else os.path.abspath(local_path(uri))
+def absolute(uri: str, folder: str | None = None) -> str:
+    """Return the name that all spellings of a local place share; a URI stays as it is.
+
+    It is absolute, without ``.``, ``..`` and superfluous slashes. Links keep their names, except
+    before ``..``, which leads to the parent of what a link points to.
+
+    Args:
+        uri: a local path, also relative, or a URI.
+        folder: the folder that relative paths start in; None for the current one.
+    """
+    if is_remote(uri):
+        return uri
+    path = os.path.join(os.getcwd() if folder is None else folder, local_path(uri))
+    if not _HAS_DOTS.search(path):
+        return path
+    if "/../" in f"{path}/":
+        before, _, rest = f"{path}/".rpartition("/../")
+        path = os.path.join(os.path.realpath(f"{before}/.."), rest)
+    return "/" + os.path.normpath(path).lstrip("/")
 
 
 class RangeReader:
@@ -73,7 +112,7 @@ class RangeReader:
                 self.size = int(self._store.size(self._path))
         else:
             with _translated("read", uri):
-                self._handle = os.open(local_path(uri), os.O_RDONLY)
+                self._handle = os.open(_path(uri), os.O_RDONLY)
                 self.size = os.fstat(self._handle).st_size
 
     def read(self, start: int, length: int) -> bytes:
@@ -130,7 +169,7 @@ def map_bytes(uri: str) -> memoryview:
     """
     if is_remote(uri):
         return memoryview(read_bytes(uri))
-    with _translated("read", uri), open(local_path(uri), "rb") as file:
+    with _translated("read", uri), open(_path(uri), "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             return memoryview(b"")  # An empty file cannot be mapped.
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -152,7 +191,7 @@ def exists(uri: str) -> bool:
                 return False
         return True
     try:
-        os.stat(local_path(uri))
+        os.stat(_path(uri))
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -182,7 +221,7 @@ def list_folder(uri: str) -> list[str]:
             found = store.ls(path, detail=False)
         return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
     with _translated("list", uri):
-        return sorted(os.listdir(local_path(uri)))
+        return sorted(os.listdir(_path(uri)))
 
 
 def list_places(uri: str) -> list[str]:
@@ -206,7 +245,7 @@ def remove(uri: str) -> None:
             store.rm_file(path)
     else:
         with _translated("remove", uri), contextlib.suppress(FileNotFoundError):
-            os.unlink(local_path(uri))
+            os.unlink(_path(uri))
 
 
 def remove_folder(uri: str) -> None:
@@ -218,12 +257,14 @@ def remove_folder(uri: str) -> None:
     if is_remote(uri):
         store, path = filesystem(uri)
         with remote_errors("remove", uri), contextlib.suppress(FileNotFoundError):
-            store.rm(path, recursive=True)
+            # Not store.rm, which would take brackets in a name for a glob.
+            for name in store.find(path):
+                store.rm_file(name)
     else:
         with _translated("remove", uri):
             for _ in range(_REMOVALS):
                 with contextlib.suppress(FileNotFoundError):  # Of one file in it, perhaps.
-                    shutil.rmtree(local_path(uri))
+                    shutil.rmtree(_path(uri))
                 if not exists(uri):
                     return
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
@@ -237,7 +278,7 @@ def make_folder(uri: str) -> None:
     """
     if not is_remote(uri):
         with _translated("make the folder", uri):
-            os.makedirs(local_path(uri), exist_ok=True)
+            os.makedirs(_path(uri), exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -257,7 +298,7 @@ def exclusive(uri: str) -> Iterator[None]:
         yield
         return
     with _translated("lock", uri):
-        handle = os.open(local_path(uri), os.O_RDONLY)
+        handle = os.open(_path(uri), os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -282,13 +323,15 @@ def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:
             store.pipe_file(path, data)
         return len(data)
     # An OSError is from writing: producers of chunks that read other files raise StorageErrors.
-    with _translated("write", local_path(uri)):
-        return replace_file(local_path(uri), chunks)
+    with _translated("write", uri):
+        return replace_file(_path(uri), chunks)
 
 
-def local_path(uri: str) -> str:
-    """Return a local place as a path, without ``file://``."""
-    return uri[len("file://") :] if uri.startswith("file://") else uri
+def _path(uri: str) -> str:
+    path = local_path(uri)
+    if "\0" in path:  # The system's functions raise a ValueError for it.
+        raise StorageError(f"{uri!r} has a NUL character, which no path can have")
+    return path
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
@@ -303,7 +346,9 @@ def filesystem(uri: str) -> tuple[Any, str]:
     try:
         import fsspec  # Only here: local files do not need it.
 
-        store, path = fsspec.core.url_to_fs(uri)
+        # Not url_to_fs, to which "::" in a name means one file system inside of another.
+        kind = fsspec.get_filesystem_class(scheme)
+        store, path = kind(**kind._get_kwargs_from_urls(uri)), kind._strip_protocol(uri)
     except ImportError as error:
         wanted = f"featureid[{extra}]" if extra else "the fsspec package for it"
         raise UsageError(

@@ -107,3 +107,39 @@ def test_missing_credentials_are_named(
     fsspec.filesystem("s3").clear_instance_cache()
     line = refused(capsys, "s3://photos/in", "--output", "s3://photos/out")
     assert "credentials" in line and "s3://photos/in" in line
+
+
+ODD_NAMES = ("br[1].jpg", "a::b.jpg", "a*.jpg", "what?.jpg", "#1 100%25.jpg", "a b+c.jpg")
+
+
+@pytest.fixture(params=["s3", "gs"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    request.getfixturevalue(request.param)
+    return str(request.param)
+
+
+def test_the_name_of_an_object_is_taken_as_it_is(
+    scheme: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = fsspec.filesystem(scheme)
+    right, wrong = (photos / "small" / f"{name}.jpg" for name in ("coffee", "rocket"))
+    for name in ("br1.jpg", "b.jpg", "ab.jpg", "whats.jpg", "x[1]/br1.jpg", "x1/br1.jpg"):
+        store.pipe_file(f"{BUCKET}/odd/{name}", wrong.read_bytes())
+    for name in ODD_NAMES:
+        store.pipe_file(f"{BUCKET}/odd/{name}", right.read_bytes())
+    store.invalidate_cache()
+    uris = [f"{scheme}://{BUCKET}/odd/{name}" for name in ODD_NAMES]
+    (tmp_path / "list.txt").write_text("\n".join(uris))
+    expected = featureid.generate_feature_id(right)
+    for inputs in (uris, ["--manifest", str(tmp_path / "list.txt")]):
+        embed(capsys, *inputs, "--output", str(tmp_path / "out"))
+        snapshot = featureid.open_snapshot(tmp_path / "out")
+        assert set(snapshot) == set(uris)
+        assert all((vector == expected).all() for vector in snapshot.values())
+    for uri in uris:
+        assert (featureid.generate_feature_id(uri) == expected).all()
+    folder = f"{scheme}://{BUCKET}/odd/x[1]"
+    assert embed(capsys, folder, "--output", f"{folder}/out")["embedded"] == 1
+    embed(capsys, folder, "--output", f"{folder}/out")
+    assert cli.main(["prune", f"{folder}/out", "--keep=1"]) == 0
+    assert verify_snapshot(f"{folder}/out").ok

@@ -1,0 +1,165 @@
+"""Read the paths in a manifest, that is, in a file that lists images."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+from featureid.errors import FeatureIdError, StorageError, UsageError
+from featureid.storage import files
+
+_PARQUET_BATCH_ROWS = 65_536
+_SNIFFED_BYTES = 4096
+# What manifests are by mistake, by the bytes that they start with.
+_NOT_TEXT = {
+    b"\x1f\x8b": "compressed with gzip; decompress it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; decompress it",
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet; save it as .csv",
+    b"PAR1": "Parquet; give it a name that ends in .parquet",
+    b"\xff\xfe": "UTF-16; save it as UTF-8",
+    b"\xfe\xff": "UTF-16; save it as UTF-8",
+}
+
+
+def read_manifest(path: str, column: str = "path") -> Iterator[str]:
+    """Yield the paths in a manifest, in its order, without blank ones.
+
+    Text files have one path per line; bytes that are not UTF-8 stay as they are, so that they name
+    the same file as a listing of its folder.  In ``.csv`` and ``.tsv`` files with a header line,
+    ``.jsonl`` files of objects, and ``.parquet`` files, one column holds the paths.
+
+    Args:
+        path: of the manifest; local or a URI.
+        column: the column or field with the paths, if it has several.
+
+    Raises:
+        UsageError: the manifest is missing or invalid, or does not have the column; names the line.
+    """
+    suffix = PurePosixPath(path).suffix.lower()
+    try:
+        with _open(path) as file:
+            if suffix == ".parquet":
+                yield from _parquet_paths(file, path, column)
+                return
+            _check_text(file, path)
+            # Only CSV has its own line breaks inside of fields.
+            newline = "" if suffix in (".csv", ".tsv") else None
+            lines = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline)
+            if suffix in (".jsonl", ".ndjson"):
+                yield from _json_paths(lines, path, column)
+            elif suffix in (".csv", ".tsv"):
+                yield from _csv_paths(lines, "\t" if suffix == ".tsv" else ",", path, column)
+            else:
+                yield from filter(None, (line.rstrip("\n") for line in lines))
+    except FeatureIdError:
+        raise
+    except OSError as error:
+        raise UsageError(f"manifest {path!r} cannot be read: {error.strerror or error}") from error
+
+
+def _open(path: str) -> IO[bytes]:
+    if not files.is_remote(path):
+        return open(files.local_path(path), "rb")
+    filesystem, inner = files.filesystem(path)
+    try:
+        with files.remote_errors("read", path):
+            file: IO[bytes] = filesystem.open(inner, "rb")
+            return file
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise UsageError(f"manifest: {error}") from error
+        raise
+
+
+def _check_text(file: IO[bytes], path: str) -> None:
+    start = file.read(_SNIFFED_BYTES)
+    file.seek(0)
+    for signature, what in _NOT_TEXT.items():
+        if start.startswith(signature):
+            raise UsageError(f"manifest {path!r} is {what}")
+    if b"\0" in start:
+        raise UsageError(f"manifest {path!r} has NUL bytes; is it UTF-16? Save it as UTF-8 text")
+
+
+def _csv_paths(lines: Iterable[str], delimiter: str, path: str, column: str) -> Iterator[str]:
+    rows = _csv_rows(lines, delimiter, path)
+    _, header = next(rows, (1, []))
+    place = _find_column(path, column, header)
+    for line, row in rows:
+        if len(row) != len(header):
+            raise UsageError(
+                f"manifest {path!r}, line {line}: {len(row)} fields, but the header has "
+                f"{len(header)}; put paths with {delimiter!r} in quotation marks"
+            )
+        if row[place]:
+            yield row[place]
+
+
+def _csv_rows(lines: Iterable[str], delimiter: str, path: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows that are not blank, each with the number of its first line."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise UsageError(
+                f"manifest {path!r}, line {line}: {error}; is a quotation mark not closed? In a "
+                "field that starts with one, all others must be doubled, and one must end it"
+            ) from error
+        if row is None:
+            return
+        if row:
+            yield line, row
+
+
+def _json_paths(lines: Iterable[str], path: str, column: str) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"manifest {path!r}, line {number}"
+        try:
+            value: Any = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{where} is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise UsageError(f"{where} is not a JSON object; give one per line")
+        found = value.get(column, value)
+        if found is value:
+            raise _no_column(where, column, list(value))
+        if not isinstance(found, str | None):
+            raise UsageError(f"{where}: {column!r} is {found!r}; give the path as text")
+        if found:
+            yield found
+
+
+def _parquet_paths(file: IO[bytes], path: str, column: str) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(file)
+        _find_column(path, column, table.schema_arrow.names)
+        for batch in table.iter_batches(_PARQUET_BATCH_ROWS, columns=[column]):
+            yield from filter(None, batch.column(0).cast(pa.string()).to_pylist())
+    except pa.ArrowException as error:
+        raise UsageError(f"manifest {path!r} cannot be read as Parquet: {error}") from error
+
+
+def _find_column(path: str, column: str, columns: list[str]) -> int:
+    if column not in columns:
+        raise _no_column(f"manifest {path!r}", column, columns)
+    if columns.count(column) > 1:
+        raise UsageError(f"manifest {path!r} has several columns {column!r}; rename all but one")
+    return columns.index(column)
+
+
+def _no_column(where: str, column: str, columns: list[str]) -> UsageError:
+    return UsageError(
+        f"{where} has no column {column!r}; it has {', '.join(map(repr, columns)) or 'none'}: "
+        "name one with `column`"
+    )
