@@ -80,7 +80,7 @@ class WriteSnapshot(beam.PTransform):
             _begin,
             self._output,
             name,
-            ImageLocations(root=here, folder=here),
+            ImageLocations(here),
             self._num_shards,
             self._model_of(inputs),
         )
