@@ -8,6 +8,9 @@ Python; the command line shows them as its options.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class FeatureIdError(Exception):
     """Root of every error that featureid raises on purpose."""
@@ -58,3 +61,9 @@ class NewerVersionError(StorageError):
 
 class MixedModelsError(StorageError):
     """Feature IDs of different models or preprocessing were about to be mixed."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: ``; did you mean 'embed'?``, or ""."""
+    similar = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {similar[0]!r}?" if similar else ""

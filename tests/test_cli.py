@@ -68,7 +68,12 @@ def test_wrong_use_is_one_clear_line(
         (["inspect", tmp_path, "--max-age", "26"], 2, "invalid duration '26'"),
         (["verify", tmp_path / "nothing"], 1, "no complete snapshot"),
         (["models", "imagine"], 2, "unknown model"),
-        (["emb"], 2, "invalid choice: 'emb'"),
+        (["models", "imgae"], 2, "did you mean 'image'?"),
+        (["emb"], 2, "invalid choice: 'emb'; did you mean 'embed'?"),
+        (["zzz"], 2, "invalid choice: 'zzz'; choose from embed, plan, inspect, "),
+        (["embed", photos, *out, "--dtype=float15"], 2, "did you mean 'float16'?"),
+        (["embed", photos, *out, "--max-pixel=3"], 2, "did you mean '--max-pixels'? (see f"),
+        (["verify", photos, "--jsn"], 2, "did you mean '--json'?"),
         ([], 2, "required: COMMAND"),
     ]
     for argv, status, message in cases:

@@ -7,10 +7,10 @@ import contextlib
 import io
 import json
 import logging
+import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -18,15 +18,17 @@ from typing import Any, NoReturn
 from featureid import errors
 from featureid.durations import parse_duration
 from featureid.jobs.beam_errors import as_known_error, is_interrupt
+from featureid.progress import Progress
 
 DONE, FAILED, WRONG_USAGE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _PROGRESS_EVERY_S = 0.5
-_LOG_EVERY_S = 60.0
+# Moves to the start of the line and erases it.
+_CLEAR = "\r\x1b[K"
+_COLUMNS = 80
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: A parameter in a message, with or without a value: ``max_bytes`` or ``check='content'``.
 _PARAMETER = re.compile(r"`(?P<name>[a-z_]+)(=(?P<value>[^`]*))?`")
-_LOG = logging.getLogger(__name__)
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,6 +44,22 @@ class Parser(argparse.ArgumentParser):
             UsageError: always.
         """
         raise errors.UsageError(f"{message} (see {self.prog} --help)")
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse a command line; for an unknown option, suggest one with a similar name."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            similar = errors.did_you_mean(unknown[0].split("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{similar}")
+        return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = list(map(str, action.choices))
+            hint = errors.did_you_mean(str(value), choices) or f"; choose from {', '.join(choices)}"
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{hint}")
 
 
 class CommandParser(Parser):
@@ -84,7 +102,8 @@ class _OneLine(logging.Formatter):
 def set_up_log(level: str) -> None:
     """Log to standard error; at ``debug`` the logs and warnings of libraries come along."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    before = _CLEAR if _is_terminal() else ""  # It may show progress.
+    handler.setFormatter(_OneLine(f"{before}%(asctime)s %(levelname)s %(name)s: %(message)s"))
     # Beam logs an error with its stack trace before it raises it; once is enough.
     root_level = logging.DEBUG if level == "debug" else logging.CRITICAL
     logging.basicConfig(handlers=[handler], level=root_level, force=True)
@@ -147,16 +166,17 @@ def run_command(command: Callable[[], int]) -> int:
 
 
 @contextlib.contextmanager
-def progress_line(line: Callable[[], str]) -> Iterator[None]:
-    """Show ``line()`` on the terminal, renewed until the block ends."""
-    if not sys.stderr.isatty():
+def show_progress(progress: Progress) -> Iterator[None]:
+    """Show progress in one line of the terminal, if there is one, until the block ends."""
+    if not _is_terminal():
         yield
         return
     done = threading.Event()
 
     def show() -> None:
         while not done.wait(_PROGRESS_EVERY_S):
-            print(f"\r\x1b[K{line()}", end="", file=sys.stderr, flush=True)
+            line = fit(progress.parts(), _columns() - 1)
+            print(f"{_CLEAR}{line}", end="", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()
@@ -165,32 +185,39 @@ def progress_line(line: Callable[[], str]) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        print(_CLEAR, end="", file=sys.stderr, flush=True)
+
+
+def fit(parts: Sequence[str], columns: int) -> str:
+    """Return as many of the parts, the first of them at least, as fit into a line."""
+    line = parts[0][:columns]
+    for part in parts[1:]:
+        longer = f"{line}, {part}"
+        if len(longer) > columns:
+            break
+        line = longer
+    return line
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
 
 
 @contextlib.contextmanager
-def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Give a function that counts work as it is done, by any thread, and show how far it is.
-
-    On a terminal as a progress line, in a log as one line a minute.
+def counting(unit: str, total: int = 0) -> Iterator[Callable[[int], None]]:
+    """Yield a function that counts work as it is done, on any thread, and show how far it is.
 
     Args:
-        what: the unit and what is done, ``rows exported``.
-        total: how much there is to do, if that is known.
+        unit: what is counted, ``rows``.
+        total: how much there is to do; 0 if that is not known.
     """
-    lock = threading.Lock()
-    done, logged = 0, time.monotonic()
-
-    def line() -> str:
-        return f"{done} {what}" if total is None else f"{done}/{total} {what}"
-
-    def count(number: int) -> None:
-        nonlocal done, logged
-        with lock:
-            done += number
-            if time.monotonic() - logged >= _LOG_EVERY_S:
-                logged = time.monotonic()
-                _LOG.info(line())
-
-    with progress_line(line):
-        yield count
+    progress = Progress(unit, total)
+    with show_progress(progress):
+        yield progress.add

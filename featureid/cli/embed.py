@@ -32,7 +32,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         submission = embed.submit(options, beam_options)
         console.print_result(asdict(submission), arguments.json, _submission_lines(submission))
         return console.DONE
-    summary = embed.run(options, beam_options, console.progress_line)
+    summary = embed.run(options, beam_options, console.show_progress)
     console.print_result(asdict(summary), arguments.json, _summary_lines(summary))
     reason = _too_many_failures(summary, arguments.max_failure_rate)
     if reason:

@@ -24,7 +24,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     """Write a snapshot in another format; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
     snapshot = open_snapshot(arguments.snapshot)
-    with console.counting("rows exported", snapshot.num_rows) as count:
+    with console.counting("rows", snapshot.num_rows) as count:
         export.EXPORTS[arguments.to](snapshot, arguments.path, count)
     written = [arguments.path]
     if arguments.to != "parquet":

@@ -71,7 +71,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     options = {name: vars(arguments)[name] for name in _RECORDED}
     record = RunRecord.begin(info, options, versions_of(_PACKAGES), process=this_process())
     writer = SnapshotWriter(arguments.output, info, record)
-    with console.counting("rows imported", len(vectors)) as count:
+    with console.counting("rows", len(vectors)) as count:
         manifest = ingest.import_snapshot(writer, keys, vectors, count)
     result = {"snapshot": writer.folder, "rows": manifest.rows, "model": asdict(model)}
     lines = [f"{manifest.rows} rows of {model.name} (unverified)", f"snapshot: {writer.folder}"]

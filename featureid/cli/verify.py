@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from featureid.cli import console
+from featureid.errors import FeatureIdError
+from featureid.storage.reader import open_snapshot
 from featureid.storage.verify import verify_snapshot
 
 
@@ -19,7 +21,7 @@ def make_parser(prog: str) -> console.CommandParser:
 def run(argv: Sequence[str], prog: str) -> int:
     """Check every byte of a snapshot; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
-    with console.counting("rows checked") as count:
+    with console.counting("rows", _num_rows(arguments.snapshot)) as count:
         report = verify_snapshot(arguments.snapshot, on_rows=count)
     lines = [problem.message for problem in report.problems]
     verdict = "clean" if report.ok else f"{len(lines)} problems"
@@ -27,3 +29,11 @@ def run(argv: Sequence[str], prog: str) -> int:
     lines.append(f"{report.folder}: {checked}: {verdict}")
     console.print_result({**asdict(report), "ok": report.ok}, arguments.json, lines)
     return console.DONE if report.ok else console.FAILED
+
+
+def _num_rows(path: str) -> int:
+    """Return how many rows there are to check; 0 if that cannot be read."""
+    try:
+        return open_snapshot(path).num_rows
+    except FeatureIdError:
+        return 0  # Verifying will say why.

@@ -25,6 +25,7 @@ from featureid.jobs.run_metrics import run_metrics
 from featureid.jobs.run_record import complete_record, new_record
 from featureid.model_store import keep_model, share_model
 from featureid.models import ModelBundle
+from featureid.progress import Progress
 from featureid.refresh import Planner
 from featureid.storage import files
 from featureid.storage.lifecycle import SnapshotWriter
@@ -34,11 +35,11 @@ from featureid.transforms import CheckContent, EmbedReferences, ListImages, Refr
 from featureid.transforms.progress import progress_of
 from featureid.write_plan import WritePlan
 
-#: Shows the line that a function returns for as long as the context lasts.
-Watch = Callable[[Callable[[], str]], contextlib.AbstractContextManager[None]]
+#: Shows progress for as long as the context lasts.
+Watch = Callable[[Progress], contextlib.AbstractContextManager[None]]
 
 
-def nowhere(_: Callable[[], str]) -> contextlib.AbstractContextManager[None]:
+def nowhere(_: Progress) -> contextlib.AbstractContextManager[None]:
     """Show no progress."""
     return contextlib.nullcontext()
 
@@ -99,7 +100,7 @@ def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePl
     listed = sources | ListImages(Planner(plan.previous, options.refresh.policy), run)
     images, same = listed["images"], {}
     if plan.previous is not None and options.refresh.policy.check == "content":
-        checked = listed["compare"] | CheckContent(options.settings)
+        checked = listed["compare"] | CheckContent(options.settings, run)
         images = (images, checked["images"]) | "ToEmbed" >> beam.Flatten()
         same = {"same": checked["same"]}
     embed = EmbedReferences(options.model, info.model, options.settings, run)
@@ -133,7 +134,7 @@ def run(
     Args:
         options: what to embed.
         beam_options: Beam's own options.
-        watch: shows the progress of a local run; given a function that returns it as a short line.
+        watch: shows the progress of a local run.
 
     Raises:
         FeatureIdError: the inputs, the output or the model cannot be used, or the run failed;
@@ -192,7 +193,7 @@ def _start(
             options = replace(options, model=keep_model(options.output, model))
         build_pipeline(pipeline, options, plan)
         if local:
-            with watch(progress.line):
+            with watch(progress):
                 return plan, run_here(pipeline)
         result = start_elsewhere(pipeline)
     # From here on the run may go on without this process, so that nothing is taken back.

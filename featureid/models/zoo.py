@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from featureid.errors import BundleError, ModelError, UsageError
+from featureid.errors import BundleError, ModelError, UsageError, did_you_mean
 from featureid.models.bundle import (
     BUNDLE_FORMAT,
     BUNDLE_SUFFIX,
@@ -106,7 +106,7 @@ def resolve_model(name_or_path: str) -> ModelBundle:
         return load_bundle(name_or_path)
     raise UsageError(
         f"unknown model {name_or_path!r}; known: {', '.join(_MODELS)}, or the path of a "
-        f"{BUNDLE_SUFFIX} file"
+        f"{BUNDLE_SUFFIX} file{did_you_mean(name_or_path, _MODELS)}"
     )
 
 

@@ -16,6 +16,7 @@ from featureid.inputs import ImageRef, read_image
 from featureid.parallel import OrderedFutures, available_cpus
 from featureid.refresh import Comparison
 from featureid.transforms import metrics
+from featureid.transforms.progress import progress_of
 
 _READS_PER_THREAD = 4
 
@@ -29,11 +30,12 @@ class CheckContent(beam.PTransform):
 
     Args:
         settings: number of threads, and the largest file that is read.
+        run: a unique name of the run, for its progress.
     """
 
-    def __init__(self, settings: EmbedSettings) -> None:
+    def __init__(self, settings: EmbedSettings, run: str) -> None:
         super().__init__()
-        self._dofn = _Check(settings)
+        self._dofn = _Check(settings, run)
 
     def expand(self, refs: beam.PCollection) -> dict[str, beam.PCollection]:
         """Wire the check."""
@@ -52,7 +54,8 @@ def has_content(ref: ImageRef, sha256: bytes, max_bytes: int) -> bool:
 
 
 class _Check(beam.DoFn):
-    def __init__(self, settings: EmbedSettings) -> None:
+    def __init__(self, settings: EmbedSettings, run: str) -> None:
+        self._run = run
         self._max_bytes = settings.limits.max_bytes
         self._threads = settings.threads
         self._stage = metrics.Stage(metrics.CHECK)
@@ -60,6 +63,7 @@ class _Check(beam.DoFn):
     def setup(self) -> None:
         self._workers = self._threads or available_cpus()
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="check")
+        self._progress = progress_of(self._run)
 
     def teardown(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -91,5 +95,6 @@ class _Check(beam.DoFn):
     ) -> WindowedValue | TaggedOutput:
         metrics.count(metrics.SAME_CONTENT, int(same))
         if same:
+            self._progress.add(1)
             return TaggedOutput("same", element.with_value(known))
         return element.with_value(known.ref)

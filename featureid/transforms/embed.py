@@ -148,10 +148,10 @@ class _Embed(beam.DoFn):
         if isinstance(result, Failure):
             metrics.count(metrics.FAILED)
             metrics.count(metrics.failed_for(result.reason))
-            self._progress.add(failed=1)
+            self._progress.add(1, failed=1)
             return TaggedOutput(FAILURES, image.with_value(result))
         if result.face is None or result.face.index <= 0:  # an image counts once
             metrics.count(metrics.EMBEDDED)
             self._last_image.mark()
-            self._progress.add(embedded=1)
+            self._progress.add(1)
         return image.with_value(result)

@@ -63,7 +63,7 @@ class ListImages(beam.PTransform):
             | "AllBatches" >> beam.Flatten()
             | "GroupByPartition" >> beam.GroupByKey()
             | "Plan"
-            >> beam.ParDo(_Plan(planner), AsList(listed.failures)).with_outputs(
+            >> beam.ParDo(_Plan(planner, self._run), AsList(listed.failures)).with_outputs(
                 "compare", "carried", "failures", "changes", main="images"
             )
         )
@@ -116,9 +116,13 @@ class _List(beam.DoFn):
 
 
 class _Plan(beam.DoFn):
-    def __init__(self, planner: Planner) -> None:
+    def __init__(self, planner: Planner, run: str) -> None:
         self._planner = planner
+        self._run = run
         self._stage = metrics.Stage(metrics.PLAN)
+
+    def setup(self) -> None:
+        self._progress = progress_of(self._run)
 
     def process(
         self, batched: tuple[int, Iterable[bytes]], unlisted: list[Failure]
@@ -130,6 +134,7 @@ class _Plan(beam.DoFn):
             failures = [item for item in items if isinstance(item, Failure)]
             folders = [failure.key for failure in unlisted]
             plan = self._planner.plan(partition, refs, failures, folders)
+        self._progress.add(total=len(plan.embed) + len(plan.compare))
         for name, number in plan.changes.to_dict().items():
             metrics.count(name, number)
         yield from plan.embed
