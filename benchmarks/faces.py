@@ -51,7 +51,7 @@ def embed(photos: list[Path], folder: Path, faces: FaceSettings) -> tuple[Snapsh
     )
     beam_options, _ = split_beam_options([])
     summary = run(options, beam_options)
-    return open_snapshot(summary.snapshot), summary.images_per_s
+    return open_snapshot(summary.folder), summary.images_per_s
 
 
 def verification(keys: list[str], vectors: npt.NDArray[np.float32]) -> dict[str, float]:

@@ -102,11 +102,11 @@ def run(images: Path, output: Path, options: str) -> dict[str, float]:
     embedding = summary["images"] / summary["images_per_s"]
     return {
         "images_per_s": summary["images_per_s"],
-        "seconds": summary["seconds"],
+        "seconds": summary["wall_s"],
         "until_first_image_s": summary["first_image_s"],
         "embedding_s": embedding,
         # The first image counts as embedding, too; that is a tenth of a second.
-        "rest_s": max(0.0, summary["seconds"] - summary["first_image_s"] - embedding),
+        "rest_s": max(0.0, summary["wall_s"] - summary["first_image_s"] - embedding),
     }
 
 

@@ -32,12 +32,12 @@ class Difference:
         examples: up to 20 keys each of rows added, removed and changed.
         same_model: whether model and preprocessing are the same, so that vectors can be compared.
         identical: number of shared rows whose vectors are equal bit for bit.
-        cosine: percentile -> cosine similarity of the two vectors of shared rows; empty if the
-            models differ or no row is shared.
+        cosine_percentiles: percentile -> cosine similarity of the two vectors of shared rows; empty
+            if the models differ or no row is shared.
         overlap: with different models, the mean share of the ``k`` nearest neighbors of a row in
             the first that are among its ``k`` nearest in the second; None otherwise.
         k: number of neighbors.
-        sampled: number of rows from which ``overlap`` was computed.
+        sampled_rows: number of rows from which ``overlap`` was computed.
     """
 
     added: int
@@ -47,10 +47,10 @@ class Difference:
     examples: dict[str, list[str]]
     same_model: bool
     identical: int
-    cosine: dict[str, float]
+    cosine_percentiles: dict[str, float]
     overlap: float | None
     k: int
-    sampled: int
+    sampled_rows: int
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def diff_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Di
         },
         same_model=same_model,
         identical=identical,
-        cosine={
+        cosine_percentiles={
             str(p): round(float(value), 6)
             for p, value in zip(PERCENTILES, np.percentile(cosines, PERCENTILES), strict=True)
         }
@@ -116,7 +116,7 @@ def diff_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Di
         else {},
         overlap=overlap,
         k=k,
-        sampled=sampled,
+        sampled_rows=sampled,
     )
 
 

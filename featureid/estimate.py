@@ -69,7 +69,7 @@ class Estimate:
         peak_mb: peak memory of a run on this machine in one process.
         worker_mb: peak memory of a worker process with as many threads.
         rows: number of rows in the new snapshot.
-        output_bytes: size of its shards.
+        bytes: size of its shards.
         num_shards: number of its shards.
         failures_by_reason: reason -> number of images expected to fail, among those embedded.
         unlisted: folders that could not be listed.
@@ -85,7 +85,7 @@ class Estimate:
     peak_mb: float
     worker_mb: float
     rows: int
-    output_bytes: int
+    bytes: int
     num_shards: int
     failures_by_reason: dict[str, int]
     unlisted: list[str]
@@ -216,7 +216,7 @@ def estimate(
         peak_mb=round((worker + engine) / 1e6, 1),
         worker_mb=round(worker / 1e6, 1),
         rows=rows,
-        output_bytes=round(rows * _row_bytes(sample.rows, info, previous)),
+        bytes=round(rows * _row_bytes(sample.rows, info, previous)),
         num_shards=with_num_shards(info, changes.images, previous, fixed=fixed_shards).num_shards,
         failures_by_reason={
             reason: round(count * share) for reason, count in sample.failures_by_reason.items()

@@ -148,7 +148,7 @@ def test_a_run_without_changes_beside_one_with_changes(
     command = nights.arguments(nights.output, "--previous=auto")
     with stopped(READING_PREVIOUS, command) as unchanged:
         (nights.pictures / "rocket.jpg").unlink()
-        new = nights.refresh()["snapshot"]
+        new = nights.refresh()["folder"]
         unchanged.finish()
     assert new == str(nights.output / "snapshots" / nights.current)
     assert checked_at(str(nights.output), nights.current) is None

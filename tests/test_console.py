@@ -73,7 +73,7 @@ def test_keys_and_failures_take_one_line_each(output: Path, encoding: str) -> No
 
 def test_json_has_the_names_as_they_are(output: Path) -> None:
     found = json.loads(run("inspect", output, "--keys", "--failures", "--json", encoding="ascii"))
-    assert set(found["keys"]) == {*NAMES[:4], r"caf\xe9.jpg"}
+    assert set(found["image_keys"]) == {*NAMES[:4], r"caf\xe9.jpg"}
     assert found["failures"][0]["key"] == NAMES[-1]
 
 

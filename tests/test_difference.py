@@ -46,14 +46,14 @@ def test_what_came_went_and_changed(tmp_path: Path) -> None:
         "changed": ["005"],
     }
     assert found.same_model and found.identical == 41 and found.overlap is None
-    assert all(value == pytest.approx(1, abs=1e-5) for value in found.cosine.values())
+    assert all(value == pytest.approx(1, abs=1e-5) for value in found.cosine_percentiles.values())
 
 
 def test_of_other_models_only_neighbors_are_compared(tmp_path: Path) -> None:
     one = write(tmp_path / "1", "aa", KEYS)
     turned = diff_snapshots(one, write(tmp_path / "2", "bb", KEYS, turned=True), 5, 50)
-    assert not turned.same_model and turned.cosine == {} and turned.identical == 0
-    assert turned.overlap == 1 and turned.sampled == 50
+    assert not turned.same_model and turned.cosine_percentiles == {} and turned.identical == 0
+    assert turned.overlap == 1 and turned.sampled_rows == 50
     few = diff_snapshots(one, write(tmp_path / "3", "bb", KEYS[:4]), 5, 50)
     assert few.overlap is None
     with pytest.raises(UsageError, match="`k` is 5 and `sample` 5"):
@@ -81,7 +81,10 @@ def test_the_command_says_what_it_means(tmp_path: Path, capsys: pytest.CaptureFi
         write(tmp_path / name, digest, KEYS)
     assert cli.main(["diff", str(tmp_path / "1"), str(tmp_path / "2"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["cosine"]["50"] == pytest.approx(1) and "can be compared" in found["statement"]
+    assert (
+        found["cosine_percentiles"]["50"] == pytest.approx(1)
+        and "can be compared" in found["statement"]
+    )
     assert cli.main(["diff", str(tmp_path / "1"), str(tmp_path / "3"), "--k=3"]) == 0
     out = capsys.readouterr().out
     assert "must never be compared" in out and "100.0% of the 3 nearest neighbors" in out

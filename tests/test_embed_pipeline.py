@@ -66,7 +66,7 @@ def test_photos_become_a_published_snapshot(
     summary = embed(capsys, photos, "--output", output, "--strip-prefix", f"{photos}/")
     assert summary["images"] == summary["embedded"] == NUM_PHOTOS
     assert (summary["failed"], summary["failures_by_reason"]) == (0, {})
-    assert Path(summary["snapshot"]).name == (output / "current").read_text().strip()
+    assert summary["snapshot"] == (output / "current").read_text().strip()
     assert verify_snapshot(str(output)).ok
 
     snapshot = featureid.open_snapshot(str(output))
@@ -85,7 +85,7 @@ def test_shards_are_gzip_files(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = embed(capsys, photos, "--output", tmp_path / "out", "--num-shards", "3")
-    files = sorted(Path(summary["snapshot"]).glob("*.gz"))
+    files = sorted(Path(summary["folder"]).glob("*.gz"))
     assert [file.name for file in files] == [
         *(f"embeddings-{i:05d}-of-00003.fid.gz" for i in range(3)),
         "failures-00000-of-00001.jsonl.gz",
@@ -271,7 +271,7 @@ def test_inspect_and_verify_tell_what_is_there(
     described = json.loads(out)
     assert status == 0
     assert (described["rows"], described["failed"]) == (NUM_PHOTOS, 5)
-    assert len(described["failures"]) == 5 and len(described["keys"]) == NUM_PHOTOS
+    assert len(described["failures"]) == 5 and len(described["image_keys"]) == NUM_PHOTOS
     assert described["model"]["name"] == "image"
 
     status, out, _ = featureid_command(capsys, "inspect", output, "--failures")
@@ -292,7 +292,7 @@ def test_failures_file_is_gzipped_json_lines(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = embed(capsys, broken, "--output", tmp_path / "out", expected_status=3)
-    with gzip.open(Path(summary["snapshot"]) / "failures-00000-of-00001.jsonl.gz", "rt") as file:
+    with gzip.open(Path(summary["folder"]) / "failures-00000-of-00001.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in file]
     assert [row["key"] for row in rows] == sorted(row["key"] for row in rows)
     assert len(rows) == 5

@@ -151,15 +151,16 @@ def test_commands_there_and_back(
         path = str(tmp_path / name)
         assert cli.main(["export", output, "--to", kind, path, "--json"]) == 0
         said = json.loads(capsys.readouterr().out)
-        assert said["rows"] == 100 and list(said["files"]) == [path, f"{path}.keys.jsonl"]
+        assert said["rows"] == 100
+        assert [file["file"] for file in said["files"]] == [path, f"{path}.keys.jsonl"]
         argv = ["import", path, "--output", back, "--model", "same", "--num-shards", "3", "--json"]
         assert cli.main(argv) == 0
         said = json.loads(capsys.readouterr().out)
         assert said["model"]["digest"] == "unverified:same"
-        copy = open_snapshot(said["snapshot"])
+        copy = open_snapshot(said["folder"])
         assert copy.row_keys() == snap.row_keys()
         assert np.array_equal(copy.vectors(), snap.vectors())
-        assert cli.main(["verify", said["snapshot"]]) == 0
+        assert cli.main(["verify", said["folder"]]) == 0
         capsys.readouterr()
     other = str(tmp_path / "other")
     argv = ["import", path, "--output", other, "--model", "same", "--number-rows"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -314,7 +315,20 @@ def test_compare_distinguishes_the_same_from_another(
     assert status == 0 and found["cosine"] > 0.98 and found["distance"] < 0.2
     assert found["distance"] == pytest.approx((2 - 2 * found["cosine"]) ** 0.5, abs=1e-3)
     status, out, _ = run(capsys, "compare", image_folder / "one.png", image_folder / "none.png")
-    assert status == 0 and out.startswith("cosine 0.")
+    assert status == 0 and re.fullmatch(r"cosine 0\.\d{4}, distance \d\.\d{4}\n", out)
+
+
+def test_compare_says_what_strangers_score_where_that_is_known(
+    image_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = (image_folder / "one.png", image_folder / "one.png", "--model", "face")
+    known = {"50": 0.848, "99": 0.902}
+    for detector, said in (("dlib", {"cosine_percentiles": known}), ("haar", None)):
+        _, out, _ = run(capsys, "compare", *same, "--detector", detector, "--json")
+        assert json.loads(out).get("different_people") == said
+    _, out, _ = run(capsys, "compare", *same)
+    assert out.splitlines()[0] == "cosine 1.0000, distance 0.0000"
+    assert "different people is 0.848 in the median, and above 0.902 for 1 %" in out
 
 
 def test_compare_without_a_face_is_one_line(
@@ -337,11 +351,11 @@ def test_faces_are_listed_and_drawn(
     status, out, _ = run(capsys, *argv, "--json")
     found = json.loads(out)
     assert status == 0 and (found["width"], found["height"]) == (1000, 400)
-    assert [face["index"] for face in found["faces"]] == [0, 1, 2]
+    assert [face["index"] for face in found["found"]] == [0, 1, 2]
     before = np.array(Image.open(image_folder / "several.png"), int)
     drawn = np.array(Image.open(output), int)
     changed = np.abs(drawn - before).max(axis=2) > 0
-    for face in found["faces"]:
+    for face in found["found"]:
         left, top, right, bottom = (round(edge) for edge in face["box"])
         assert changed[top, left : right - 1].all() and changed[top : bottom - 1, left].all()
         x, y = (int(n) for n in face["landmarks"][4])

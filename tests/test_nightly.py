@@ -40,7 +40,7 @@ def test_nothing_new_publishes_nothing(nights: Nights, capsys: pytest.CaptureFix
     before = nights.current
     summary = nights.refresh()
     assert (summary["published"], summary["changes"]) == (False, changes(unchanged=7))
-    assert summary["snapshot"].endswith(before) and nights.current == before
+    assert summary["snapshot"] == before and nights.current == before
     assert len(list((nights.output / "snapshots").iterdir())) == 1
     assert cli.main(nights.arguments(nights.output, "--previous=auto")) == 0
     assert "no changes; nothing published" in capsys.readouterr().out
@@ -107,7 +107,7 @@ def test_a_touched_picture_costs_no_inference_by_content(
     shutil.copy(nights.pictures / "coffee.jpg", nights.pictures / "camera.jpg")
     summary = nights.refresh("--check=content")
     assert summary["changes"] == changes(changed=1, unchanged=6)
-    report = read_run(summary["snapshot"])
+    report = read_run(summary["folder"])
     assert report is not None and report.metrics is not None
     assert report.metrics["embedded"] == 1 and report.metrics["same_content"] == 5
     nights.check()
@@ -125,7 +125,7 @@ def test_a_touched_picture_costs_no_inference_by_content(
 def test_known_failures_are_not_tried_again_unless_asked(nights: Nights) -> None:
     (nights.pictures / "gone.jpg").symlink_to("nowhere.jpg")
     summary = nights.refresh()
-    report = read_run(summary["snapshot"])
+    report = read_run(summary["folder"])
     assert report is not None and report.metrics is not None
     assert report.metrics["failed"] == 1 and summary["failed"] == 2
     nights.check()
@@ -199,7 +199,7 @@ def test_two_runs_at_once_both_end_valid(nights: Nights) -> None:
     summaries = [json.loads(run.communicate()[0]) for run in both]
     assert [run.returncode for run in both] == [0, 0]
     for summary in summaries:
-        assert verify_snapshot(summary["snapshot"]).ok
+        assert verify_snapshot(summary["folder"]).ok
     # Which ids the two got is chance; the newer one is current, whoever ended last.
     assert nights.current == max(path.name for path in (nights.output / "snapshots").iterdir())
     nights.check()
@@ -209,7 +209,7 @@ def test_a_run_tells_what_it_did(nights: Nights) -> None:
     shutil.copy(nights.pictures / "rocket.jpg", nights.pictures / "added.jpg")
     before = nights.current
     summary = nights.refresh()
-    report = json.loads(Path(summary["snapshot"], "run.json").read_text())
+    report = json.loads(Path(summary["folder"], "run.json").read_text())
     assert report["previous"] == before
     assert report["options"]["refresh"]["previous"] == "auto"
     assert report["versions"]["apache-beam"] and report["writer"].startswith("featureid ")

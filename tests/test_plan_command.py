@@ -32,7 +32,7 @@ def test_a_plan_foretells_what_the_run_then_does(
     assert first["peak_mb"] >= first["worker_mb"] > 10
     size = sum(file.stat().st_size for file in nights.output.rglob("embeddings-*"))
     # Headers, which the plan leaves out, are most of files as small as these.
-    assert 0 < first["output_bytes"] < size
+    assert 0 < first["bytes"] < size
 
     shutil.copy(nights.pictures / "rocket.jpg", nights.pictures / "added.jpg")
     (nights.pictures / "camera.jpg").unlink()
@@ -79,7 +79,7 @@ def test_snapshots_and_prune_keep_house(nights: Nights, capsys: pytest.CaptureFi
     assert cli.main(["snapshots", str(nights.output)]) == 0
     assert "1 new, 7 unchanged" in capsys.readouterr().out
     assert cli.main(["prune", str(nights.output), "--keep=1", "--json"]) == 0
-    removed = json.loads(capsys.readouterr().out)["deleted"]
+    removed = json.loads(capsys.readouterr().out)["pruned"]
     assert removed == [entry["snapshot"] for entry in entries[:2]]
     assert cli.main(["prune", str(nights.output), "--keep=0"]) == 2
     assert "--keep is 0" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def problems(folder: Path) -> list[str]:
 def test_a_good_snapshot(folder: Path) -> None:
     report = verify_snapshot(str(folder.parent.parent))
     assert report.ok and report.problems == []
-    assert (report.files, report.rows) == (5, 40)
+    assert (report.num_files, report.rows) == (5, 40)
     assert report.bytes == sum(path.stat().st_size for path in folder.glob("*.gz"))
 
 
@@ -56,7 +56,7 @@ def test_threads_change_no_report_and_every_row_is_counted(folder: Path, threads
     report = verify_snapshot(str(folder), threads=threads, on_rows=counted.append)
     files = [problem.file.rsplit("/", 1)[-1] for problem in report.problems]
     assert files == sorted(files) and set(files) == {FIRST, "embeddings-00002-of-00003.fid.gz"}
-    assert report.files == 5
+    assert report.num_files == 5
     assert sum(counted) <= 40 and len(counted) > 3
 
 

@@ -39,13 +39,17 @@ def run(argv: Sequence[str], prog: str) -> int:
     found = diff_snapshots(first, second, arguments.k, arguments.sample)
     statement = _statement(found, first, second)
     result = {
-        "first": first.folder,
-        "second": second.folder,
+        "first": _named(first),
+        "second": _named(second),
         **asdict(found),
         "statement": statement,
     }
     console.print_result(result, arguments.json, _lines(found, first, second, statement))
     return console.DONE
+
+
+def _named(snapshot: Snapshot) -> dict[str, str]:
+    return {"snapshot": snapshot.manifest.info.snapshot, "folder": snapshot.folder}
 
 
 def _lines(found: Difference, first: Snapshot, second: Snapshot, statement: str) -> list[str]:
@@ -58,14 +62,15 @@ def _lines(found: Difference, first: Snapshot, second: Snapshot, statement: str)
     ]
     for what, keys in found.examples.items():
         lines += [f"  {what}: {key}" for key in keys]
-    if found.cosine:
-        values = ", ".join(f"{p} % {value:.4f}" for p, value in found.cosine.items())
+    if found.cosine_percentiles:
+        percentiles = found.cosine_percentiles.items()
+        values = ", ".join(f"{p} % {value:.4f}" for p, value in percentiles)
         lines.append(f"cosine similarity of shared rows, percentiles: {values}")
         lines.append(f"{found.identical} of {shared} shared vectors are equal bit for bit")
     if found.overlap is not None:
         lines.append(
             f"{found.overlap:.1%} of the {found.k} nearest neighbors are the same, "
-            f"in a sample of {found.sampled} rows"
+            f"in a sample of {found.sampled_rows} rows"
         )
     return [*lines, statement]
 

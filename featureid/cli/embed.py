@@ -36,7 +36,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     console.print_result(asdict(summary), arguments.json, _summary_lines(summary))
     reason = _too_many_failures(summary, arguments.max_failure_rate)
     if reason:
-        console.complain(f"{reason}; see featureid inspect {summary.snapshot} --failures")
+        console.complain(f"{reason}; see featureid inspect {summary.folder} --failures")
         return console.TOO_MANY_FAILURES
     return console.DONE
 
@@ -57,7 +57,7 @@ def _too_many_failures(summary: EmbedSummary, max_failure_rate: float) -> str:
 
 def _submission_lines(submission: Submission) -> list[str]:
     job = f" as job {submission.job}" if submission.job else ""
-    return [f"submitted{job}", f"snapshot: {submission.snapshot}"]
+    return [f"submitted{job}", f"snapshot: {submission.folder}"]
 
 
 def _summary_lines(summary: EmbedSummary) -> list[str]:
@@ -67,6 +67,6 @@ def _summary_lines(summary: EmbedSummary) -> list[str]:
         + (f"; {summary.rows} faces" if summary.rows != summary.embedded else ""),
         *(f"  {count:8d}  {reason}" for reason, count in summary.failures_by_reason.items()),
         *([f"since the previous snapshot: {changes}"] if changes else []),
-        f"{summary.images_per_s:.1f} images/s, {summary.seconds:.1f} s total",
-        f"snapshot: {summary.snapshot}" if summary.published else "no changes; nothing published",
+        f"{summary.images_per_s:.1f} images/s, {summary.wall_s:.1f} s total",
+        f"snapshot: {summary.folder}" if summary.published else "no changes; nothing published",
     ]

@@ -31,10 +31,11 @@ def run(argv: Sequence[str], prog: str) -> int:
         written.append(export.keys_path(arguments.path))
     sizes = {path: files.size(path) for path in written}
     result = {
-        "snapshot": snapshot.folder,
+        "snapshot": snapshot.manifest.info.snapshot,
+        "folder": snapshot.folder,
         "model": asdict(snapshot.model),
         "rows": snapshot.num_rows,
-        "files": sizes,
+        "files": [{"file": path, "bytes": sizes[path]} for path in written],
     }
     lines = [f"{snapshot.num_rows} rows", *(f"{path}: {sizes[path]} bytes" for path in written)]
     console.print_result(result, arguments.json, lines)

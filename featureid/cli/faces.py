@@ -53,7 +53,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         "width": image.width,
         "height": image.height,
         "found_by": finder.line,
-        "faces": [asdict(face) for face in faces],
+        "found": [asdict(face) for face in faces],
     }
     console.print_result(found, arguments.json, _lines(faces, finder.line))
     return console.DONE

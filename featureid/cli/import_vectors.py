@@ -73,7 +73,12 @@ def run(argv: Sequence[str], prog: str) -> int:
     writer = SnapshotWriter(arguments.output, info, record)
     with console.counting("rows", len(vectors)) as count:
         manifest = ingest.import_snapshot(writer, keys, vectors, count)
-    result = {"snapshot": writer.folder, "rows": manifest.rows, "model": asdict(model)}
+    result = {
+        "snapshot": info.snapshot,
+        "folder": writer.folder,
+        "rows": manifest.rows,
+        "model": asdict(model),
+    }
     lines = [f"{manifest.rows} rows of {model.name} (unverified)", f"snapshot: {writer.folder}"]
     console.print_result(result, arguments.json, lines)
     return console.DONE

@@ -39,7 +39,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     if arguments.failures:
         described["failures"] = [asdict(failure) for failure in snapshot.failures()]
     if arguments.keys:
-        described["keys"] = list(snapshot)
+        described["image_keys"] = list(snapshot)
     console.print_result(described, arguments.json, _lines(described))
     if arguments.max_age is not None:
         last = described["checked"] or described["created"]
@@ -113,5 +113,5 @@ def _lines(described: dict[str, Any]) -> list[str]:
             f"failed: {failure['key']}: {failure['reason']} ({failure['stage']}): "
             f"{failure['message']}"
         )
-    lines += described.get("keys", ())
+    lines += described.get("image_keys", ())
     return lines

@@ -45,7 +45,7 @@ def _lines(found: Estimate) -> list[str]:
         f"rate           {found.images_per_s:.1f} images/s on this machine",
         f"wall time      {duration_text(timedelta(seconds=found.wall_s))}",
         f"memory         {found.peak_mb:.0f} MB here; {found.worker_mb:.0f} MB for a worker",
-        f"output         {found.rows} rows, {found.output_bytes / 1e6:.2f} MB in "
+        f"output         {found.rows} rows, {found.bytes / 1e6:.2f} MB in "
         f"{found.num_shards} shards",
         f"failures       about {sum(found.failures_by_reason.values())}",
         *(f"  {count:8d}  {reason}" for reason, count in found.failures_by_reason.items()),

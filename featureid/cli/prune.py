@@ -36,6 +36,6 @@ def run(argv: Sequence[str], prog: str) -> int:
     )
     verb = "would be deleted" if arguments.dry_run else "deleted"
     lines = [*(f"{verb}: {snapshot}" for snapshot in deleted), f"{len(deleted)} {verb}"]
-    result = {"deleted": deleted, "dry_run": arguments.dry_run}
+    result = {"pruned": deleted, "dry_run": arguments.dry_run}
     console.print_result(result, arguments.json, lines)
     return console.DONE

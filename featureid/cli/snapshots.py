@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +46,11 @@ def run(argv: Sequence[str], prog: str) -> int:
 
 
 def _describe(entry: Entry) -> dict[str, Any]:
-    described: dict[str, Any] = {"snapshot": entry.snapshot, "state": _state(entry)}
+    described: dict[str, Any] = {
+        "snapshot": entry.snapshot,
+        "folder": entry.folder,
+        "state": _state(entry),
+    }
     if entry.manifest:
         manifest = entry.manifest
         described |= {
@@ -53,8 +58,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
             "images": manifest.counts.images,
             "failed": manifest.counts.failed,
             "bytes": sum(manifest.file_sizes().values()),
-            "model": manifest.info.model.name,
-            "model_digest": manifest.info.model.digest,
+            "model": asdict(manifest.info.model),
         }
     if entry.record:
         described |= {"previous": entry.record.previous, "changes": entry.record.changes or {}}
@@ -73,8 +77,8 @@ def _line(described: dict[str, Any]) -> str:
     if "rows" in described:
         parts.append(
             f"{described['rows']:>10} rows {described['failed']:>7} failed "
-            f"{described['bytes'] / 1e6:>10.2f} MB  {described['model']} "
-            f"{described['model_digest'].removeprefix('sha256:')[:12]}"
+            f"{described['bytes'] / 1e6:>10.2f} MB  {described['model']['name']} "
+            f"{described['model']['digest'].removeprefix('sha256:')[:12]}"
         )
     if described.get("changes"):
         parts.append(", ".join(f"{n} {name}" for name, n in described["changes"].items() if n))

@@ -25,7 +25,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         report = verify_snapshot(arguments.snapshot, on_rows=count)
     lines = [problem.message for problem in report.problems]
     verdict = "clean" if report.ok else f"{len(lines)} problems"
-    checked = f"{report.files} files, {report.rows} rows, {report.bytes} bytes"
+    checked = f"{report.num_files} files, {report.rows} rows, {report.bytes} bytes"
     lines.append(f"{report.folder}: {checked}: {verdict}")
     console.print_result({**asdict(report), "ok": report.ok}, arguments.json, lines)
     return console.DONE if report.ok else console.FAILED

@@ -49,11 +49,13 @@ class Submission:
     """A submitted run that continues without this process.
 
     Attributes:
-        snapshot: the folder that it will publish.
+        snapshot: the id of the snapshot that it will publish.
+        folder: of that snapshot.
         job: the runner's id of the job; None if it gives none, as in a template's launcher.
     """
 
     snapshot: str
+    folder: str
     job: str | None
 
 
@@ -62,7 +64,8 @@ class EmbedSummary:
     """What a run has done.
 
     Attributes:
-        snapshot: the folder of the published snapshot, or of the previous one if nothing changed.
+        snapshot: the id of the published snapshot, or of the previous one if nothing changed.
+        folder: of that snapshot.
         published: False if nothing changed, so that nothing was published.
         changes: number of images that were new, changed, unchanged, ...; empty without a previous
             snapshot.
@@ -71,14 +74,15 @@ class EmbedSummary:
         rows: rows in the snapshot: one per embedded image, or one per face.
         failed: images with a failure row.
         failures_by_reason: number of failed images by reason.
-        started: when the run started, in seconds since 1970.
-        seconds: from then to the end of the run.
+        started: when the run started, ``2026-11-23T05:42:31.123Z``.
+        wall_s: seconds from then to the end of the run.
         images_per_s: images embedded or failed per second while images were embedded, that is
             without start-up and writing; 0 if none was embedded.
         first_image_s: seconds from the start to the first embedded image; None without one.
     """
 
     snapshot: str
+    folder: str
     published: bool
     changes: dict[str, int]
     images: int
@@ -86,8 +90,8 @@ class EmbedSummary:
     rows: int
     failed: int
     failures_by_reason: dict[str, int]
-    started: float
-    seconds: float
+    started: str
+    wall_s: float
     images_per_s: float
     first_image_s: float | None
 
@@ -160,7 +164,7 @@ def submit(options: EmbedOptions, beam_options: PipelineOptions) -> Submission:
     plan, result = _start(options, beam_options, wait=False)
     # Dataflow's result has a job, but in a template's launcher, where the service starts it later.
     job = result.job_id() if getattr(result, "has_job", False) else None
-    return Submission(plan.writer.folder, job)
+    return Submission(plan.writer.info.snapshot, plan.writer.folder, job)
 
 
 def _start(
@@ -240,8 +244,10 @@ def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> Embed
         raise StorageError(f"{folder} was published, but has been deleted meanwhile, as by prune")
     counts = manifest.counts
     first = metrics.first_image
+    began = datetime.fromtimestamp(started, UTC).replace(tzinfo=None)
     return EmbedSummary(
-        snapshot=folder,
+        snapshot=manifest.info.snapshot,
+        folder=folder,
         published=record is not None,
         changes=dict(record.changes or {}) if record else metrics.changes,
         images=counts.images,
@@ -249,8 +255,8 @@ def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> Embed
         rows=manifest.rows,
         failed=counts.failed,
         failures_by_reason=counts.failures_by_reason,
-        started=started,
-        seconds=round(time.time() - started, 3),
+        started=f"{began.isoformat(timespec='milliseconds')}Z",
+        wall_s=round(time.time() - started, 3),
         images_per_s=metrics.images_per_s,
         first_image_s=None if first is None else round(first - started, 3),
     )

@@ -43,14 +43,14 @@ class VerifyReport:
 
     Attributes:
         folder: the snapshot's folder.
-        files: number of files read.
+        num_files: number of files read.
         rows: number of rows of which every column could be read.
         bytes: number of bytes read.
         problems: what is wrong; empty if nothing is.
     """
 
     folder: str
-    files: int = 0
+    num_files: int = 0
     rows: int = 0
     bytes: int = 0
     problems: list[Problem] = field(default_factory=list)
@@ -66,7 +66,7 @@ class VerifyReport:
 
     def include(self, other: VerifyReport) -> None:
         """Add what another report found in other files."""
-        self.files += other.files
+        self.num_files += other.num_files
         self.rows += other.rows
         self.bytes += other.bytes
         self.problems += other.problems
@@ -96,7 +96,7 @@ def verify_snapshot(
     except FeatureIdError as error:
         report.add(files.join(folder, MANIFEST), str(error))
         return report
-    report.files += 1
+    report.num_files += 1
     _check_names(folder, manifest, report)
     keys = 0
 
@@ -126,7 +126,7 @@ def _check_shard(shard: SnapshotShard, report: VerifyReport, on_rows: Callable[[
     """Check one shard and return its number of distinct keys."""
     try:
         with RangeReader(shard.file) as source:
-            report.files += 1
+            report.num_files += 1
             _check_file(source, shard.summary, report)
             shard_map = shard.read_map(source)
             _check_members(shard_map, source, report)
@@ -238,7 +238,7 @@ def _check_failures(folder: str, manifest: Manifest, report: VerifyReport) -> No
         place = files.join(folder, summary.file)
         try:
             with RangeReader(place) as source:
-                report.files += 1
+                report.num_files += 1
                 _check_file(source, summary, report)
             reasons.update(failure.reason for failure in read_failures(place, summary))
         except StorageError as error:

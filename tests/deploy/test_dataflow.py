@@ -93,7 +93,7 @@ def launched(
 
 def test_the_launcher_neither_waits_nor_starts_the_job(launched: Launched) -> None:
     assert launched.printed["job"] is None
-    assert launched.printed["snapshot"].startswith(f"{launched.output}/snapshots/")
+    assert launched.printed["folder"].startswith(f"{launched.output}/snapshots/")
     assert not (launched.output / "current").exists()
 
 
@@ -144,7 +144,7 @@ def test_the_submitted_graph_gives_the_snapshot_of_a_local_run(
         environment.urn, environment.payload = "beam:env:embedded_python:v1", b""
     FnApiRunner().run_via_runner_api(graph, PipelineOptions()).wait_until_finish()
     published = open_snapshot(str(launched.output))
-    assert published.folder == launched.printed["snapshot"]
+    assert published.folder == launched.printed["folder"]
 
     assert cli.main(["embed", str(photos), "--output", str(tmp_path), "--num-shards", "2"]) == 0
     local = open_snapshot(str(tmp_path))

@@ -83,12 +83,19 @@ def test_the_installed_command_embeds_beside_modules_of_the_same_names(
     installed: Path, folder: Path
 ) -> None:
     assert "usage: featureid" in run(folder, installed / "featureid", "--help")
-    embed = [installed / "featureid", "embed", "photos", "--output", "out", "--json"]
+    embed = [
+        installed / "featureid",
+        "embed",
+        "photos",
+        "--strip-prefix=.",
+        "--output=out",
+        "--json",
+    ]
     summary = json.loads(run(folder, *embed))
     assert (summary["embedded"], summary["failed"]) == (2, 0)
     # `python -m` puts the current folder in front of everything that is installed.
     inspect = [installed / "python", "-m", "featureid", "inspect", "out", "--keys", "--json"]
     found = json.loads(run(folder, *inspect))
-    assert found["keys"] == ["photos/chelsea.jpg", "photos/coffee.jpg"]
+    assert found["image_keys"] == ["photos/chelsea.jpg", "photos/coffee.jpg"]
     code = "import featureid; print(featureid.generate_feature_id('photos/chelsea.jpg').shape)"
     assert run(folder, installed / "python", "-c", code) == "(128,)\n"

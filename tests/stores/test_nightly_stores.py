@@ -81,9 +81,9 @@ def test_nights_in_a_store(scheme: str, photos: Path, capsys: pytest.CaptureFixt
 
     found = run(capsys, "diff", first.folder, output)
     assert (found["added"], found["removed"], found["changed"]) == (1, 1, 1)
-    assert len(run(capsys, "prune", output, "--keep=1")["deleted"]) == 1
+    assert len(run(capsys, "prune", output, "--keep=1")["pruned"]) == 1
     entries = run(capsys, "snapshots", output)["snapshots"]
-    assert [entry["snapshot"] for entry in entries] == [second["snapshot"].rsplit("/", 1)[1]]
+    assert [entry["snapshot"] for entry in entries] == [second["snapshot"]]
     assert verify_snapshot(output).ok
 
 
