@@ -41,6 +41,7 @@ class Progress:
             now = time.monotonic()
             if done and self._began is None:
                 self._began = now
+                _LOG.debug("the first of the %s is done", self._unit)
             self._done += done
             self._failed += failed
             self._listed += listed

@@ -217,7 +217,7 @@ def killed_run(photos: Path, tmp_path: Path) -> Path:
     )
     assert run.stderr is not None
     # The log tells of the first image: from here to the last one is at least a second.
-    assert any("first image" in line for line in run.stderr)
+    assert any("the first of the images" in line for line in run.stderr)
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
     run.stderr.close()
