@@ -177,12 +177,12 @@ def _embed(
     """
     fitted = []
     for image, name in zip(images, names, strict=True):
-        with _naming(name):
+        with naming(name):
             fitted.append(embedder.fit(_decoded(image, embedder)))
     vectors = iter(embedder.infer(np.stack([pixels for faces in fitted for _, pixels in faces])))
     found = []
     for faces, name in zip(fitted, names, strict=True):
-        with _naming(name):
+        with naming(name):
             found.append([(face, _checked(next(vectors))) for face, _ in faces])
     return found
 
@@ -219,7 +219,7 @@ def _number_and_name(number: int, image: ImageLike) -> str:
 
 
 @contextlib.contextmanager
-def _naming(name: str) -> Iterator[None]:
+def naming(name: str) -> Iterator[None]:
     """Put the name of an image, if it has one, in front of the message of its error."""
     try:
         yield

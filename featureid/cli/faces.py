@@ -16,6 +16,7 @@ from featureid.errors import UsageError
 from featureid.face_crops import locate_faces, open_face_finder
 from featureid.images import DecodeLimits, FaceSettings, decode_image
 from featureid.inputs import read_image
+from featureid.library import naming
 from featureid.storage import files
 from featureid.storage.records import Face
 
@@ -41,9 +42,10 @@ def run(argv: Sequence[str], prog: str) -> int:
     kind = _format(arguments.output)
     finder = open_face_finder(face_options.settings(arguments) or FaceSettings())
     limits = DecodeLimits()
-    # Decoded as a whole, since that is what is drawn on.
-    image = decode_image(read_image(arguments.image, limits.max_bytes), limits=limits)
-    faces = locate_faces(image, finder)
+    with naming(arguments.image):
+        # Decoded as a whole, since that is what is drawn on.
+        image = decode_image(read_image(arguments.image, limits.max_bytes), limits=limits)
+        faces = locate_faces(image, finder)
     if kind:
         buffer = io.BytesIO()
         annotate(image.pixels, faces).save(buffer, kind)

@@ -40,6 +40,7 @@ _WORKER = "apache_beam.runners.worker.sdk_worker_main"
 _PROVISION_LIMIT_S = 60
 _STOP_LIMIT_S = 10
 _POLL_S = 0.05
+_MAX_PORT = 65_535
 
 
 class WorkerPool:
@@ -153,7 +154,7 @@ def serve(host: str, port: int) -> None:
         UsageError: the address is not available.
     """
     pool = WorkerPool()
-    server, port = _listen(pool, f"{host}:{port}")
+    server, port = _listen(pool, host, port)
     # Before the line below, so that whoever waits for it may end the pool with a signal.
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -164,14 +165,19 @@ def serve(host: str, port: int) -> None:
         pool.close()
 
 
-def _listen(pool: WorkerPool, address: str) -> tuple[grpc.Server, int]:
+def _listen(pool: WorkerPool, host: str, port: int) -> tuple[grpc.Server, int]:
+    if not 0 <= port <= _MAX_PORT:
+        raise UsageError(f"`port` is {port}; give 0 (any free one) to {_MAX_PORT}")
+    address = f"{host}:{port}"
     # Not shared: a second pool on the port would silently take half of the requests.
     server = grpc.server(ThreadPoolExecutor(), options=[("grpc.so_reuseport", 0)])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise UsageError(f"cannot listen on {address}: is the port in use?") from error
+        raise UsageError(
+            f"cannot listen on {address}: is it a name of this machine, and the port free?"
+        ) from error
     server.start()
     return server, port
 
