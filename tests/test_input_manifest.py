@@ -121,6 +121,17 @@ def test_a_bad_name_is_one_failure(here: Path) -> None:
         assert ("in another encoding, such as Latin-1?" in failure.message) == (rows == 2)
 
 
+def test_a_run_that_meets_a_bad_line_leaves_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(here / "list.csv", 'path,id\na.jpg,1\n"a.jpg,2\n')
+    assert cli.main(["embed", "--manifest", "list.csv", "--output", "out"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "list.csv', line 3: unexpected end of data" in err
+    assert "while running" not in err
+    assert not (here / "out").exists()
+
+
 def test_file_uris_are_percent_encoded_in_and_out(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

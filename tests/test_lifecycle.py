@@ -180,6 +180,18 @@ def test_a_failed_run_is_aborted(tmp_path: Path) -> None:
     assert folders(tmp_path) == []
 
 
+def test_a_failed_run_leaves_no_output_that_was_made_for_it(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "used").mkdir()
+    write_snapshot(tmp_path / "used", ["a"], snapshot=OLDER)
+    for name in ("there", "used", "new"):
+        writer = make_writer(tmp_path / name, make_info(1))
+        with pytest.raises(KeyboardInterrupt), writer.running():
+            raise KeyboardInterrupt
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "used"}
+    assert folders(tmp_path / "used") == [OLDER]
+
+
 def test_what_is_complete_is_never_aborted(tmp_path: Path) -> None:
     writer = make_writer(tmp_path, make_info(1))
     with pytest.raises(KeyboardInterrupt), writer.running():

@@ -17,7 +17,7 @@ def is_interrupt(error: BaseException | None) -> bool:
 def as_known_error(error: BaseException) -> errors.FeatureIdError | None:
     """Return the featureid error behind ``error``, also where Beam has turned it into text."""
     if isinstance(error, errors.UsageError):
-        return error
+        return errors.UsageError(_without_step(str(error)))
     if isinstance(error, errors.FeatureIdError):
         return errors.FeatureIdError(_without_step(str(error)))
     found = re.findall(r"^featureid\.[\w.]+\.(\w+Error): (.*)", str(error), re.MULTILINE)

@@ -270,6 +270,13 @@ def remove_folder(uri: str) -> None:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
 
 
+def remove_if_empty(uri: str) -> None:
+    """Remove a folder if it is empty; object stores have none that are."""
+    if not is_remote(uri):
+        with contextlib.suppress(OSError):
+            os.rmdir(_path(uri))
+
+
 def make_folder(uri: str) -> None:
     """Make a folder and its parents; object stores need none.
 

@@ -161,17 +161,21 @@ class SnapshotWriter:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Begin the run, and abort it if the block raises.
+        """Begin the run, and abort it if the block raises; an output made for it goes, too.
 
         Raises:
             StorageError: as in :meth:`begin`.
         """
+        had_output = files.exists(self.output)
         try:
             self.begin()
             yield
         except BaseException:
             with contextlib.suppress(FeatureIdError):
                 self.abort()
+                if not had_output:
+                    files.remove_if_empty(files.join(self.output, SNAPSHOTS))
+                    files.remove_if_empty(self.output)
             raise
 
     def _write_manifest(
