@@ -98,3 +98,20 @@ def test_what_libraries_write_is_shown_where_it_may_explain_an_error(
     places = [done.stderr.find(text) for text in seen]
     assert -1 not in places and places == sorted(places), done.stderr
     assert ("a library's" in done.stderr) == ("a library's" in seen)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "stdout", "stderr"),
+    [
+        ('"$0" models 2>&-', 0, "image ", ""),
+        ('"$0" inspect /nowhere 2>&-', 1, "", ""),
+        ('"$0" models >&-', 0, "", ""),
+        ('"$0" models >/dev/full', 1, "", "featureid: Cannot write the result: No space left on"),
+        ('"$0" models | true', 0, "", ""),
+    ],
+)
+def test_closed_and_full_streams(command: str, status: int, stdout: str, stderr: str) -> None:
+    done = run(["sh", "-c", command, BIN / "featureid"])
+    assert done.returncode == status
+    assert done.stdout.startswith(stdout) and done.stderr.startswith(stderr)
+    assert "Traceback" not in done.stderr and done.stderr.count("\n") == bool(stderr)

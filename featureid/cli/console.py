@@ -124,9 +124,22 @@ def printable(text: str) -> str:
 
 
 def print_result(result: dict[str, Any], as_json: bool, lines: Iterable[str]) -> None:
-    """Print what a command found: one JSON object, or lines for people."""
+    """Print what a command found: one JSON object, or lines for people.
+
+    Raises:
+        BrokenPipeError: the reader of the output (``| head``) has gone.
+        StorageError: it cannot be written.
+    """
     text = json.dumps(result) if as_json else "\n".join(map(printable, lines))
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # Closed here, or Python would complain once more at exit.
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise errors.StorageError(f"Cannot write the result: {error.strerror}") from error
 
 
 def complain(message: str) -> None:
@@ -145,6 +158,8 @@ def complain(message: str) -> None:
 
 def run_command(command: Callable[[], int]) -> int:
     """Run a command; a known error becomes one line on standard error and an exit status."""
+    if sys.stderr is None:  # The caller has closed it.
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name may have characters that the encoding of the terminal lacks.
@@ -152,10 +167,6 @@ def run_command(command: Callable[[], int]) -> int:
     try:
         return command()
     except BrokenPipeError:
-        # The reader of our output (`| head`) has seen enough. Closed here, or Python would
-        # complain once more at exit.
-        with contextlib.suppress(OSError):
-            sys.stdout.close()
         return FAILED
     except (KeyboardInterrupt, Exception) as error:
         if is_interrupt(error):

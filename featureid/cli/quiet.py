@@ -25,7 +25,7 @@ def quiet_libraries(argv: Sequence[str]) -> Iterator[None]:
     this off, and so does a caller that has replaced ``sys.stderr``.
     """
     wants_all = "--log-level=debug" in argv or ("--log-level", "debug") in pairwise(argv)
-    if sys.stderr is None or sys.stderr is not sys.__stderr__ or wants_all:
+    if sys.stderr is not sys.__stderr__ or wants_all:
         yield
         return
     with tempfile.TemporaryFile() as kept, _moved_stderr(kept.fileno()):
