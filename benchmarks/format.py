@@ -15,6 +15,7 @@ those of this project.
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import tempfile
 import time
@@ -97,8 +98,6 @@ def compare(matrix: Matrix, scratch: Path) -> list[Format]:
     keys = keys_of(len(matrix))
     compared = formats(spread(keys, matrix, SHARDS))
     folders = [scratch / str(number) for number in range(len(compared))]
-    for folder in folders:
-        folder.mkdir(exist_ok=True)
     for _ in range(WRITES):
         for kind, folder in zip(compared, folders, strict=True):
             measure_write(kind, folder, matrix, keys)
@@ -114,7 +113,9 @@ def compare(matrix: Matrix, scratch: Path) -> list[Format]:
 
 
 def measure_write(kind: Format, folder: Path, matrix: Matrix, keys: list[str]) -> None:
-    """Write the matrix once and note MB/s."""
+    """Write the matrix once into an empty folder and note MB/s."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     touch_memory(4 * matrix.nbytes)
     cpu, wall = time.process_time(), time.perf_counter()
     kind.write(folder, matrix, keys)
