@@ -100,8 +100,8 @@ def contact_sheet(rows: list[list[tuple[str, float]]]) -> Image.Image:
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     for y, row in enumerate(rows):
-        for x, (path, similarity) in enumerate(row):
-            pixels = decode_image(Path(path).read_bytes(), min_size=(TILE, TILE)).pixels
+        for x, (uri, similarity) in enumerate(row):
+            pixels = decode_image(Path(uri).read_bytes(), min_size=(TILE, TILE)).pixels
             shown = ImageOps.contain(Image.fromarray(pixels), (TILE - 8, TILE - 8))
             sheet.paste(shown, (x * TILE + 4, y * (TILE + 16) + 4))
             label = "query" if x == 0 else f"{similarity:.3f}"
@@ -130,7 +130,7 @@ def show_neighbors(output: Path, queries: list[str]) -> None:
         print(f"\n  {keys[i]}")
         for j in others:
             print(f"    {similarity[i, j]:.3f}  {keys[j]}")
-        rows.append([(keys[j], float(similarity[i, j])) for j in [i, *others]])
+        rows.append([(snapshot.uri(keys[j]), float(similarity[i, j])) for j in [i, *others]])
     if queries:
         found = sum(
             photo_of(keys[next(j for j in nearest[i] if j != i)]) == photo_of(key)
@@ -155,9 +155,9 @@ def main() -> None:
         folder = images.expanduser()
     else:
         make_images(folder)
-        queries = [f"{folder}/{name}/original.png" for name in QUERIES]
+        queries = [f"{name}/original.png" for name in QUERIES]
     print("The image model is built on first use, which takes about half a minute.")
-    run("embed", str(folder), "--output", str(output))
+    run("embed", str(folder), "--strip-prefix", str(folder), "--output", str(output))
     run("verify", str(output))
     run("inspect", str(output), "--failures")
     show_neighbors(output, queries)

@@ -227,7 +227,7 @@ def test_the_name_of_an_object_is_taken_as_it_is(name: str) -> None:
     import fsspec
 
     store = fsspec.filesystem("memory")
-    for other in (name, "br1.jpg", "whats.jpg", "b.jpg", "sub/br1.jpg"):
+    for other in (name, "br1.jpg", "what1.jpg", "b.jpg", "sub/br1.jpg"):
         store.pipe_file(f"/odd/{other}", other.encode())
     uri = f"memory:///odd/{name}"
     assert read_image(uri, 100) == name.encode()
