@@ -33,7 +33,7 @@ import common
 import numpy as np
 
 from featureid.durations import time_text
-from featureid.embedding import Embedder, EmbedSettings, Result
+from featureid.embedding import Embedder, EmbedSettings, Result, describe_bundle
 from featureid.inputs import ImageRef, InputSource, list_source
 from featureid.models import ModelBundle, resolve_model
 from featureid.storage.lifecycle import SnapshotWriter
@@ -56,13 +56,12 @@ class FreeEmbedder(Embedder):
 
     def __init__(self, bundle: ModelBundle, settings: EmbedSettings) -> None:
         self.threads = 1
-        self._dimension = bundle.dimension
-        self.preprocessing_digest = bundle.preprocessing.digest
+        self.info = describe_bundle(bundle, None)
 
     def submit(self, refs: Sequence[ImageRef]) -> Future[list[list[Result]]]:
         """Return the rows of ``refs`` as a future that is already done."""
         future: Future[list[list[Result]]] = Future()
-        future.set_result([[free_row(ref, self._dimension)] for ref in refs])
+        future.set_result([[free_row(ref, self.info.dimension)] for ref in refs])
         return future
 
     def close(self) -> None:

@@ -102,15 +102,19 @@ def describe_model(
     """
     bundle = resolve_model(model)
     finder = finder_for(bundle.preprocessing, settings.faces)
-    info = ModelInfo(
+    used = replace(settings, faces=finder.settings if finder else None)
+    return bundle, used, replace(describe_bundle(bundle, finder), dtype=dtype)
+
+
+def describe_bundle(bundle: ModelBundle, finder: FaceFinder | None) -> ModelInfo:
+    """Return what files record about a loaded model and what finds faces for it."""
+    return ModelInfo(
         name=bundle.name,
         digest=bundle.digest,
         preprocessing_digest=digest_of_run(bundle.preprocessing, finder),
         dimension=bundle.dimension,
-        dtype=dtype,
         faces=finder.line if finder else "",
     )
-    return bundle, replace(settings, faces=finder.settings if finder else None), info
 
 
 @dataclass(frozen=True)
@@ -243,10 +247,13 @@ class Embedder:
     Every thread reads and decodes its own batch and then runs it through the model. On a CPU each
     core has its own interpreter; a GPU has one model, and threads take turns with it, so that it
     works on one batch while the next ones are decoded.
+
+    Attributes:
+        threads: number of threads.
+        info: the record of the model, with that of the face finder.
     """
 
     def __init__(self, bundle: ModelBundle, settings: EmbedSettings) -> None:
-        self.dimension = bundle.dimension
         self._preprocessing = bundle.preprocessing
         self._settings = settings
         self.threads = settings.threads or available_cpus()
@@ -258,7 +265,7 @@ class Embedder:
         for _ in range(models - 1):
             self._models.put(open_backend(bundle, settings.backend))
         finders = [finder_for(bundle.preprocessing, settings.faces) for _ in range(self.threads)]
-        self.preprocessing_digest = digest_of_run(bundle.preprocessing, finders[0])
+        self.info = describe_bundle(bundle, finders[0])
         self._finders: queue.LifoQueue[FaceFinder | None] = queue.LifoQueue()
         for finder in finders:
             self._finders.put(finder)

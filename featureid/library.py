@@ -25,7 +25,7 @@ from featureid.images.in_memory import image_from_array, image_from_pillow
 from featureid.inputs import read_image
 from featureid.models.zoo import resolve_model
 from featureid.parallel import map_in_order
-from featureid.storage.records import Face
+from featureid.storage.records import Face, ModelInfo
 
 Vector = npt.NDArray[np.float32]
 #: A path or URI, the bytes of an image file, uint8 pixels (h, w, 3) RGB or (h, w) gray, or a Pillow
@@ -137,7 +137,14 @@ def embed_images(
 
     batches = _batches(enumerate(images), DEFAULT_BATCH_SIZE)
     rows = [row for _, some in map_in_order(embed, batches, embedder.threads) for row in some]
-    return np.array(rows, np.float32).reshape(-1, embedder.dimension)
+    return np.array(rows, np.float32).reshape(-1, embedder.info.dimension)
+
+
+def model_info(
+    model: str | os.PathLike[str], faces: FaceChoice | FaceSettings | None = None
+) -> ModelInfo:
+    """Return the record of the model behind :func:`generate_feature_id` with these arguments."""
+    return _embedder(model, _one_face(faces), threads=1).info
 
 
 def _one_face(faces: FaceChoice | FaceSettings | None) -> FaceSettings | None:

@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from featureid.refresh import Changes, check_deleted, with_num_shards
-from featureid.storage.carry import CarriedRows, write_refreshed_shard
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.reader import Snapshot
-from featureid.storage.records import EmbeddingRow, Failure
-from featureid.storage.shard import ShardSummary, write_shard
+from featureid.storage.records import Failure
+from featureid.storage.shard import ShardSummary
 
 
 @dataclass(frozen=True)
@@ -74,20 +73,6 @@ class WritePlan:
         if writer.info.locations != self.previous.manifest.info.locations:
             return True  # The images were moved, and keys have to lead to where they are now.
         return sorted(failures) != sorted(self.previous.failures())
-
-    def write_shard(
-        self, writer: SnapshotWriter, shard: int, rows: list[EmbeddingRow], carried: CarriedRows
-    ) -> ShardSummary:
-        """Write one shard of new and carried rows, completely or not at all.
-
-        Raises:
-            StorageError: the shard cannot be written, or a previous one is damaged.
-        """
-        if self.previous is None:
-            return write_shard(writer.folder, writer.info, shard, rows)
-        return write_refreshed_shard(
-            writer.folder, writer.info, shard, rows, self.previous, carried
-        )
 
     def finish(
         self,

@@ -260,7 +260,7 @@ def test_everything_that_changes_a_face_changes_the_digest() -> None:
     digests = set()
     for change in changes:
         embedder = Embedder(bundle, EmbedSettings(threads=1, faces=replace(base, **change)))
-        digests.add(embedder.preprocessing_digest)
+        digests.add(embedder.info.preprocessing_digest)
         embedder.close()
     assert len(digests) == 4 and bundle.preprocessing.digest not in digests
     finder = open_face_finder(replace(base, choose="all", min_face=90))

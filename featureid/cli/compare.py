@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from featureid.cli import console, face_options
-from featureid.embedding import EmbedSettings, describe_model
-from featureid.library import generate_feature_id
+from featureid.library import generate_feature_id, model_info
 from featureid.models import known_models
 from featureid.storage.records import ModelInfo
 
@@ -37,7 +36,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     faces = face_options.settings(arguments)
     a, b = (generate_feature_id(image, arguments.model, faces) for image in arguments.images)
-    _, _, model = describe_model(arguments.model, EmbedSettings(faces=faces))
+    model = model_info(arguments.model, faces)
     compared: dict[str, Any] = {
         "first": {"image": arguments.images[0]},
         "second": {"image": arguments.images[1]},

@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from featureid import __version__
 from featureid.cli import console
-from featureid.durations import time_text
 from featureid.errors import UsageError
 from featureid.storage import export, files, ingest
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.process import this_process
-from featureid.storage.records import DTYPES, ModelInfo, SnapshotInfo
+from featureid.storage.records import DTYPES, ModelInfo
 from featureid.storage.run_record import RunRecord, versions_of
 from featureid.storage.shard import choose_num_shards
-from featureid.storage.snapshot import new_snapshot_id
+from featureid.storage.snapshot import new_info, new_snapshot_id
 
 _PACKAGES = ("numpy", "isal")
 _RECORDED = ("file", "model", "keys", "number_rows", "dtype", "num_shards")
@@ -40,7 +38,12 @@ def make_parser(prog: str) -> console.CommandParser:
         "--keys", metavar="KEYS", help="one key per line, or .jsonl; default: FILE.keys.jsonl"
     )
     which.add_argument("--number-rows", action="store_true", help="use row numbers as keys, from 0")
-    add("--dtype", choices=DTYPES, default="float32", help="in .bin, and as stored")
+    add(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="as stored; default: %(default)s",
+    )
     add("--num-shards", type=int, metavar="N", help="files to write; default: about 50 MB each")
     return parser
 
@@ -61,13 +64,8 @@ def run(argv: Sequence[str], prog: str) -> int:
         keys = ingest.read_keys(arguments.keys or _keys_beside(arguments.file))
     model = ModelInfo.unverified(arguments.model, vectors.shape[1], arguments.dtype)
     now = datetime.now(UTC)
-    info = SnapshotInfo(
-        snapshot=new_snapshot_id(now),
-        created=time_text(now),
-        writer=f"featureid {__version__}",
-        model=model,
-        num_shards=arguments.num_shards or choose_num_shards(len(vectors), model),
-    )
+    num_shards = arguments.num_shards or choose_num_shards(len(vectors), model)
+    info = new_info(new_snapshot_id(now), now, model, num_shards)
     options = {name: vars(arguments)[name] for name in _RECORDED}
     record = RunRecord.begin(info, options, versions_of(_PACKAGES), process=this_process())
     writer = SnapshotWriter(arguments.output, info, record)

@@ -12,8 +12,6 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
-from featureid import __version__
-from featureid.durations import time_text
 from featureid.embedding import describe_model
 from featureid.errors import StorageError, UsageError
 from featureid.inputs import check_source, locate
@@ -30,7 +28,7 @@ from featureid.refresh import Planner
 from featureid.storage import files
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.records import SnapshotInfo
-from featureid.storage.snapshot import new_snapshot_id, read_manifest
+from featureid.storage.snapshot import new_info, new_snapshot_id, read_manifest
 from featureid.transforms import CheckContent, EmbedReferences, ListImages, RefreshSnapshot
 from featureid.transforms.progress import progress_of
 from featureid.write_plan import WritePlan
@@ -219,14 +217,8 @@ def describe_run(options: EmbedOptions) -> tuple[EmbedOptions, ModelBundle, Snap
     """
     bundle, settings, model = describe_model(options.model, options.settings, options.dtype)
     now = datetime.now(UTC)
-    info = SnapshotInfo(
-        snapshot=new_snapshot_id(now),
-        created=time_text(now),
-        writer=f"featureid {__version__}",
-        model=model,
-        num_shards=options.num_shards or 1,
-        locations=locate(options.sources),
-    )
+    locations = locate(options.sources)
+    info = new_info(new_snapshot_id(now), now, model, options.num_shards or 1, locations)
     return replace(options, settings=settings), bundle, info
 
 

@@ -9,10 +9,13 @@ import re
 import secrets
 from datetime import UTC, datetime
 
-from featureid.durations import as_utc
+from featureid._version import __version__
+from featureid.durations import as_utc, time_text
 from featureid.errors import CorruptFileError, StorageError
+from featureid.keys import ImageLocations
 from featureid.storage import files
 from featureid.storage.manifest import Manifest
+from featureid.storage.records import ModelInfo, SnapshotInfo
 
 MANIFEST = "manifest.json"
 FAILURES = "failures-00000-of-00001.jsonl.gz"
@@ -37,6 +40,32 @@ def new_snapshot_id(now: datetime) -> str:
     utc = as_utc(now)
     fraction = utc.microsecond * 4096 // 1_000_000
     return f"{utc:{_TIME}}-{fraction:03x}{secrets.randbelow(4096):03x}"
+
+
+def new_info(
+    snapshot: str,
+    now: datetime,
+    model: ModelInfo,
+    num_shards: int,
+    locations: ImageLocations | None = None,
+) -> SnapshotInfo:
+    """Return what every file of a snapshot that this version writes will say about it.
+
+    Args:
+        snapshot: its id, of :func:`new_snapshot_id`.
+        now: its creation time, aware of its zone.
+        model: what made the vectors.
+        num_shards: how many shards will hold the rows.
+        locations: where the images are; None if that is not known.
+    """
+    return SnapshotInfo(
+        snapshot=snapshot,
+        created=time_text(now),
+        writer=f"featureid {__version__}",
+        model=model,
+        num_shards=num_shards,
+        locations=locations or ImageLocations(),
+    )
 
 
 def started_at(snapshot: str) -> datetime:

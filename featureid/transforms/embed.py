@@ -115,7 +115,7 @@ class _Embed(beam.DoFn):
 
     def _make_embedder(self) -> Embedder:
         embedder = Embedder(open_model(self._model, self._info.digest), self._settings)
-        if embedder.preprocessing_digest != self._info.preprocessing_digest:
+        if embedder.info.preprocessing_digest != self._info.preprocessing_digest:
             embedder.close()
             raise BundleError(
                 "this worker would crop faces differently from the launcher: its detector differs, "

@@ -11,18 +11,16 @@ from apache_beam.pvalue import AsIter, AsSingleton, DoOutputsTuple, TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from featureid._version import __version__
-from featureid.durations import time_text
 from featureid.errors import UsageError
 from featureid.inputs import ImageRef
 from featureid.keys import ImageLocations, readable
 from featureid.storage.carry import write_refreshed_shard
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.reader import Snapshot
-from featureid.storage.records import EmbeddingRow, Failure, ModelInfo, SnapshotInfo
+from featureid.storage.records import EmbeddingRow, Failure, ModelInfo
 from featureid.storage.run_record import RunRecord, versions_of
 from featureid.storage.shard import ShardSummary, choose_num_shards, shard_of, write_shard
-from featureid.storage.snapshot import new_snapshot_id
+from featureid.storage.snapshot import new_info, new_snapshot_id
 from featureid.transforms import metrics
 from featureid.transforms.batches import Batcher, pack, unpack_shard
 
@@ -74,16 +72,8 @@ class WriteSnapshot(beam.PTransform):
             failures = AsIter(inputs["failures"] | "FailuresOfAllWindows" >> everywhere)
         # The id is chosen here, so that a step that is retried writes into the same folder.
         now = datetime.now(UTC)
-        name = new_snapshot_id(now), time_text(now)
-        here = readable(os.getcwd())
-        begin = beam.Map(
-            _begin,
-            self._output,
-            name,
-            ImageLocations(here),
-            self._num_shards,
-            self._model_of(inputs),
-        )
+        new = new_snapshot_id(now), now, ImageLocations(readable(os.getcwd()))
+        begin = beam.Map(_begin, self._output, new, self._num_shards, self._model_of(inputs))
         counted = rows | "CountRows" >> beam.combiners.Count.Globally()
         writer = counted | "Begin" >> begin.with_output_types(SnapshotWriter)
         batches = batch_by_shard("BatchByShard", rows, writer).batches
@@ -150,21 +140,14 @@ def write_shards(
 def _begin(
     rows: int,
     output: str,
-    name: tuple[str, str],
-    locations: ImageLocations,
+    new: tuple[str, datetime, ImageLocations],
     num_shards: int | None,
     model: ModelInfo,
 ) -> SnapshotWriter:
-    """Begin a snapshot with a number of rows; ``name`` is its id and creation time."""
-    snapshot, created = name
-    info = SnapshotInfo(
-        snapshot=snapshot,
-        created=created,
-        writer=f"featureid {__version__}",
-        model=model,
-        num_shards=num_shards or choose_num_shards(rows, model),
-        locations=locations,
-    )
+    """Begin a snapshot with a number of rows, which ``new`` names, dates and locates."""
+    snapshot, now, locations = new
+    count = num_shards or choose_num_shards(rows, model)
+    info = new_info(snapshot, now, model, count, locations)
     writer = SnapshotWriter(output, info, RunRecord.begin(info, {}, versions_of(["apache-beam"])))
     writer.begin()
     return writer
