@@ -8,8 +8,18 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Callable, Generator, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import (
+    Callable,
+    Generator,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -166,7 +176,7 @@ class Snapshot(Mapping[str, Vectors]):
             start = first_rows[shard.header.shard] + shard.first_rows[block]
             shard.vectors_into(source, block, out[start : start + shard.index.blocks[block].rows])
 
-        for _ in self._each_block(read, threads):
+        for _ in self.each_block(read, threads=threads):
             pass
         return out
 
@@ -219,7 +229,7 @@ class Snapshot(Mapping[str, Vectors]):
         def read(shard: ShardMap, source: RangeReader, block: int) -> dict[str, Values]:
             return {name: block_values(shard, source, block, name) for name in names}
 
-        return self._each_block(read, threads)
+        return self.each_block(read, threads=threads)
 
     def column(self, name: str, threads: int = 0) -> Values:
         """Return one column of all rows: a list of strings, or an array (rows, …).
@@ -336,7 +346,7 @@ class Snapshot(Mapping[str, Vectors]):
             matrix = np.asarray(block_values(shard, source, block, layout.VECTOR))
             return shard.keys(source, block), matrix, _of_faces(shard)
 
-        for keys, matrix, of_faces in self._each_block(read, 0):
+        for keys, matrix, of_faces in self.each_block(read):
             start = 0
             for key, rows in groupby(keys):
                 end = start + sum(1 for _ in rows)
@@ -364,33 +374,56 @@ class Snapshot(Mapping[str, Vectors]):
             start = keys.index(key)
             yield shard, source, block, slice(start, start + keys.count(key))
 
-    def _each_block(
-        self, read: Callable[[ShardMap, RangeReader, int], _Read], threads: int
+    def each_block(
+        self,
+        read: Callable[[ShardMap, RangeReader, int], _Read],
+        places: Iterable[tuple[int, int]] | None = None,
+        threads: int = 0,
     ) -> Generator[_Read, None, None]:
-        """Yield what ``read`` returns for every block, in order; threads work ahead."""
-        opened: dict[int, RangeReader] = {}
+        """Yield what ``read`` returns for every block, in order; threads work ahead.
 
-        def blocks() -> Iterator[tuple[int, int]]:
-            for number in range(self.num_shards):
-                opened[number] = self._open(number)
-                count = len(self._map(number, opened[number]).index.blocks)
-                if not count:
-                    opened.pop(number).close()
-                yield from ((number, block) for block in range(count))
+        Args:
+            read: called with the index of a shard, its opened file and the number of a block.
+            places: pairs of shard and block, those of a shard together; None for all blocks.
+            threads: blocks to read at the same time; 0 means one per CPU core.
+        """
+        opened: dict[int, RangeReader] = {}
+        due: dict[int, int] = {}  # places of each opened shard that have no result yet
+
+        def each_place() -> Iterator[tuple[int, int]]:
+            by_shard = groupby(self._all_places() if places is None else places, itemgetter(0))
+            for number, of_shard in by_shard:
+                blocks = [block for _, block in of_shard]
+                opened[number], due[number] = self._open(number), len(blocks)
+                self._map(number, opened[number])
+                yield from ((number, block) for block in blocks)
 
         def work(place: tuple[int, int]) -> _Read:
             number, block = place
             return read(self._maps[number], opened[number], block)
 
         try:
-            with contextlib.closing(map_in_order(work, blocks(), threads)) as results:
-                for (number, block), result in results:
-                    if block + 1 == len(self._maps[number].index.blocks):
+            with contextlib.closing(map_in_order(work, each_place(), threads)) as results:
+                for (number, _), result in results:
+                    due[number] -= 1
+                    if not due[number]:
                         opened.pop(number).close()
                     yield result
         finally:
             for source in opened.values():
                 source.close()
+
+    def shard_map(self, number: int) -> ShardMap:
+        """Return header and index of a shard, which are read once."""
+        if number not in self._maps:
+            with self._open(number) as source:
+                self._map(number, source)
+        return self._maps[number]
+
+    def _all_places(self) -> Iterator[tuple[int, int]]:
+        for number in range(self.num_shards):
+            for block in range(len(self.shard_map(number).index.blocks)):
+                yield number, block
 
     def _open(self, number: int) -> RangeReader:
         return RangeReader(self._shards[number].file)
@@ -405,10 +438,7 @@ class Snapshot(Mapping[str, Vectors]):
         """Return the rows of each shard, from the shards themselves and not from the manifest."""
 
         def rows(number: int) -> int:
-            if number not in self._maps:
-                with self._open(number) as source:
-                    self._map(number, source)
-            return self._maps[number].header.rows
+            return self.shard_map(number).header.rows
 
         return [count for _, count in map_in_order(rows, range(self.num_shards), threads)]
 

@@ -1,0 +1,1 @@
+"""Matching: scores, exact search, galleries. Arrays in, arrays out; no Beam."""

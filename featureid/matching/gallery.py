@@ -1,0 +1,201 @@
+"""Galleries: the vectors of one or several snapshots, to be searched."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from featureid.errors import UsageError
+from featureid.matching.exact import Found, search_above, search_top
+from featureid.matching.scores import check_comparable, check_queries
+from featureid.storage import layout
+from featureid.storage.reader import Snapshot, open_snapshot
+from featureid.storage.records import ModelInfo
+from featureid.storage.selection import Selection
+
+Matrix = npt.NDArray[np.float32]
+SnapshotLike = Snapshot | str | os.PathLike[str]
+
+DEFAULT_K = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A row of a gallery that is like a query.
+
+    Attributes:
+        key: image key.
+        score: see :mod:`featureid.matching.scores`.
+        face: index of the face in its image; None for a whole image.
+        snapshot: number of its snapshot in the gallery.
+        row: number of its row in the gallery.
+    """
+
+    key: str
+    score: float
+    face: int | None
+    snapshot: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The matches of one query, best first.
+
+    Attributes:
+        hits: the matches.
+        total: how many there are with those that ``k`` has cut off.
+    """
+
+    hits: tuple[Match, ...]
+    total: int
+
+
+class KeysAndScores(NamedTuple):
+    """What :meth:`Gallery.search` returns: two lists with one item per query.
+
+    Attributes:
+        keys: image keys, best first.
+        scores: their scores, float32 (h,).
+    """
+
+    keys: list[list[str]]
+    scores: list[Matrix]
+
+
+class Gallery:
+    """The vectors of one or several snapshots of one model, to be searched exactly.
+
+    >>> gallery = featureid.Gallery("out/")
+    >>> keys, scores = gallery.search(queries, k=10)      # queries: (n, 128), of unit length
+
+    The answers are those of the definition in :mod:`featureid.matching.scores`, bit for bit,
+    whatever the number of queries, threads, shards or snapshots. FAISS is used where it is
+    installed (``pip install 'featureid[search]'``), which changes the time only.
+
+    Args:
+        snapshots: a snapshot, a path or URI of one or of an output folder, or several of them.
+        prefix: take only rows whose keys start with it; they alone are read.
+        stream: read the vectors from the files in every search, and hold some 65,536 rows at a
+            time instead of all; for galleries that are larger than memory, and for a single search.
+        threads: blocks to read at the same time; 0 means one per CPU core.
+
+    Attributes:
+        model: the model of all vectors.
+        num_rows: number of rows.
+
+    Raises:
+        UsageError: no snapshot is given.
+        MixedModelsError: the models of the snapshots differ.
+        StorageError: a snapshot is missing, damaged or cannot be read.
+    """
+
+    def __init__(
+        self,
+        snapshots: SnapshotLike | Iterable[SnapshotLike],
+        prefix: str = "",
+        *,
+        stream: bool = False,
+        threads: int = 0,
+    ) -> None:
+        if isinstance(snapshots, Snapshot | str | os.PathLike):
+            snapshots = [snapshots]
+        self.snapshots = [_opened(snapshot) for snapshot in snapshots]
+        if not self.snapshots:
+            raise UsageError("a gallery needs at least one snapshot")
+        first = self.snapshots[0]
+        for other in self.snapshots[1:]:
+            check_comparable(first.model, first.folder, other.model, other.folder)
+        self.model: ModelInfo = first.model
+        self._threads = threads
+        self._selections = [Selection(snapshot, prefix) for snapshot in self.snapshots]
+        sizes = [selection.num_rows for selection in self._selections]
+        self._first_rows = [*accumulate(sizes, initial=0)]
+        self.num_rows = self._first_rows[-1]
+        self._vectors = None if stream else [s.vectors(threads) for s in self._selections]
+
+    def search(
+        self, vectors: npt.NDArray[Any], k: int | None = DEFAULT_K, threshold: float | None = None
+    ) -> KeysAndScores:
+        """Return the keys and scores of the rows that are most like each query.
+
+        Args:
+            vectors: floats (n, dimension) of unit length, or (dimension,) for one query.
+            k: how many rows at most; None for all that reach the threshold.
+            threshold: the lowest score; None for no limit.
+
+        Raises:
+            UsageError: an argument is out of range; neither ``k`` nor ``threshold`` is given.
+        """
+        found = self.matches(vectors, k, threshold)
+        return KeysAndScores(
+            [[hit.key for hit in matches.hits] for matches in found],
+            [np.array([hit.score for hit in matches.hits], np.float32) for matches in found],
+        )
+
+    def matches(
+        self, vectors: npt.NDArray[Any], k: int | None = DEFAULT_K, threshold: float | None = None
+    ) -> list[Matches]:
+        """Return what :meth:`search` does, for each query its matches with all that is known."""
+        queries = check_queries(vectors, self.model.dimension)
+        if k is None and threshold is None:
+            raise UsageError("give `k`, `threshold`, or both")
+        if k is not None and k < 1:
+            raise UsageError(f"`k` is {k}; give 1 or more")
+        if threshold is not None and not -1 <= threshold <= 1:
+            raise UsageError(f"`threshold` is {threshold}; a score is from -1 to 1")
+        if threshold is None:
+            assert k is not None
+            found = search_top(queries, self._blocks, k, self._sort_keys)
+        else:
+            lowest = np.full(len(queries), threshold, np.float32)
+            found = search_above(queries, self._blocks, lowest, k, self._sort_keys)
+        return [self._described(matches) for matches in found]
+
+    def _blocks(self) -> Iterator[Matrix]:
+        if self._vectors is not None:
+            yield from self._vectors
+            return
+        for selection in self._selections:
+            yield from selection.batches(threads=self._threads)
+
+    def _described(self, found: Found) -> Matches:
+        rows = found.rows.tolist()
+        hits = (
+            Match(key, score, face, self._snapshot_of(row), row)
+            for key, score, face, row in zip(
+                self._column(layout.KEY, rows),
+                found.scores.tolist(),
+                self._faces(rows),
+                rows,
+                strict=True,
+            )
+        )
+        return Matches(tuple(hits), found.total)
+
+    def _faces(self, rows: list[int]) -> list[Any]:
+        return self._column(layout.FACE_INDEX, rows) if self.model.faces else [None] * len(rows)
+
+    def _sort_keys(self, rows: list[int]) -> list[Any]:
+        return self._column(layout.KEY, rows)
+
+    def _column(self, name: str, rows: list[int]) -> list[Any]:
+        values: list[Any] = []
+        for row in rows:
+            number = self._snapshot_of(row)
+            values += self._selections[number].values(name, [row - self._first_rows[number]])
+        return values
+
+    def _snapshot_of(self, row: int) -> int:
+        return bisect_right(self._first_rows, row) - 1
+
+
+def _opened(snapshot: SnapshotLike) -> Snapshot:
+    return snapshot if isinstance(snapshot, Snapshot) else open_snapshot(snapshot)
