@@ -7,6 +7,8 @@
 >>> snapshot = featureid.open_snapshot("out/")    # what `featureid embed` has published
 >>> snapshot["photos/a.jpg"]                      # a mapping from image keys to vectors
 >>> snapshot.vectors()                            # (n, 128) float32
+>>> gallery = featureid.Gallery("out/")           # vectors to be searched
+>>> keys, scores = gallery.search(queries, k=10)  # the most similar, for each query
 
 An image is given as a path, a URI, bytes, a NumPy array or a Pillow image. Every error that a user
 can cause derives from :class:`FeatureIdError`; that of one image is an :class:`ImageError`. Which
@@ -19,6 +21,7 @@ from featureid._version import __version__
 from featureid.errors import FeatureIdError, ImageError
 from featureid.images.face_finder import FaceSettings
 from featureid.library import embed_faces, embed_images, generate_feature_id
+from featureid.matching.gallery import Gallery
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import Face
 
@@ -26,6 +29,7 @@ __all__ = [
     "Face",
     "FaceSettings",
     "FeatureIdError",
+    "Gallery",
     "ImageError",
     "Snapshot",
     "__version__",

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from weakref import WeakValueDictionary
 
-from featureid.errors import BundleError
+from featureid.errors import BundleError, UsageError
 from featureid.models import (
     BUNDLE_SUFFIX,
     ModelBundle,
     bundle_file_name,
+    known_models,
     read_bundle,
     resolve_model,
     write_bundle,
 )
 from featureid.storage import files
+from featureid.storage.records import ModelInfo
 
 MODELS = "models"
 
@@ -43,6 +45,33 @@ def keep_model(output: str, bundle: ModelBundle) -> str:
         files.make_folder(folder)
         files.write_atomic(place, [data])
     return place
+
+
+def model_of(folder: str, info: ModelInfo) -> ModelBundle:
+    """Return the model that computed the vectors of a snapshot, to embed queries with.
+
+    It is found beside the snapshot or, by its digest, among the known models.
+
+    Args:
+        folder: the folder of the snapshot; local or a URI.
+        info: what the snapshot records of its model.
+
+    Raises:
+        UsageError: it is at neither place.
+        BundleError: the bundle is damaged.
+        ModelError: it cannot be built here.
+    """
+    output = folder.rstrip("/").rsplit("/", 2)[0]
+    place = files.join(output, MODELS, bundle_file_name(info.name, info.digest))
+    if files.exists(place):
+        return open_model(place, info.digest)
+    for known in known_models():
+        if known.digest == info.digest:
+            return resolve_model(known.name)
+    raise UsageError(
+        f"the model {info.name!r} {info.digest} of {folder} is neither beside it nor known here; "
+        "name its file with `model`"
+    )
 
 
 def share_model(bundle: ModelBundle) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import get_args
 
 from featureid.images import DETECTORS, FaceSettings
@@ -33,8 +33,15 @@ def add_arguments(
     )
 
 
-def settings(arguments: argparse.Namespace) -> FaceSettings | None:
-    """Return the faces that a parsed command line asks for; None if it names no face option.
+def settings(
+    arguments: argparse.Namespace, default: FaceSettings | None = None
+) -> FaceSettings | None:
+    """Return the faces that a parsed command line asks for.
+
+    Args:
+        arguments: the command line.
+        default: what its options change; None for the defaults of :class:`FaceSettings`, or for
+            None if there are no options.
 
     Raises:
         UsageError: a value is out of range.
@@ -44,4 +51,6 @@ def settings(arguments: argparse.Namespace) -> FaceSettings | None:
         for field in fields(FaceSettings)
         if (value := getattr(arguments, field.name, None)) is not None
     }
+    if default is not None:
+        return replace(default, **given)
     return FaceSettings(**given) if given else None

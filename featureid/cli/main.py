@@ -25,6 +25,7 @@ COMMANDS = {
     "export": ("export", "write a snapshot as npy, Parquet, FAISS index, ..."),
     "import": ("import_vectors", "make a snapshot of vectors from another program"),
     "compare": ("compare", "compare two images or faces"),
+    "search": ("search", "find the images in snapshots that are most like others"),
     "faces": ("faces", "show which faces are found in an image"),
     "models": ("models", "list the known models, or describe one"),
     "worker-pool": ("worker_pool", "start workers for a runner (EXTERNAL environment)"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,9 @@ DEFAULT_MIN_FACE = 20
 MAX_DETECTION_SIDE = 1600
 # Detectors misbehave on a few pixels (YuNet fails, Haar takes noise for faces).
 _MIN_IMAGE_SIDE = 16
+_LINE = re.compile(
+    r"(?P<detector>\S+) \S+ min-face=(?P<min_face>\d+) no-face=(?P<no_face>\S+)(?P<box> box)?"
+)
 
 
 @dataclass(frozen=True)
@@ -224,3 +228,25 @@ def _middle(face: DetectedFace) -> Point:
 def _area(face: DetectedFace) -> float:
     left, top, right, bottom = face.box
     return (right - left) * (bottom - top)
+
+
+def settings_of_line(line: str, choose: FaceChoice = "largest") -> FaceSettings:
+    """Return the settings behind a :attr:`FaceFinder.line`, but for which faces are chosen.
+
+    Args:
+        line: what a snapshot of faces records.
+        choose: which faces of a query to take; that of the snapshot says how a gallery was made.
+
+    Raises:
+        UsageError: the line is that of another version.
+    """
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise UsageError(f"faces were found in a way that this version does not know: {line!r}")
+    return FaceSettings(
+        choose=choose,
+        detector=match["detector"],
+        min_face=int(match["min_face"]),
+        no_face=cast(NoFace, match["no_face"]),
+        align=match["box"] is None,
+    )

@@ -44,6 +44,11 @@ class Match:
     snapshot: int
     row: int
 
+    @property
+    def order(self) -> tuple[float, str, int]:
+        """What matches are sorted by: score, highest first, then key, then row."""
+        return -self.score, self.key, self.row
+
 
 @dataclass(frozen=True, slots=True)
 class Matches:
@@ -158,6 +163,10 @@ class Gallery:
             lowest = np.full(len(queries), threshold, np.float32)
             found = search_above(queries, self._blocks, lowest, k, self._sort_keys)
         return [self._described(matches) for matches in found]
+
+    def count(self, key: str) -> int:
+        """Return how many rows have a key: several if an image has faces or snapshots share it."""
+        return sum(selection.count(key) for selection in self._selections)
 
     def _blocks(self) -> Iterator[Matrix]:
         if self._vectors is not None:

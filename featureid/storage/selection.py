@@ -57,6 +57,7 @@ class Selection:
 
     def __init__(self, snapshot: Snapshot, prefix: str = "") -> None:
         self.snapshot = snapshot
+        self._prefix = prefix
         self._pieces = [*_pieces(snapshot, prefix)]
         sizes = (piece.stop - piece.start for piece in self._pieces)
         self._first_rows = [*accumulate(sizes, initial=0)]
@@ -101,6 +102,12 @@ class Selection:
             place = piece.start + row - self._first_rows[number]
             found.append(self._block(name, piece.shard, piece.block)[place])
         return found
+
+    def count(self, key: str) -> int:
+        """Return how many of the rows have a key."""
+        if not key.startswith(self._prefix) or key not in self.snapshot:
+            return 0
+        return len(np.atleast_2d(self.snapshot[key]))
 
     def _batch(self, first: int, end: int, threads: int) -> Matrix:
         out = self._empty(self._first_rows[end] - self._first_rows[first])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from datetime import UTC, datetime
@@ -142,6 +143,13 @@ def current_snapshot(output: str) -> str | None:
             f"{files.join(output, SNAPSHOTS)} into it"
         )
     return text
+
+
+def is_output(path: str) -> bool:
+    """Return whether a path is that of an output folder or of a complete snapshot."""
+    if not files.is_remote(path) and not os.path.isdir(path):
+        return False
+    return any(files.exists(files.join(path, name)) for name in (MANIFEST, CURRENT))
 
 
 def find_snapshot(path: str) -> str:

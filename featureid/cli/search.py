@@ -1,0 +1,183 @@
+"""``featureid search``: find the images in snapshots that are most like others."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from typing import Any
+
+from featureid.cli import console, face_options
+from featureid.embedding import Embedder, EmbedSettings
+from featureid.errors import UsageError
+from featureid.images.face_finder import settings_of_line
+from featureid.inputs import ImageRef, InputSource, list_source
+from featureid.keys import image_key
+from featureid.matching.gallery import DEFAULT_K, Gallery
+from featureid.matching.scores import check_comparable
+from featureid.model_store import model_of
+from featureid.models import resolve_model
+from featureid.queries import Answer, Hit, Query, image_queries, search, snapshot_queries
+from featureid.storage.reader import open_snapshot
+from featureid.storage.records import Failure
+from featureid.storage.snapshot import is_output
+
+_LOG = logging.getLogger(__name__)
+# Queries that are searched for in one go through the gallery.
+_AT_ONCE = 1024
+# For more queries than that, a gallery that is not larger is held in memory.
+_MAX_HELD_BYTES = 4 << 30
+
+
+def make_parser(prog: str) -> console.CommandParser:
+    """Return the parser of the command."""
+    parser = console.CommandParser(
+        prog=prog, description="Find the images in snapshots that are most like others."
+    )
+    add = parser.add_argument
+    place = "output folder or one snapshot's folder; local path or URI"
+    add("galleries", nargs="+", metavar="DIR", help=f"what to search: {place}")
+    add(
+        "--query",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="QUERY",
+        help="what to search for: image, folder of images, glob, or snapshot; repeatable",
+    )
+    add(
+        "-k",
+        type=int,
+        metavar="K",
+        help=f"matches per query; default: {DEFAULT_K}, or, with --threshold, all",
+    )
+    add("--threshold", type=float, metavar="T", help="lowest score, a cosine; default: none")
+    add("--prefix", default="", metavar="P", help="search only images whose keys start with P")
+    add("--exclude-self", action="store_true", help="leave out matches with the query's own key")
+    add(
+        "--turned",
+        action="store_true",
+        help="turn each query image by 90, 180 and 270 degrees, too",
+    )
+    add("--model", metavar="NAME|FILE", help="model of the query images; default: the snapshot's")
+    face_options.add_arguments(parser, ("largest", "center", "all", "require-one"))
+    return parser
+
+
+def run(argv: Sequence[str], prog: str) -> int:
+    """Search; return the exit status."""
+    arguments = console.parse(make_parser(prog), argv)
+    if arguments.k is None and arguments.threshold is None:
+        arguments.k = DEFAULT_K
+    snapshots = [open_snapshot(place) for place in arguments.galleries]
+    probe = Gallery(snapshots, arguments.prefix, stream=True)
+    queries = _queries(arguments, probe)
+    first = [*islice(queries, _AT_ONCE)]
+    second = [*islice(queries, 1)]
+    size = probe.num_rows * probe.model.dimension * 4
+    gallery = Gallery(snapshots, arguments.prefix) if second and size <= _MAX_HELD_BYTES else probe
+    results, failures = [], []
+    rest = chain(second, queries)
+    batch = first
+    while batch:
+        failures += [item for item in batch if isinstance(item, Failure)]
+        asked = [item for item in batch if isinstance(item, Query)]
+        answers = search(gallery, asked, arguments.k, arguments.threshold, arguments.exclude_self)
+        results += [_result(answer, gallery, arguments.turned) for answer in answers]
+        batch = [*islice(rest, _AT_ONCE)]
+    for failure in failures:
+        _LOG.warning("query %s: %s: %s", failure.key, failure.reason, failure.message)
+    printed = {
+        "results": results,
+        "rows": gallery.num_rows,
+        "failures": [{"query": f.key, "reason": f.reason, "message": f.message} for f in failures],
+    }
+    console.print_result(printed, arguments.json, _lines(results))
+    if failures and not results:
+        return console.FAILED
+    return console.DONE
+
+
+def _queries(arguments: argparse.Namespace, gallery: Gallery) -> Iterator[Query | Failure]:
+    """Yield the queries; images are embedded as they are needed."""
+    images: list[InputSource] = []
+    for place in arguments.query:
+        if is_output(place):
+            snapshot = open_snapshot(place)
+            check_comparable(
+                gallery.model, gallery.snapshots[0].folder, snapshot.model, snapshot.folder
+            )
+            yield from snapshot_queries(snapshot)
+        else:
+            images.append(InputSource(place))
+    if images:
+        yield from _of_images(images, arguments, gallery)
+
+
+def _of_images(
+    sources: Sequence[InputSource], arguments: argparse.Namespace, gallery: Gallery
+) -> Iterator[Query | Failure]:
+    folder, model = gallery.snapshots[0].folder, gallery.model
+    if arguments.turned and model.faces:
+        raise UsageError("`turned` is for models of whole images; a face is turned upright anyway")
+    faces = face_options.settings(arguments, settings_of_line(model.faces) if model.faces else None)
+    bundle = resolve_model(arguments.model) if arguments.model else model_of(folder, model)
+    embedder = Embedder(bundle, EmbedSettings(faces=faces))
+    try:
+        check_comparable(model, folder, embedder.info, "the query images")
+        for source in sources:
+            listed = [*list_source(source)]
+            yield from (item for item in listed if isinstance(item, Failure))
+            refs = (_known(item, gallery) for item in listed if isinstance(item, ImageRef))
+            ordered = sorted(refs, key=lambda ref: ref.key)
+            yield from image_queries(ordered, embedder, arguments.turned)
+    finally:
+        embedder.close()
+
+
+def _known(ref: ImageRef, gallery: Gallery) -> ImageRef:
+    """Return a reference with the key that the gallery has for the image, if it is in there."""
+    for snapshot in gallery.snapshots:
+        key = image_key(ref.uri, snapshot.manifest.info.locations.root)
+        if key in snapshot:
+            return replace(ref, key=key)
+    return ref
+
+
+def _result(answer: Answer, gallery: Gallery, turned: bool) -> dict[str, Any]:
+    result: dict[str, Any] = {"query": answer.query.name}
+    if answer.query.face is not None:
+        result["face"] = answer.query.face
+    hits = [_hit(hit, gallery, turned) for hit in answer.hits]
+    return {**result, "hits": hits, "cut_off": answer.cut_off}
+
+
+def _hit(hit: Hit, gallery: Gallery, turned: bool) -> dict[str, Any]:
+    match = hit.match
+    found: dict[str, Any] = {"key": match.key, "score": round(match.score, 6)}
+    if match.face is not None:
+        found["face"] = match.face
+    if len(gallery.snapshots) > 1:
+        found["snapshot"] = gallery.snapshots[match.snapshot].manifest.info.snapshot
+    if turned:
+        found["turned"] = hit.turned
+    return found
+
+
+def _lines(results: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for result in results:
+        yield _named(result["query"], result)
+        for hit in result["hits"]:
+            turned = f"  turned by {hit['turned']}°" if hit.get("turned") else ""
+            snapshot = f"  {hit['snapshot']}" if "snapshot" in hit else ""
+            yield f"  {hit['score']:7.4f}  {_named(hit['key'], hit)}{snapshot}{turned}"
+        if not result["hits"]:
+            yield "  no match"
+        if result["cut_off"]:
+            yield f"  … and {result['cut_off']} more; raise -k to see them"
+
+
+def _named(key: str, found: dict[str, Any]) -> str:
+    return f"{key}, face {found['face']}" if "face" in found else key
