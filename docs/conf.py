@@ -40,6 +40,7 @@ _CONTENTS = """
 
 docs/running
 docs/faces
+docs/matching
 docs/nightly
 docs/operations
 docs/flink

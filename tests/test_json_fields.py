@@ -51,6 +51,7 @@ def printed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     run("import", place / "x.npy", "--model", "same", "--output", place / "back")
     run("prune", out, "--keep=1")
     run("compare", photos / "astronaut.png", photos / "astronaut.png", "--model", "face")
+    run("search", out, "--query", images)
     run("faces", photos / "astronaut.png")
     run("models", "image")
     return results

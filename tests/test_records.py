@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureid.errors import CorruptFileError, StorageError
+from featureid.storage.failure_file import read_failures
 from featureid.storage.manifest import FileSummary
-from featureid.storage.reader import read_failures
 from featureid.storage.records import (
     EmbeddingRow,
     Failure,

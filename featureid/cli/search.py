@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -92,7 +92,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     printed = {
         "results": results,
         "rows": gallery.num_rows,
-        "failures": [{"query": f.key, "reason": f.reason, "message": f.message} for f in failures],
+        "failures": [asdict(failure) for failure in failures],
     }
     console.print_result(printed, arguments.json, _lines(results))
     if failures and not results:

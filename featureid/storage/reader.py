@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
-import hashlib
-import io
 import os
-import zlib
 from collections.abc import (
     Callable,
     Generator,
@@ -25,13 +21,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from featureid.errors import CorruptFileError, StorageError
+from featureid.errors import StorageError
 from featureid.parallel import map_in_order
 from featureid.storage import arrow, files, layout
 from featureid.storage.columns import ColumnSpec, Values
+from featureid.storage.failure_file import read_failures
 from featureid.storage.files import RangeReader
-from featureid.storage.layout import DamageError
-from featureid.storage.manifest import FileSummary, Manifest
+from featureid.storage.manifest import Manifest
 from featureid.storage.records import Face, Failure, ModelInfo
 from featureid.storage.row_columns import FACE_COLUMNS
 from featureid.storage.shard import shard_of
@@ -50,8 +46,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 Vectors = npt.NDArray[np.float32]
-
-_MAX_FAILURE_LINE = 1 << 20
 
 _Read = TypeVar("_Read")
 
@@ -473,34 +467,3 @@ class _Items(ItemsView[str, Vectors]):
 def _of_faces(shard: ShardMap) -> bool:
     """Return whether a key may have several rows, as the faces of an image."""
     return shard.header.column(layout.FACE_INDEX) is not None
-
-
-def _failure(place: str, number: int, line: bytes) -> Failure:
-    try:
-        return Failure.from_json(line)
-    except CorruptFileError as error:
-        raise CorruptFileError(f"{place}: line {number}: {error}") from error
-
-
-def read_failures(place: str, summary: FileSummary) -> Iterator[Failure]:
-    """Yield the rows of a failures file.
-
-    Raises:
-        CorruptFileError: it is not the file that the manifest lists.
-        StorageError: it cannot be read.
-    """
-    data = files.read_bytes(place)
-    if hashlib.sha256(data).hexdigest() != summary.sha256:
-        raise DamageError(
-            place, "the file", 0, max(1, len(data)), "its SHA-256 is not that of the manifest"
-        )
-    rows = 0
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as lines:
-            while line := lines.readline(_MAX_FAILURE_LINE):
-                rows += 1
-                yield _failure(place, rows, line)
-    except (EOFError, OSError, zlib.error) as error:
-        raise CorruptFileError(f"{place} is not a gzip file, or corrupt: {error}") from error
-    if rows != summary.rows:
-        raise CorruptFileError(f"{place} has {rows} failures, the manifest says {summary.rows}")

@@ -15,10 +15,10 @@ from featureid.errors import FeatureIdError, StorageError
 from featureid.parallel import map_in_order
 from featureid.storage import files, gzip_members, layout
 from featureid.storage.columns import Values
+from featureid.storage.failure_file import read_failures
 from featureid.storage.files import RangeReader
 from featureid.storage.layout import DamageError
 from featureid.storage.manifest import FileSummary, Manifest
-from featureid.storage.reader import read_failures
 from featureid.storage.records import STORED_UNIT_TOLERANCE
 from featureid.storage.run_record import RUN
 from featureid.storage.shard import ShardSummary, row_steps, shard_of
