@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import UsageError
 from featureid.storage import layout
+from featureid.storage.columns import Values
 from featureid.storage.reader import Snapshot
+from featureid.storage.records import first_difference
 
 Matrix = npt.NDArray[np.float32]
 #: What identifies a row: its image key and, if rows are faces, the face index; else 0.
 Name = tuple[str, int]
 
+#: Columns that show whether an image has changed, the most certain one first.
+_IDENTITIES = ("sha256", "source_version")
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 _CHUNK = 1 << 16
 _EXAMPLES = 20
@@ -27,10 +32,15 @@ class Difference:
     Attributes:
         added: number of rows that only the second has.
         removed: number of rows that only the first has.
-        changed: number of rows that both have, of images whose SHA-256 differs.
-        same: number of rows that both have, of images with the same SHA-256.
+        shared: number of rows that both have.
+        compared_by: what shows whether shared rows have changed: the column ``sha256`` or
+            ``source_version`` if both snapshots have it, else ``vector`` if vectors can be
+            compared; None if nothing does.
+        changed: number of shared rows where that differs; None if nothing shows it.
+        same: number of shared rows where it is the same; None if nothing shows it.
         examples: up to 20 keys each of rows added, removed and changed.
-        same_model: whether model and preprocessing are the same, so that vectors can be compared.
+        same_model: whether model, preprocessing and dimension are the same, so that vectors can be
+            compared.
         identical: number of shared rows whose vectors are equal bit for bit.
         cosine_percentiles: percentile -> cosine similarity of the two vectors of shared rows; empty
             if the models differ or no row is shared.
@@ -42,8 +52,10 @@ class Difference:
 
     added: int
     removed: int
-    changed: int
-    same: int
+    shared: int
+    compared_by: str | None
+    changed: int | None
+    same: int | None
     examples: dict[str, list[str]]
     same_model: bool
     identical: int
@@ -57,7 +69,8 @@ class Difference:
 class _Rows:
     names: list[Name]
     vectors: Matrix
-    digests: npt.NDArray[np.uint8]
+    dtype: str
+    identities: dict[str, npt.NDArray[Any]]
 
 
 def diff_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Difference:
@@ -80,20 +93,18 @@ def diff_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Di
     pairs = [(row, places[name]) for row, name in enumerate(one.names) if name in places]
     here, there = np.array(pairs, np.intp).reshape(-1, 2).T
     shared = {one.names[row] for row in here.tolist()}
-    changed = np.any(one.digests[here] != two.digests[there], axis=1)
-    same_model = first.model.digest == second.model.digest and (
-        first.model.preprocessing_digest == second.model.preprocessing_digest
-    )
+    same_model = first_difference(first.model, second.model) is None
+    compared_by, changed = _changed(one, two, here, there, same_model=same_model)
     lists = {
         "added": [name for name in two.names if name not in shared],
         "removed": [name for name in one.names if name not in shared],
-        "changed": [one.names[row] for row in here[changed].tolist()],
+        "changed": [] if changed is None else [one.names[row] for row in here[changed].tolist()],
     }
     cosines = np.zeros(0, np.float32)
     identical, overlap, sampled = 0, None, 0
     if same_model:
         cosines = row_cosines(one.vectors, two.vectors, here, there)
-        identical = _identical(one.vectors, two.vectors, here, there)
+        identical = int(_equal_rows(one.vectors, two.vectors, here, there).sum())
     elif len(here) > k:
         chosen = np.sort(np.random.default_rng(0).permutation(len(here))[:sample])
         sampled = len(chosen)
@@ -101,8 +112,10 @@ def diff_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Di
     return Difference(
         added=len(lists["added"]),
         removed=len(lists["removed"]),
-        changed=int(changed.sum()),
-        same=int((~changed).sum()),
+        shared=len(here),
+        compared_by=compared_by,
+        changed=None if changed is None else int(changed.sum()),
+        same=None if changed is None else int((~changed).sum()),
         examples={
             what: sorted({key for key, _ in names})[:_EXAMPLES] for what, names in lists.items()
         },
@@ -141,13 +154,38 @@ def row_cosines(
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
-def _identical(
-    one: Matrix, two: Matrix, here: npt.NDArray[np.intp], there: npt.NDArray[np.intp]
-) -> int:
-    return sum(
-        int(np.all(one[here[i : i + _CHUNK]] == two[there[i : i + _CHUNK]], axis=1).sum())
+def _changed(
+    one: _Rows,
+    two: _Rows,
+    here: npt.NDArray[np.intp],
+    there: npt.NDArray[np.intp],
+    *,
+    same_model: bool,
+) -> tuple[str | None, npt.NDArray[np.bool_] | None]:
+    """Return what shows whether shared rows have changed, and (r,) which have."""
+    for name in _IDENTITIES:
+        if name in one.identities and name in two.identities:
+            differ = one.identities[name][here] != two.identities[name][there]
+            return name, differ.any(axis=1)
+    if not same_model:
+        return None, None
+    # Rounded to float16, the same number has other bits.
+    coarser = np.float32 if one.dtype == two.dtype else np.float16
+    before, after = (rows.vectors.astype(coarser, copy=False) for rows in (one, two))
+    return layout.VECTOR, ~_equal_rows(before, after, here, there)
+
+
+def _equal_rows(
+    one: npt.NDArray[Any],
+    two: npt.NDArray[Any],
+    here: npt.NDArray[np.intp],
+    there: npt.NDArray[np.intp],
+) -> npt.NDArray[np.bool_]:
+    parts = [
+        np.all(one[here[i : i + _CHUNK]] == two[there[i : i + _CHUNK]], axis=1)
         for i in range(0, len(here), _CHUNK)
-    )
+    ]
+    return np.concatenate([np.zeros(0, np.bool_), *parts])
 
 
 def neighbor_overlap(one: Matrix, two: Matrix, k: int) -> float:
@@ -177,5 +215,21 @@ def _read(snapshot: Snapshot) -> _Rows:
     faces = [0] * len(keys)
     if snapshot.has_faces():
         faces = np.asarray(snapshot.column(layout.FACE_INDEX)).tolist()
-    digests = np.asarray(snapshot.column("sha256"))
-    return _Rows(list(zip(keys, faces, strict=True)), snapshot.vectors(), digests)
+    columns = {spec.name for spec in snapshot.columns()}
+    identities = {name: snapshot.column(name) for name in _IDENTITIES if name in columns}
+    return _Rows(
+        list(zip(keys, faces, strict=True)),
+        snapshot.vectors(),
+        snapshot.model.dtype,
+        {name: _as_rows(values) for name, values in identities.items() if _is_known(values)},
+    )
+
+
+def _is_known(values: Values) -> bool:
+    """Return whether all rows have a value; a source version may be empty."""
+    return isinstance(values, np.ndarray) or all(values)
+
+
+def _as_rows(values: Values) -> npt.NDArray[Any]:
+    array = np.asarray(values, object if isinstance(values, list) else None)
+    return array.reshape(len(array), -1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ import pytest
 from featureid.cli import main as cli
 from featureid.difference import diff_snapshots, neighbor_overlap, row_cosines
 from featureid.errors import UsageError
+from featureid.storage import ingest
 from featureid.storage.reader import Snapshot, open_snapshot
-from tests.storage_samples import make_info, make_row, write_rows
+from featureid.storage.records import ModelInfo
+from featureid.storage.row_columns import row_block
+from tests.storage_samples import make_info, make_row, make_writer, write_rows
 
 KEYS = [f"{n:03}" for n in range(60)]
 
@@ -60,6 +65,81 @@ def test_of_other_models_only_neighbors_are_compared(tmp_path: Path) -> None:
         diff_snapshots(one, one, 5, 5)
 
 
+def imported(
+    output: Path,
+    keys: list[str],
+    model: str = "theirs",
+    columns: tuple[str, ...] = (),
+    dtype: str = "float32",
+    changed: Mapping[str, Any] | None = None,
+) -> Snapshot:
+    """A snapshot from another program, with these columns; ``changed`` replaces fields of row 0."""
+    rows = [make_row(key, 8) for key in keys]
+    rows[0] = replace(rows[0], **changed or {})
+    block = row_block(rows, make_info(dimension=8).model)
+    info = replace(make_info(dimension=8), model=ModelInfo.unverified(model, 8, dtype))
+    named = ingest.Rows(
+        "x", keys, np.asarray(block["vector"]), {name: block[name] for name in columns}
+    )
+    ingest.import_snapshot(make_writer(output, info), named, lambda _: None)
+    return open_snapshot(str(output))
+
+
+IDENTITIES = ("sha256", "source_version")
+OTHER_VECTOR = make_row("other", 8).vector
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "changed", "compared_by"),
+    [
+        (IDENTITIES, IDENTITIES, {"sha256": bytes(32)}, "sha256"),
+        (IDENTITIES, IDENTITIES[1:], {"source_version": "v2"}, "source_version"),
+        (IDENTITIES, (), {"vector": OTHER_VECTOR}, "vector"),
+        ((), (), {"vector": OTHER_VECTOR}, "vector"),
+        # A source version that is not known shows nothing.
+        (IDENTITIES[1:], IDENTITIES[1:], {"source_version": "", "vector": OTHER_VECTOR}, "vector"),
+    ],
+)
+def test_snapshots_are_compared_by_what_both_have(
+    tmp_path: Path,
+    one: tuple[str, ...],
+    two: tuple[str, ...],
+    changed: dict[str, Any],
+    compared_by: str,
+) -> None:
+    first = imported(tmp_path / "1", KEYS, columns=one)
+    second = imported(tmp_path / "2", KEYS, columns=two, changed=changed)
+    for a, b in ((first, second), (second, first)):
+        found = diff_snapshots(a, b, 5, 50)
+        assert (found.compared_by, found.shared) == (compared_by, 60)
+        assert (found.changed, found.same) == (1, 59) and found.examples["changed"] == [KEYS[0]]
+
+
+def test_without_anything_to_compare_by_changes_are_not_known(tmp_path: Path) -> None:
+    first = imported(tmp_path / "1", KEYS)
+    found = diff_snapshots(first, imported(tmp_path / "2", KEYS[5:], "another"), 5, 50)
+    assert (found.removed, found.shared, found.compared_by) == (5, 55, None)
+    assert found.changed is None and found.same is None and found.examples["changed"] == []
+    assert found.overlap == 1
+
+
+def test_vectors_are_compared_in_the_coarser_type(tmp_path: Path) -> None:
+    first = imported(tmp_path / "1", KEYS)
+    found = diff_snapshots(first, imported(tmp_path / "2", KEYS, dtype="float16"), 5, 50)
+    assert (found.compared_by, found.changed, found.identical) == ("vector", 0, 0)
+
+
+def test_another_dimension_is_another_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported(tmp_path / "1", KEYS)
+    rows = ingest.Rows("x", KEYS, np.tile(np.eye(4, dtype="f4"), (15, 1)))
+    info = replace(make_info(), model=ModelInfo.unverified("theirs", 4))
+    ingest.import_snapshot(make_writer(tmp_path / "2", info), rows, lambda _: None)
+    assert cli.main(["diff", str(tmp_path / "1"), str(tmp_path / "2")]) == 0
+    assert "dimension 8, 4): vectors of one must never" in capsys.readouterr().out
+
+
 def test_neighbor_overlap_counts_shared_neighbors() -> None:
     angles = np.deg2rad([0, 10, 21, 90, 101, 113])
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
@@ -87,4 +167,5 @@ def test_the_command_says_what_it_means(tmp_path: Path, capsys: pytest.CaptureFi
     )
     assert cli.main(["diff", str(tmp_path / "1"), str(tmp_path / "3"), "--k=3"]) == 0
     out = capsys.readouterr().out
+    assert "0 with a changed image, 60 with the same image (compared by SHA-256)" in out
     assert "must never be compared" in out and "100.0% of the 3 nearest neighbors" in out

@@ -98,7 +98,7 @@ def test_a_key_always_has_a_row_per_face(snap: Snapshot) -> None:
 
 def test_a_snapshot_of_whole_images_has_no_faces(tmp_path: Path) -> None:
     write_snapshot(tmp_path, ["a.jpg"])
-    with pytest.raises(StorageError, match="'image' takes whole images"):
+    with pytest.raises(StorageError, match="the model 'image', lack the columns face_index, box"):
         open_snapshot(str(tmp_path)).faces("a.jpg")
 
 

@@ -8,6 +8,22 @@ from dataclasses import asdict
 from featureid.cli import console
 from featureid.difference import Difference, diff_snapshots
 from featureid.storage.reader import Snapshot, open_snapshot
+from featureid.storage.records import first_difference
+
+_IMAGE = ("a changed image", "the same image")
+#: What a comparison shows of a row that both have, changed and the same; and how it was made.
+_COMPARISONS = {
+    "sha256": (_IMAGE, "compared by SHA-256"),
+    "source_version": (_IMAGE, "compared by source version, as not both have a SHA-256"),
+    "vector": (
+        ("another vector", "the same vector"),
+        "vectors compared, as not both have a SHA-256 or source version",
+    ),
+}
+_NOT_COMPARED = (
+    "whether their images have changed is not known: not both have a SHA-256 or source version, "
+    "and vectors of different models cannot be compared"
+)
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -53,12 +69,10 @@ def _named(snapshot: Snapshot) -> dict[str, str]:
 
 
 def _lines(found: Difference, first: Snapshot, second: Snapshot, statement: str) -> list[str]:
-    shared = found.same + found.changed
     lines = [
         f"A  {first.folder}: {first.num_rows} rows",
         f"B  {second.folder}: {second.num_rows} rows",
-        f"{found.added} added, {found.removed} removed, {found.changed} with a changed image, "
-        f"{found.same} with the same image",
+        f"{found.added} added, {found.removed} removed, {_of_shared(found)}",
     ]
     for what, keys in found.examples.items():
         lines += [f"  {what}: {key}" for key in keys]
@@ -66,7 +80,7 @@ def _lines(found: Difference, first: Snapshot, second: Snapshot, statement: str)
         percentiles = found.cosine_percentiles.items()
         values = ", ".join(f"{p} % {value:.4f}" for p, value in percentiles)
         lines.append(f"cosine similarity of shared rows, percentiles: {values}")
-        lines.append(f"{found.identical} of {shared} shared vectors are equal bit for bit")
+        lines.append(f"{found.identical} of {found.shared} shared vectors are equal bit for bit")
     if found.overlap is not None:
         lines.append(
             f"{found.overlap:.1%} of the {found.k} nearest neighbors are the same, "
@@ -75,16 +89,23 @@ def _lines(found: Difference, first: Snapshot, second: Snapshot, statement: str)
     return [*lines, statement]
 
 
+def _of_shared(found: Difference) -> str:
+    """Return what has become of the rows that both have, and how that is known."""
+    if found.compared_by is None:
+        return f"{found.shared} in both; {_NOT_COMPARED}"
+    (changed, same), how = _COMPARISONS[found.compared_by]
+    return f"{found.changed} with {changed}, {found.same} with {same} ({how})"
+
+
 def _statement(found: Difference, first: Snapshot, second: Snapshot) -> str:
     """Return what the difference means for users of the vectors."""
-    if found.same_model:
+    reason = first_difference(first.model, second.model)
+    if reason is None:
         return "The models are the same: vectors of both snapshots can be compared."
     statement = (
-        f"The models differ ({first.model.name!r} {first.model.digest}, {second.model.name!r} "
-        f"{second.model.digest}; preprocessing {first.model.preprocessing_digest}, "
-        f"{second.model.preprocessing_digest}): vectors of one must never be compared with those "
-        "of the other. Rebuild galleries, queries and stored codes together, and choose thresholds "
-        "again."
+        f"The models differ (A {first.model.name!r}, B {second.model.name!r}; {reason[0]} "
+        f"{reason[1]}, {reason[2]}): vectors of one must never be compared with those of the "
+        "other. Rebuild galleries, queries and stored codes together, and choose thresholds again."
     )
     if found.overlap is not None:
         statement += f" {1 - found.overlap:.1%} of the top-{found.k} neighbors differ."

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from featureid.cli import console
 from featureid.errors import UsageError
 from featureid.storage import export, files, ingest
+from featureid.storage.arrow import Origin
+from featureid.storage.ingest_parquet import read_parquet
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.process import this_process
 from featureid.storage.records import DTYPES, ModelInfo
@@ -18,31 +21,48 @@ from featureid.storage.snapshot import new_info, new_snapshot_id
 
 _PACKAGES = ("numpy", "isal")
 _RECORDED = ("file", "model", "keys", "number_rows", "dtype", "num_shards")
-_EXTENSIONS = (".npy", ".bin", ".bin.gz")
+_PARQUET = ".parquet"
+_EXTENSIONS = (".npy", ".bin", ".bin.gz", _PARQUET)
 
 
 def make_parser(prog: str) -> console.CommandParser:
     """Return the parser of the command."""
     parser = console.CommandParser(
         prog=prog,
-        description="Make a snapshot of unit vectors from another program.",
-        epilog="The model is recorded as unverified: its vectors can be compared only with others "
-        "that were imported under the same name.",
+        description="Make a snapshot of unit vectors from another program, or of an exported "
+        "Parquet file.",
+        epilog="The name of a model is recorded as unverified: its vectors can be compared only "
+        "with others that were imported under the same name.",
     )
     add = parser.add_argument
-    add("file", metavar="FILE", help=".npy, or the published layout: .bin or .bin.gz")
+    add("file", metavar="FILE", help=".npy, .parquet, or the published layout: .bin or .bin.gz")
     add("--output", required=True, metavar="DIR", help="output folder for snapshots")
-    add("--model", required=True, metavar="NAME", help="name for the model of the vectors")
+    add(
+        "--model",
+        metavar="NAME",
+        help="name for the model of the vectors; default: the model that an exported Parquet file "
+        "names",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--keys", metavar="KEYS", help="one key per line, or .jsonl; default: FILE.keys.jsonl"
     )
+    which.add_argument(
+        "--key-column",
+        metavar="NAME",
+        help="Parquet column with the keys; default: key, or the only one of text",
+    )
     which.add_argument("--number-rows", action="store_true", help="use row numbers as keys, from 0")
+    add(
+        "--vector-column",
+        metavar="NAME",
+        help="Parquet column with the vectors; default: vector, or the only one of lists of floats",
+    )
     add(
         "--dtype",
         choices=DTYPES,
-        default="float32",
-        help="as stored; default: %(default)s",
+        help="as stored; default: float16 if the file has float16 or was exported from it, "
+        "otherwise float32",
     )
     add("--num-shards", type=int, metavar="N", help="files to write; default: about 50 MB each")
     return parser
@@ -51,35 +71,83 @@ def make_parser(prog: str) -> console.CommandParser:
 def run(argv: Sequence[str], prog: str) -> int:
     """Make a snapshot of vectors from another program; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
-    if not arguments.file.endswith(_EXTENSIONS):
-        raise UsageError(f"{arguments.file} must end in one of {', '.join(_EXTENSIONS)}")
-    if arguments.num_shards is not None and arguments.num_shards < 1:
-        raise UsageError(f"--num-shards is {arguments.num_shards}; it must be 1 or more")
-    vectors = ingest.read_vectors(arguments.file)
-    if not vectors.size:
+    _check(arguments)
+    rows, origin, left_out = _read(arguments)
+    if not rows.vectors.size:
         raise UsageError(f"{arguments.file} holds no vectors")
-    if arguments.number_rows:
-        keys = ingest.Keys([str(row) for row in range(len(vectors))])
-    else:
-        keys = ingest.read_keys(arguments.keys or _keys_beside(arguments.file))
-    model = ModelInfo.unverified(arguments.model, vectors.shape[1], arguments.dtype)
+    model = _model(arguments, rows, origin)
     now = datetime.now(UTC)
-    num_shards = arguments.num_shards or choose_num_shards(len(vectors), model)
-    info = new_info(new_snapshot_id(now), now, model, num_shards)
+    num_shards = arguments.num_shards or choose_num_shards(len(rows.keys), model)
+    locations = origin.locations if origin else None
+    info = new_info(new_snapshot_id(now), now, model, num_shards, locations)
     options = {name: vars(arguments)[name] for name in _RECORDED}
     record = RunRecord.begin(info, options, versions_of(_PACKAGES), process=this_process())
     writer = SnapshotWriter(arguments.output, info, record)
-    with console.counting("rows", len(vectors)) as count:
-        manifest = ingest.import_snapshot(writer, keys, vectors, count)
+    with console.counting("rows", len(rows.keys)) as count:
+        manifest = ingest.import_snapshot(writer, rows, count)
     result = {
         "snapshot": info.snapshot,
         "folder": writer.folder,
         "rows": manifest.rows,
         "model": asdict(model),
+        "left_out": left_out,
     }
-    lines = [f"{manifest.rows} rows of {model.name} (unverified)", f"snapshot: {writer.folder}"]
+    unverified = " (unverified)" if model.is_unverified else ""
+    lines = [f"{manifest.rows} rows of {model.name}{unverified}", f"snapshot: {writer.folder}"]
+    if left_out:
+        lines.insert(1, f"left out, as snapshots have no such columns: {', '.join(left_out)}")
     console.print_result(result, arguments.json, lines)
     return console.DONE
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    name = arguments.file.lower()
+    if not name.endswith(_EXTENSIONS):
+        raise UsageError(f"{arguments.file} must end in one of {', '.join(_EXTENSIONS)}")
+    if arguments.num_shards is not None and arguments.num_shards < 1:
+        raise UsageError(f"--num-shards is {arguments.num_shards}; it must be 1 or more")
+    parquet = name.endswith(_PARQUET)
+    for option in ("keys",) if parquet else ("key_column", "vector_column"):
+        if getattr(arguments, option) is not None:
+            others = ", ".join(extension for extension in _EXTENSIONS if extension != _PARQUET)
+            raise UsageError(
+                f"`{option}` is for {others if parquet else _PARQUET} files, which "
+                f"{arguments.file} is not"
+            )
+
+
+def _read(
+    arguments: argparse.Namespace,
+) -> tuple[ingest.Rows, Origin | None, tuple[str, ...]]:
+    path = arguments.file
+    if path.lower().endswith(_PARQUET):
+        found = read_parquet(
+            path,
+            arguments.key_column,
+            arguments.vector_column,
+            number_rows=arguments.number_rows,
+        )
+        return found.rows, found.origin, found.left_out
+    vectors = ingest.read_vectors(path)
+    if arguments.number_rows:
+        keys = ingest.Keys([str(row) for row in range(len(vectors))])
+    else:
+        keys = ingest.read_keys(arguments.keys or _keys_beside(path))
+    return ingest.Rows(path, keys.keys, vectors, keys.attributes), None, ()
+
+
+def _model(arguments: argparse.Namespace, rows: ingest.Rows, origin: Origin | None) -> ModelInfo:
+    dtype = arguments.dtype or (
+        origin.model.dtype if origin else "float16" if rows.vectors.itemsize == 2 else "float32"
+    )
+    if arguments.model is not None:
+        return ModelInfo.unverified(arguments.model, rows.vectors.shape[1], dtype)
+    if origin is None:
+        raise UsageError(
+            f"{arguments.file} does not say which model its vectors are from, as Parquet files of "
+            "featureid export do; name it with --model"
+        )
+    return replace(origin.model, dtype=dtype)
 
 
 def _keys_beside(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Columns as Arrow tables, for Parquet, DuckDB, Polars and pandas.
+"""Columns as Arrow tables, for Parquet, DuckDB, Polars and pandas, and back.
 
 pyarrow and pandas are imported only when needed.
 """
@@ -8,18 +8,24 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featureid.errors import UsageError
+from featureid.errors import StorageError, UsageError
+from featureid.keys import ImageLocations
 from featureid.storage import layout
 from featureid.storage.columns import ColumnSpec, Values
-from featureid.storage.records import ModelInfo
+from featureid.storage.records import ModelInfo, SnapshotInfo
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
+
+
+#: Of the names in a schema's metadata.
+_PREFIX = "featureid."
 
 
 def load_package(name: str, install: str) -> Any:
@@ -40,19 +46,74 @@ def load_package(name: str, install: str) -> Any:
         ) from error
 
 
-def schema(specs: Sequence[ColumnSpec], model: ModelInfo) -> pyarrow.Schema:
-    """Return the Arrow schema of these columns; its metadata names the model.
+def schema(specs: Sequence[ColumnSpec], info: SnapshotInfo) -> pyarrow.Schema:
+    """Return the Arrow schema of these columns; its metadata are those of the snapshot.
 
     Raises:
         UsageError: pyarrow is not installed.
     """
     pa = load_package("pyarrow", "pyarrow")
-    metadata = {
-        "featureid.model": model.name,
-        "featureid.model_digest": model.digest,
-        "featureid.preprocessing_digest": model.preprocessing_digest,
+    fields = [pa.field(s.name, _type(pa, s), nullable=False) for s in specs]
+    return pa.schema(fields, _metadata(info))
+
+
+def _metadata(info: SnapshotInfo) -> dict[str, str]:
+    """Return what ``docs/format.md`` lists."""
+    model = info.model
+    texts = {
+        "snapshot": info.snapshot,
+        "created": info.created,
+        "writer": info.writer,
+        "model": model.name,
+        "model_digest": model.digest,
+        "preprocessing_digest": model.preprocessing_digest,
+        "dimension": str(model.dimension),
+        "dtype": model.dtype,
+        "faces": model.faces,
+        "root": info.locations.root,
     }
-    return pa.schema([pa.field(s.name, _type(pa, s), nullable=False) for s in specs], metadata)
+    return {_PREFIX + name: text for name, text in texts.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The snapshot that a table comes from, as its metadata say.
+
+    Attributes:
+        snapshot: its id.
+        model: the model of its vectors.
+        locations: where its images were.
+    """
+
+    snapshot: str
+    model: ModelInfo
+    locations: ImageLocations
+
+
+def read_origin(metadata: Mapping[bytes, bytes], dimension: int) -> Origin | None:
+    """Return the snapshot that the metadata of a schema name; None if they name none.
+
+    Args:
+        metadata: those of :func:`schema`, and any others.
+        dimension: numbers in a vector of the table.
+    """
+    try:
+        snapshot, model, digest, preprocessing, dtype, faces, root = (
+            metadata[(_PREFIX + name).encode()].decode()
+            for name in (
+                "snapshot",
+                "model",
+                "model_digest",
+                "preprocessing_digest",
+                "dtype",
+                "faces",
+                "root",
+            )
+        )
+        info = ModelInfo(model, digest, preprocessing, dimension, dtype, faces)
+    except (KeyError, UnicodeDecodeError, StorageError):
+        return None
+    return Origin(snapshot, info, ImageLocations(root))
 
 
 def record_batch(
@@ -81,7 +142,7 @@ def record_batch(
 
 
 def to_table(
-    specs: Sequence[ColumnSpec], model: ModelInfo, blocks: Iterable[Mapping[str, Values]]
+    specs: Sequence[ColumnSpec], info: SnapshotInfo, blocks: Iterable[Mapping[str, Values]]
 ) -> pyarrow.Table:
     """Return all blocks as one table.
 
@@ -89,7 +150,7 @@ def to_table(
         UsageError: pyarrow is not installed.
     """
     pa = load_package("pyarrow", "pyarrow")
-    fields = schema(specs, model)
+    fields = schema(specs, info)
     return pa.Table.from_batches([record_batch(specs, fields, b) for b in blocks], fields)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import StorageError
 from featureid.storage import layout
-from featureid.storage.columns import Values
+from featureid.storage.columns import Values, take_rows
 from featureid.storage.files import RangeReader
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import EmbeddingRow, ModelInfo, SnapshotInfo
@@ -148,7 +147,7 @@ def _taken(
 ) -> Columns:
     """Return the given rows of a block, every column, with the new source versions."""
     columns = {
-        spec.name: _take(shard.values(source, block, spec.name), rows)
+        spec.name: take_rows(shard.values(source, block, spec.name), rows)
         for spec in shard.header.columns
     }
     if versions:
@@ -216,17 +215,10 @@ def merged_blocks(parts: Sequence[Columns], block_rows: int) -> Iterator[Columns
     order = sorted(range(len(keys)), key=keys.__getitem__)
     for start, end in cut_blocks([keys[row] for row in order], block_rows):
         rows = np.array(order[start:end])
-        yield {name: _take(values, rows) for name, values in columns.items()}
+        yield {name: take_rows(values, rows) for name, values in columns.items()}
 
 
 def _joined(parts: Sequence[Values]) -> Values:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate([np.asarray(part) for part in parts])
     return [value for part in parts for value in part]
-
-
-def _take(values: Values, rows: npt.NDArray[Any]) -> Values:
-    if isinstance(values, np.ndarray):
-        taken: npt.NDArray[Any] = values[rows]
-        return taken
-    return [values[row] for row in rows.tolist()]

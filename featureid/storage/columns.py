@@ -226,6 +226,14 @@ def _swapped(numbers: Bytes) -> Bytes:
     return swapped
 
 
+def take_rows(values: Values, rows: npt.NDArray[np.intp]) -> Values:
+    """Return the values of some rows, in the order of ``rows``."""
+    if isinstance(values, np.ndarray):
+        taken: npt.NDArray[Any] = values[rows]
+        return taken
+    return [values[row] for row in rows.tolist()]
+
+
 def _text_payload(name: str, values: Values) -> bytes:
     whole = "".join(values)
     try:

@@ -92,7 +92,7 @@ def export_parquet(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
         StorageError: as in :func:`export_npy`.
     """
     specs = snapshot.columns()
-    fields = arrow.schema(specs, snapshot.model)
+    fields = arrow.schema(specs, snapshot.manifest.info)
     parquet = arrow.load_package("pyarrow.parquet", "pyarrow")
     pa = arrow.load_package("pyarrow", "pyarrow")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated, Any
 
 import msgspec
@@ -15,16 +16,18 @@ import numpy.typing as npt
 
 from featureid.errors import CorruptFileError, StorageError
 from featureid.storage import files, layout, published
-from featureid.storage.columns import ColumnSpec, Values
+from featureid.storage.columns import Values, take_rows
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.manifest import Manifest
 from featureid.storage.records import WHOLE_IMAGE, SnapshotInfo
-from featureid.storage.row_columns import row_columns
+from featureid.storage.row_columns import ATTRIBUTES, row_columns
 from featureid.storage.shard import (
     ShardEncoder,
     ShardSummary,
     cut_blocks,
     make_header,
+    not_unit,
+    row_steps,
     shard_name,
     shard_of,
 )
@@ -36,16 +39,42 @@ _MAX_NPY_HEADER = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class Keys:
-    """What vectors belong to, row by row.
+class Rows:
+    """Vectors of another program and what they belong to, row by row.
 
     Attributes:
+        source: the file that they come from, for messages.
         keys: the image keys.
-        face_indexes: the face index of each row if a key may have several rows, otherwise None.
+        vectors: (rows, dimension) floats.
+        attributes: column name -> values, of some of
+            :data:`~featureid.storage.row_columns.ATTRIBUTES`; with ``face_index``, a key may have
+            several rows.
     """
 
+    source: str
     keys: Sequence[str]
-    face_indexes: Sequence[int] | None = None
+    vectors: npt.NDArray[Any]
+    attributes: Mapping[str, Values] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.keys) != len(self.vectors):
+            raise StorageError(
+                f"{self.source} has {len(self.vectors)} vectors, but there are {len(self.keys)} "
+                "keys; give one key per vector"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """What the vectors of a file belong to, in its order: :class:`Rows` without vectors."""
+
+    keys: Sequence[str]
+    attributes: Mapping[str, Values] = field(default_factory=dict)
+
+
+def row_name(source: str, row: int, key: str | None = None) -> str:
+    """Return what messages call a row of a file."""
+    return f"{source}: row {row} (from 0)" + ("" if key is None else f", {key!r}")
 
 
 def read_vectors(path: str) -> npt.NDArray[Any]:
@@ -61,9 +90,9 @@ def read_vectors(path: str) -> npt.NDArray[Any]:
     """
     data = files.map_bytes(path)
     try:
-        if path.endswith(".npy"):
+        if path.lower().endswith(".npy"):
             return view_npy(data)
-        if path.endswith(".gz"):
+        if path.lower().endswith(".gz"):
             data = memoryview(published.decompress_binary(data))
         return published.view_multiple_embeddings(data)
     except CorruptFileError as error:
@@ -136,7 +165,7 @@ def read_keys(path: str) -> Keys:
     if None in faces:
         number = faces.index(None) + 1
         raise CorruptFileError(f"{path}: line {number} has no face_index, unlike other lines")
-    return Keys(keys, [face for face in faces if face is not None])
+    return Keys(keys, {layout.FACE_INDEX: np.array(faces, "<i4")})
 
 
 class _KeyLine(msgspec.Struct, frozen=True):
@@ -153,68 +182,75 @@ def _key_line(path: str, number: int, line: str) -> _KeyLine:
         raise CorruptFileError(f"{path}: line {number}: {error}") from error
 
 
-def import_snapshot(
-    writer: SnapshotWriter,
-    keys: Keys,
-    vectors: npt.NDArray[Any],
-    on_rows: Callable[[int], None],
-) -> Manifest:
-    """Write vectors as a snapshot, publish it, and return its manifest.
+def import_snapshot(writer: SnapshotWriter, rows: Rows, on_rows: Callable[[int], None]) -> Manifest:
+    """Write rows as a snapshot, publish it, and return its manifest.
 
     Args:
-        writer: the run; the model of its snapshot is from :meth:`ModelInfo.unverified`.
-        keys: what the vectors belong to.
-        vectors: (rows, dimension) floats of unit length, in the same order.
+        writer: the run; the model of its snapshot is from :meth:`ModelInfo.unverified`, or the one
+            that made the vectors.
+        rows: what to write; vectors must be of unit length.
         on_rows: called with the number of rows written, each time some have been.
 
     Raises:
-        StorageError: there are more or fewer keys than vectors, a key occurs twice, a vector is
-            not of unit length, or something cannot be written; then nothing is left behind.
+        StorageError: a key occurs twice, a vector is not of unit length, or something cannot be
+            written; then nothing is left behind.
     """
-    counts = [len(vectors), len(keys.keys), len(keys.face_indexes or keys.keys)]
-    if len(set(counts)) > 1:
-        raise StorageError(
-            f"there are {counts[1]} keys for {counts[0]} vectors; give one key per vector"
-        )
     info = writer.info
     with writer.running():
+        steps = row_steps(rows.keys, rows.attributes.get(layout.FACE_INDEX))
         shards: list[list[int]] = [[] for _ in range(info.num_shards)]
-        for row, key in enumerate(keys.keys):
+        for row, key in enumerate(rows.keys):
             shards[shard_of(key, info.num_shards)].append(row)
         summaries = []
-        for shard, rows in enumerate(shards):
-            summaries.append(_write_shard(writer.folder, info, shard, rows, keys, vectors))
-            on_rows(len(rows))
+        for shard, members in enumerate(shards):
+            members.sort(key=steps.__getitem__)
+            _check_different(rows, members, steps)
+            summaries.append(_write_shard(writer.folder, info, shard, rows, members))
+            on_rows(len(members))
         return writer.commit(summaries, failures=[], changes={})
 
 
+def _check_different(rows: Rows, members: list[int], steps: list[Any]) -> None:
+    for before, row in pairwise(members):
+        if steps[before] == steps[row]:
+            what = "key and face index" if layout.FACE_INDEX in rows.attributes else "key"
+            raise StorageError(
+                f"{rows.source}: rows {before} and {row} (from 0) have the same {what}, "
+                f"{steps[row]!r}; an image has one row, or one row per face with its face_index"
+            )
+
+
 def _write_shard(
-    folder: str,
-    info: SnapshotInfo,
-    shard: int,
-    rows: list[int],
-    keys: Keys,
-    vectors: npt.NDArray[Any],
+    folder: str, info: SnapshotInfo, shard: int, rows: Rows, members: list[int]
 ) -> ShardSummary:
-    faces = keys.face_indexes
-    rows = sorted(rows, key=lambda row: (keys.keys[row], faces[row] if faces else 0))
-    row_keys = [keys.keys[row] for row in rows]
-    specs = row_columns(info.model)[:2]
-    if faces:
-        specs += (ColumnSpec(layout.FACE_INDEX, "int32"),)
+    """Write one shard of the sorted rows ``members``."""
+    keys = [rows.keys[row] for row in members]
+    attributes = [spec for name, spec in ATTRIBUTES.items() if name in rows.attributes]
 
     def blocks() -> Iterator[dict[str, Values]]:
-        for start, end in cut_blocks(row_keys, layout.BLOCK_ROWS):
-            block = rows[start:end]
-            values: dict[str, Values] = {
-                layout.KEY: row_keys[start:end],
-                layout.VECTOR: vectors[block],
+        for start, end in cut_blocks(keys, layout.BLOCK_ROWS):
+            block = np.array(members[start:end])
+            vectors = rows.vectors[block]
+            _check_lengths(rows, block, vectors)
+            yield {
+                layout.KEY: keys[start:end],
+                layout.VECTOR: vectors,
+                **{spec.name: take_rows(rows.attributes[spec.name], block) for spec in attributes},
             }
-            if faces:
-                values[layout.FACE_INDEX] = np.array([faces[row] for row in block], "<i4")
-            yield values
 
     name = shard_name(shard, info.num_shards)
-    encoder = ShardEncoder(name, make_header(info, shard, len(rows), specs), blocks())
+    specs = (*row_columns(info.model)[:2], *attributes)
+    encoder = ShardEncoder(name, make_header(info, shard, len(members), specs), blocks())
     files.write_atomic(files.join(folder, name), encoder)
     return encoder.summary
+
+
+def _check_lengths(rows: Rows, members: npt.NDArray[np.intp], vectors: npt.NDArray[Any]) -> None:
+    found = not_unit(vectors)
+    if found is not None:
+        place, length = found
+        row = int(members[place])
+        raise StorageError(
+            f"{row_name(rows.source, row, rows.keys[row])}: the vector has length {length:.6g}, "
+            "not 1; normalize vectors before importing them"
+        )

@@ -236,14 +236,14 @@ class Snapshot(Mapping[str, Vectors]):
         return joined_blocks(spec, [block[name] for block in self.blocks([name], threads)])
 
     def to_arrow(self, threads: int = 0) -> pyarrow.Table:
-        """Return all columns as an Arrow table, its metadata naming the model.
+        """Return all columns as an Arrow table; its metadata name the snapshot and the model.
 
         A vector is a fixed-size list of float32, the SHA-256 is binary.
 
         Raises:
             UsageError: pyarrow is not installed.
         """
-        return arrow.to_table(self.columns(), self.model, self.blocks(threads=threads))
+        return arrow.to_table(self.columns(), self.manifest.info, self.blocks(threads=threads))
 
     def to_pandas(self, threads: int = 0) -> pandas.DataFrame:
         """Return all columns as a data frame; each vector is an array in its cell.
@@ -277,11 +277,13 @@ class Snapshot(Mapping[str, Vectors]):
 
         Raises:
             KeyError: no row has this key; the error holds it.
-            StorageError: the rows are of a model of whole images.
+            StorageError: the rows are not faces, or have no boxes.
         """
-        if not self.model.faces:
+        missing = [n for n in FACE_COLUMNS if n not in {spec.name for spec in self.columns()}]
+        if missing:
             raise StorageError(
-                f"{self.folder} has no faces: the model {self.model.name!r} takes whole images"
+                f"{self.folder} has no faces: its rows, of the model {self.model.name!r}, lack the "
+                f"columns {', '.join(missing)}"
             )
         with self._find(key) as (shard, source, block, rows):
             columns = [shard.values(source, block, name)[rows] for name in FACE_COLUMNS]

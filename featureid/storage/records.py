@@ -14,6 +14,7 @@ from featureid.stored_json import Size, decode_json, encode_json
 
 FloatArray = npt.NDArray[np.float32]
 
+_UNVERIFIED = "unverified:"
 DTYPES = ("float32", "float16")
 #: How far from 1 the length of a vector may be when it is written, as float32.
 UNIT_TOLERANCE = 0.001
@@ -65,8 +66,13 @@ class ModelInfo:
         """
         if not name:
             raise StorageError("The model of imported vectors needs a name; give one with `model`")
-        digest = f"unverified:{name}"
+        digest = f"{_UNVERIFIED}{name}"
         return cls(name, digest, digest, dimension, dtype)
+
+    @property
+    def is_unverified(self) -> bool:
+        """Whether only a user's word says which model this is."""
+        return self.digest.startswith(_UNVERIFIED)
 
 
 def first_difference(one: ModelInfo, other: ModelInfo) -> tuple[str, str, str] | None:

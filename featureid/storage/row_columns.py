@@ -27,6 +27,10 @@ _FACE_ATTRIBUTES = (
     ColumnSpec("score", "float32"),
 )
 FACE_COLUMNS = tuple(spec.name for spec in _FACE_ATTRIBUTES)
+#: Those of them that are NaN where the detector does not say.
+NAN_COLUMNS = ("landmarks", "score")
+#: All columns of a row after its key and vector, by name, in the order in which they are stored.
+ATTRIBUTES = {spec.name: spec for spec in (*_ATTRIBUTES, *_FACE_ATTRIBUTES)}
 
 
 def row_columns(model: ModelInfo) -> tuple[ColumnSpec, ...]:

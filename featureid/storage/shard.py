@@ -15,7 +15,13 @@ from featureid.errors import StorageError
 from featureid.storage import columns, files, gzip_members, layout
 from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.layout import Block, Index, Member, ShardHeader
-from featureid.storage.records import UNIT_TOLERANCE, EmbeddingRow, ModelInfo, SnapshotInfo
+from featureid.storage.records import (
+    STORED_UNIT_TOLERANCE,
+    UNIT_TOLERANCE,
+    EmbeddingRow,
+    ModelInfo,
+    SnapshotInfo,
+)
 from featureid.storage.row_columns import row_block, row_columns
 from featureid.stored_json import Size
 
@@ -323,20 +329,36 @@ def _checked_vectors(
     file: str, header: ShardHeader, block: Mapping[str, Values]
 ) -> npt.NDArray[Any]:
     """Return the vectors in the stored type; all must be of unit length."""
-    vectors = np.asarray(block[layout.VECTOR], np.float32)
+    given = np.asarray(block[layout.VECTOR])
+    vectors = given.astype(np.float32, copy=False)
     if vectors.shape != (len(block[layout.KEY]), header.dimension):
         raise StorageError(
             f"{file}: a block has vectors of shape {vectors.shape} for {len(block[layout.KEY])} "
             f"keys and dimension {header.dimension}"
         )
-    # A small product per row is twice as fast as einsum.
-    norms = np.sqrt(vectors[:, np.newaxis, :] @ vectors[:, :, np.newaxis]).reshape(-1)
-    bad = np.flatnonzero(~(np.abs(norms - 1) <= UNIT_TOLERANCE))
-    if bad.size:
-        key, norm = block[layout.KEY][bad[0]], norms[bad[0]]
+    found = not_unit(given)
+    if found is not None:
+        row, length = found
         raise StorageError(
-            f"{file}: the vector of {key!r} has length {norm}, not 1; normalize vectors before "
-            "writing them"
+            f"{file}: the vector of {block[layout.KEY][row]!r} has length {length}, not 1; "
+            "normalize vectors before writing them"
         )
     stored: npt.NDArray[Any] = vectors.astype(columns.NUMBER_TYPES[header.dtype], copy=False)
     return stored
+
+
+def not_unit(vectors: npt.NDArray[Any]) -> tuple[int, float] | None:
+    """Return the first row that is not of unit length, and its length; None if there is none.
+
+    Args:
+        vectors: (rows, dimension) floats. float16 are taken as rounded already, which may have
+            changed their length.
+    """
+    rounded = vectors.dtype.itemsize == 2
+    tolerance = STORED_UNIT_TOLERANCE["float16"] if rounded else UNIT_TOLERANCE
+    with np.errstate(over="ignore", invalid="ignore"):  # A large float64 becomes infinite.
+        numbers = vectors.astype(np.float32, copy=False)
+        # A small product per row is twice as fast as einsum.
+        norms = np.sqrt(numbers[:, np.newaxis, :] @ numbers[:, :, np.newaxis]).reshape(-1)
+    bad = np.flatnonzero(~(np.abs(norms - 1) <= tolerance))
+    return (int(bad[0]), float(norms[bad[0]])) if bad.size else None
