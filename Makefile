@@ -12,8 +12,8 @@ PRISM ?= $(CURDIR)/$(FLINK_VENV)/bin/prism
 # setuptools warns of every editable installation from a folder that holds the package itself.
 QUIETLY = PYTHONWARNINGS='ignore:Editable installation'
 
-.PHONY: help demo test package-test store-test deploy-test soak flink flink-test prism-test check \
-	docs actionlint format bench fuzz clean
+.PHONY: help demo test package-test store-test recipes-test deploy-test soak flink flink-test \
+	prism-test check docs actionlint format bench fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,16 @@ $(AIRFLOW_VENV)/.installed: tests/deploy/requirements-airflow.txt
 	$(AIRFLOW_VENV)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
+RECIPES_VENV ?= .venv-recipes
+
+recipes-test: $(INSTALLED) $(RECIPES_VENV)/.installed  ## search with databases, as in docs/recipes.md
+	RECIPES_PYTHON="$(abspath $(RECIPES_VENV))/bin/python" $(BIN)/python -m pytest tests/recipes
+
+$(RECIPES_VENV)/.installed: tests/recipes/requirements.txt
+	$(PYTHON) -m venv $(RECIPES_VENV)
+	$(RECIPES_VENV)/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
 bench: $(INSTALLED)  ## the benchmarks behind the published figures (minutes)
 	$(BIN)/python benchmarks/embed.py
 	$(BIN)/python benchmarks/format.py
@@ -94,8 +104,8 @@ fuzz: $(INSTALLED)  ## read damaged and forged files with every reader (20 minut
 	$(BIN)/python -m tests.fuzz --runs 100000
 
 clean:  ## remove what the other targets made, the environments included
-	rm -rf $(VENV) $(FLINK_VENV) $(DEPLOY_VENV) $(AIRFLOW_VENV) demo build docs/_build \
-		*.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLINK_VENV) $(DEPLOY_VENV) $(AIRFLOW_VENV) $(RECIPES_VENV) demo build \
+		docs/_build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)

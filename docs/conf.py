@@ -42,6 +42,7 @@ docs/running
 docs/faces
 docs/matching
 docs/nightly
+docs/recipes
 docs/operations
 docs/flink
 docs/beam

@@ -27,9 +27,10 @@ import numpy as np
 from featureid.errors import FeatureIdError
 from featureid.models import ModelBundle, Preprocessing, read_bundle, write_bundle
 from featureid.models.archive import read_stored_zip, write_stored_zip
+from featureid.storage import export, ingest, layout, published
 from featureid.storage import gzip_members as gm
-from featureid.storage import ingest, layout, published
 from featureid.storage.files import RangeReader
+from featureid.storage.ingest_parquet import read_parquet
 from featureid.storage.manifest import (
     FileSummary,
     Manifest,
@@ -295,6 +296,18 @@ def damaged_npy(rng: random.Random, _: Path) -> None:
     assert found.ndim == 2 and found.nbytes <= len(data)
 
 
+def damaged_parquet(rng: random.Random, folder: Path) -> None:
+    """A damaged Parquet file, which has no checksums: pyarrow finds what it can."""
+    path = folder / "x.parquet"
+    if not path.exists():
+        write_snapshot(folder / "out", [f"{n}/é.jpg" for n in range(30)])
+        export.export_parquet(open_snapshot(str(folder / "out")), str(path), lambda _: None)
+    data = mutate(path.read_bytes(), rng)
+    (folder / "damaged.parquet").write_bytes(data)
+    found = bounded(lambda: read_parquet(str(folder / "damaged.parquet")), len(data)).rows
+    assert len(found.keys) == len(found.vectors)
+
+
 def forged_bundle(rng: random.Random, _: Path) -> None:
     """A model bundle with an altered description and a valid checksum."""
     members = read_stored_zip(BUNDLE, ("bundle.json", "model.tflite", "model.keras"))
@@ -344,6 +357,7 @@ TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
         damaged_gzip,
         damaged_single,
         damaged_npy,
+        damaged_parquet,
     )
 }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,11 @@ from featureid.errors import StorageError, UsageError
 from featureid.storage import export, layout
 from featureid.storage import gzip_members as gm
 from featureid.storage.reader import Snapshot, open_snapshot
+from featureid.storage.records import Face
 from tests.golden import make_published
-from tests.storage_samples import write_snapshot
+from tests.storage_samples import make_info, make_row, write_rows, write_snapshot
+
+FORMAT = Path(__file__).parents[1] / "docs" / "format.md"
 
 KEYS = [f"{n}/é\n.jpg" if n % 7 else f"{n}" for n in range(100)]
 
@@ -105,6 +110,24 @@ def test_parquet_is_read_by_pyarrow_duckdb_and_polars(snap: Snapshot) -> None:
         assert found == other == table[name].to_pylist()
 
 
+def test_the_documents_list_every_column_and_its_types(tmp_path: Path) -> None:
+    import duckdb
+    import polars
+
+    info = make_info(dimension=128, faces="dlib all min-face=20 no-face=skip")
+    write_rows(tmp_path / "out", info, [replace(make_row("a", 128), face=Face(0, (0, 0, 9, 9)))])
+    path = exported(open_snapshot(tmp_path / "out"), "parquet", "x.parquet")
+    described = duckdb.execute(f"describe from '{path}'").fetchall()
+    in_duckdb = {name: kind for name, kind, *_ in described}
+    schema = polars.read_parquet_schema(path)
+    in_polars = {name: re.sub(r"shape=|,(?=\))", "", str(kind)) for name, kind in schema.items()}
+    in_polars = {name: re.sub(r"\((\d+)\)", r"\1", kind) for name, kind in in_polars.items()}
+    chapter = FORMAT.read_text(encoding="utf-8").partition("## 11. Parquet files")[2]
+    rows = re.findall(r"^\| (.*?) \| .* \| `(.*)` \| `(.*)` \| .* \|$", chapter, re.MULTILINE)
+    listed = [(name, *types) for names, *types in rows for name in re.findall(r"`(\w+)`", names)]
+    assert [(name, in_duckdb[name], in_polars[name]) for name in in_duckdb] == listed
+
+
 def test_pandas(snap: Snapshot) -> None:
     frame = snap.to_pandas()
     assert frame["key"].tolist() == snap.row_keys()
@@ -181,7 +204,7 @@ def test_wrong_use_of_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture
         (["import", str(tmp_path / "y.bin"), *out], 1, "No such file"),
         (["import", str(tmp_path / "none.bin"), *out, "--number-rows"], 2, "holds no vectors"),
         (["import", x, *out, "--keys", str(tmp_path / "k.txt")], 1, "No such file"),
-        (["import", x, "--output", "o", "--model", "", "--number-rows"], 1, "needs a name"),
+        (["import", x, "--output", "o", "--model", "", "--number-rows"], 2, "--model is empty"),
     ]:
         assert cli.main(argv) == status, argv
         err = capsys.readouterr().err

@@ -323,10 +323,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     vectors = pa.array([], pa.list_(pa.float32()))
     none = save(tmp_path / "0.parquet", key=pa.array([], pa.string()), vector=vectors)
     for argv, said in [
-        ([path, *output], "does not say which model its vectors are from"),
+        ([path, *output], "does not name the model of its vectors"),
         ([path, *output, "--model=m", "--keys=k.txt"], "--keys is for .npy, .bin, .bin.gz files"),
         ([str(tmp_path / "x.npy"), *output, "--key-column=a"], "--key-column is for .parquet"),
-        ([path, *output, "--model=m", "--key-column=nam"], "did you mean 'name'?"),
+        ([path, *output, "--model=m", "--key-column=names"], "did you mean 'name'?"),
         ([none, *output, "--model=m"], "holds no vectors"),
     ]:
         assert cli.main(["import", *argv]) == 2, argv

@@ -104,6 +104,8 @@ def _check(arguments: argparse.Namespace) -> None:
     name = arguments.file.lower()
     if not name.endswith(_EXTENSIONS):
         raise UsageError(f"{arguments.file} must end in one of {', '.join(_EXTENSIONS)}")
+    if arguments.model == "":
+        raise UsageError("--model is empty; give the model of the vectors a name")
     if arguments.num_shards is not None and arguments.num_shards < 1:
         raise UsageError(f"--num-shards is {arguments.num_shards}; it must be 1 or more")
     parquet = name.endswith(_PARQUET)
@@ -144,7 +146,7 @@ def _model(arguments: argparse.Namespace, rows: ingest.Rows, origin: Origin | No
         return ModelInfo.unverified(arguments.model, rows.vectors.shape[1], dtype)
     if origin is None:
         raise UsageError(
-            f"{arguments.file} does not say which model its vectors are from, as Parquet files of "
+            f"{arguments.file} does not name the model of its vectors, as Parquet files of "
             "featureid export do; name it with --model"
         )
     return replace(origin.model, dtype=dtype)
