@@ -316,6 +316,19 @@ def test_files_that_are_damaged_or_something_else(tmp_path: Path) -> None:
         read_parquet(str(path))
 
 
+@pytest.mark.parametrize("claimed", [19, 21])
+def test_a_footer_with_another_number_of_rows(tmp_path: Path, claimed: int) -> None:
+    path = save(tmp_path / "x.parquet", key=KEYS, vector=list(VECTORS))
+    data = bytearray(Path(path).read_bytes())
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    # The first 20 in the footer, zigzag-encoded as 40, after the type of its field.
+    data[data.index(b"\x16\x28", footer) + 1] = 2 * claimed
+    Path(path).write_bytes(data)
+    assert pq.ParquetFile(path).metadata.num_rows == claimed
+    with pytest.raises(CorruptFileError, match=f"footer says {claimed} rows"):
+        read_parquet(path)
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = ["--output", str(tmp_path / "out")]
     path = save(tmp_path / "x.parquet", name=KEYS, v=list(VECTORS), label=[1] * 20)

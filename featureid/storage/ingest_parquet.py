@@ -99,6 +99,7 @@ def _read(
     attributes: Mapping[str, ColumnSpec],
 ) -> Rows:
     """Return all rows; without a key column, their numbers are their keys."""
+    total = file.metadata.num_rows
     keys: list[str] = []
     vectors: npt.NDArray[Any] | None = None
     values: dict[str, list[Values]] = {name: [] for name in attributes}
@@ -107,16 +108,20 @@ def _read(
         part = _Batch(path, batch, len(keys))
         part.keys = part.column(key_column, from_arrow.key_texts) if key_column else part.numbers()
         keys += part.keys
+        if len(keys) > total:
+            break
         if vectors is None:
             matrix = part.column(vector_column, from_arrow.vector_matrix)
             # Filled batch by batch, since joining batches would take twice the memory.
-            vectors = np.empty((file.metadata.num_rows, matrix.shape[1]), matrix.dtype)
+            vectors = np.empty((total, matrix.shape[1]), matrix.dtype)
         else:
             of_size = partial(from_arrow.vector_matrix, dimension=vectors.shape[1])
             matrix = part.column(vector_column, of_size)
         vectors[len(keys) - len(matrix) : len(keys)] = matrix
         for name, spec in attributes.items():
             values[name].append(part.column(name, partial(_attribute_values, spec=spec)))
+    if len(keys) != total:
+        raise CorruptFileError(f"{path}: its footer says {total} rows, but it has other ones")
     joined = {name: joined_blocks(attributes[name], parts) for name, parts in values.items()}
     return Rows(path, keys, np.empty((0, 0), "<f4") if vectors is None else vectors, joined)
 
