@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from featureid.errors import FeatureIdError
 from featureid.refresh import Changes, check_deleted, with_num_shards
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.reader import Snapshot
@@ -24,12 +25,15 @@ class WritePlan:
         previous: the snapshot that rows are carried from, if any.
         fixed_shards: whether the user has chosen the number of shards.
         max_deleted: the share of the previous snapshot's images that may be missing.
+        max_failure_rate: fail the run once it has published if a larger share of the images has
+            failed; None leaves that to whoever waits for its end.
     """
 
     writer: SnapshotWriter
     previous: Snapshot | None = None
     fixed_shards: bool = False
     max_deleted: float = 1.0
+    max_failure_rate: float | None = None
 
     def choose_shards(self, changes: Iterable[Changes]) -> SnapshotWriter:
         """Return the writer with its number of shards.
@@ -95,11 +99,35 @@ class WritePlan:
 
         Raises:
             StorageError: a file is missing or cannot be written.
+            FeatureIdError: the snapshot is published, but too many images have failed.
         """
         if not has_changes:
             writer.discard()
             return writer.folder
         total = sum(changes, Changes()).compared(num_same)
         counted = total.to_dict() if self.previous is not None else {}
-        writer.commit(shards, failures, counted)
+        counts = writer.commit(shards, failures, counted).counts
+        if self.max_failure_rate is not None:
+            reason = too_many_failures(counts.images, counts.embedded, self.max_failure_rate)
+            if reason:
+                raise FeatureIdError(f"{writer.folder} is published, but {reason}")
         return writer.folder
+
+
+def too_many_failures(images: int, embedded: int, max_failure_rate: float) -> str:
+    """Return why a snapshot has too many failures; "" if it has not.
+
+    Args:
+        images: number of images in its inputs.
+        embedded: number of those with a row.
+        max_failure_rate: the share of the images that may have failed.
+    """
+    if embedded == 0:
+        return f"none of the {images} images could be embedded"
+    failed = images - embedded
+    if failed > max_failure_rate * images:
+        return (
+            f"{failed} of the {images} images failed, more than "
+            f"`max_failure_rate={max_failure_rate}` allows"
+        )
+    return ""

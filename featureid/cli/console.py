@@ -169,14 +169,21 @@ def run_command(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         return FAILED
     except (KeyboardInterrupt, Exception) as error:
+        known = as_known_error(error)
         if is_interrupt(error):
             complain("interrupted")
-            return INTERRUPTED
-        known = as_known_error(error)
-        if known is None:
+        elif known is not None:
+            complain(str(known))
+        else:
             raise
-        complain(str(known))
-        return WRONG_USAGE if isinstance(known, errors.UsageError) else FAILED
+        return exit_status(error)
+
+
+def exit_status(error: BaseException) -> int:
+    """Return the exit status of a command that ends with an exception."""
+    if is_interrupt(error):
+        return INTERRUPTED
+    return WRONG_USAGE if isinstance(as_known_error(error), errors.UsageError) else FAILED
 
 
 @contextlib.contextmanager

@@ -5,23 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from featureid.cli import console
+from featureid.cli import console, metrics_file
 from featureid.cli.embed_options import embed_options
 from featureid.cli.embed_options import make_parser as make_embed_parser
+from featureid.cli.metrics_file import Report
+from featureid.errors import UsageError
 from featureid.jobs import embed
 from featureid.jobs.beam_options import split_beam_options
 from featureid.jobs.embed import EmbedSummary, Submission
+from featureid.write_plan import too_many_failures
 
 _DESCRIPTION = "Embed images into a new snapshot in --output and publish it."
 
 
 def make_parser(prog: str) -> console.CommandParser:
     """Return the parser of the command, Beam's options not included."""
-    return make_embed_parser(prog, _DESCRIPTION)
+    parser = make_embed_parser(prog, _DESCRIPTION)
+    metrics_file.add_argument(parser)
+    return parser
 
 
 def run(argv: Sequence[str], prog: str) -> int:
     """Embed a collection; return the exit status."""
+    with metrics_file.reporting("embed", argv, prog) as report:
+        report.status = _run(argv, prog, report)
+    return report.status
+
+
+def _run(argv: Sequence[str], prog: str, report: Report) -> int:
     parser = make_parser(prog)
     beam_options, own = split_beam_options(argv)
     arguments = console.parse(parser, own)
@@ -29,30 +40,27 @@ def run(argv: Sequence[str], prog: str) -> int:
         parser.error("the following arguments are required: --output")
     options = embed_options(arguments)
     if arguments.no_wait:
+        if arguments.metrics is not None:
+            raise UsageError(
+                "--metrics tells how a run has ended, which --no-wait does not see; add --metrics "
+                "to a featureid inspect that checks the output folder later"
+            )
         submission = embed.submit(options, beam_options)
         console.print_result(asdict(submission), arguments.json, _submission_lines(submission))
         return console.DONE
     summary = embed.run(options, beam_options, console.show_progress)
+    report.images = {
+        **summary.this_run,
+        "carried": summary.changes.get("unchanged", 0),
+        "deleted": summary.changes.get("deleted", 0),
+    }
     console.print_result(asdict(summary), arguments.json, _summary_lines(summary))
-    reason = _too_many_failures(summary, arguments.max_failure_rate)
+    rate = options.max_failure_rate
+    reason = summary.published and too_many_failures(summary.images, summary.embedded, rate)
     if reason:
         console.complain(f"{reason}; see featureid inspect {summary.folder} --failures")
         return console.TOO_MANY_FAILURES
     return console.DONE
-
-
-def _too_many_failures(summary: EmbedSummary, max_failure_rate: float) -> str:
-    """Return why a published snapshot has too many failures; "" if it has not."""
-    if not summary.published:
-        return ""
-    if summary.embedded == 0:
-        return f"none of the {summary.images} images could be embedded"
-    if summary.failed > max_failure_rate * summary.images:
-        return (
-            f"{summary.failed} of the {summary.images} images failed, more than "
-            f"--max-failure-rate={max_failure_rate} allows"
-        )
-    return ""
 
 
 def _submission_lines(submission: Submission) -> list[str]:

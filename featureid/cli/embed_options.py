@@ -7,7 +7,6 @@ from typing import get_args
 
 from featureid.cli import console, face_options
 from featureid.embedding import DEFAULT_BATCH_SIZE, EmbedSettings
-from featureid.errors import UsageError
 from featureid.images import DecodeLimits
 from featureid.inputs import InputSource
 from featureid.jobs.beam_options import parse_hints
@@ -120,8 +119,6 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
         sources.append(
             InputSource(arguments.manifest, manifest=True, column=arguments.column, **common)
         )
-    if not 0 <= arguments.max_failure_rate <= 1:
-        raise UsageError(f"--max-failure-rate is {arguments.max_failure_rate}; give 0 to 1")
     return EmbedOptions(
         sources=tuple(sources),
         output=arguments.output,
@@ -137,6 +134,7 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
         ),
         refresh=_refresh_options(arguments),
         hints=parse_hints(arguments.embed_hint),
+        max_failure_rate=arguments.max_failure_rate,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
-from featureid.cli import console
+from featureid.cli import console, metrics_file
 from featureid.errors import UsageError
 from featureid.storage import export, files, ingest
 from featureid.storage.arrow import Origin
@@ -65,11 +65,18 @@ def make_parser(prog: str) -> console.CommandParser:
         "otherwise float32",
     )
     add("--num-shards", type=int, metavar="N", help="files to write; default: about 50 MB each")
+    metrics_file.add_argument(parser)
     return parser
 
 
 def run(argv: Sequence[str], prog: str) -> int:
     """Make a snapshot of vectors from another program; return the exit status."""
+    with metrics_file.reporting("import", argv, prog) as report:
+        report.status = _run(argv, prog)
+    return report.status
+
+
+def _run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     _check(arguments)
     rows, origin, left_out = _read(arguments)

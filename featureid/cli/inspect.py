@@ -7,11 +7,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from featureid.cli import console
+from featureid.cli import console, metrics_file
+from featureid.cli.metrics_file import Report
 from featureid.durations import duration_text, parse_time
-from featureid.errors import CorruptFileError, StorageError
+from featureid.errors import CorruptFileError, StorageError, UsageError
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.snapshot import checked_at
+from featureid.write_plan import too_many_failures
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -27,12 +29,29 @@ def make_parser(prog: str) -> console.CommandParser:
         help="exit with status 1 if no run has published the snapshot, or confirmed that it is up "
         "to date, within this time, for example 26h; units: s, m, h, d",
     )
+    parser.add_argument(
+        "--max-failure-rate",
+        type=float,
+        metavar="R",
+        help="exit with status 3 if a larger share of the images failed, or none was embedded",
+    )
+    metrics_file.add_argument(parser)
     return parser
 
 
 def run(argv: Sequence[str], prog: str) -> int:
     """Show what a snapshot holds; return the exit status."""
+    with metrics_file.reporting("inspect", argv, prog) as report:
+        report.status = _run(argv, prog, report)
+    return report.status
+
+
+def _run(argv: Sequence[str], prog: str, report: Report) -> int:
     arguments = console.parse(make_parser(prog), argv)
+    report.output = arguments.snapshot
+    rate = arguments.max_failure_rate
+    if rate is not None and not 0 <= rate <= 1:
+        raise UsageError(f"--max-failure-rate is {rate}; give 0 to 1")
     snapshot = open_snapshot(arguments.snapshot)
     described = describe(snapshot)
     described["checked"] = checked_at(arguments.snapshot, described["snapshot"])
@@ -44,6 +63,10 @@ def run(argv: Sequence[str], prog: str) -> int:
     if arguments.max_age is not None:
         last = described["checked"] or described["created"]
         check_age(described["folder"], last, arguments.max_age, datetime.now(UTC))
+    reason = rate is not None and too_many_failures(described["images"], described["embedded"], rate)
+    if reason:
+        console.complain(f"{reason}; see featureid inspect {described['folder']} --failures")
+        return console.TOO_MANY_FAILURES
     return console.DONE
 
 

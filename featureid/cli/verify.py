@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from featureid.cli import console
+from featureid.cli import console, metrics_file
+from featureid.cli.metrics_file import Report
 from featureid.errors import FeatureIdError
 from featureid.storage.reader import open_snapshot
 from featureid.storage.verify import verify_snapshot
@@ -15,12 +16,20 @@ def make_parser(prog: str) -> console.CommandParser:
     """Return the parser of the command."""
     parser = console.CommandParser(prog=prog, description="Check every byte of a snapshot.")
     parser.add_argument("snapshot", metavar="DIR", help="output folder, or one snapshot's folder")
+    metrics_file.add_argument(parser)
     return parser
 
 
 def run(argv: Sequence[str], prog: str) -> int:
     """Check every byte of a snapshot; return the exit status."""
+    with metrics_file.reporting("verify", argv, prog) as report:
+        report.status = _run(argv, prog, report)
+    return report.status
+
+
+def _run(argv: Sequence[str], prog: str, report: Report) -> int:
     arguments = console.parse(make_parser(prog), argv)
+    report.output = arguments.snapshot
     with console.counting("rows", _num_rows(arguments.snapshot)) as count:
         report = verify_snapshot(arguments.snapshot, on_rows=count)
     lines = [problem.message for problem in report.problems]

@@ -72,6 +72,8 @@ class EmbedSummary:
         rows: rows in the snapshot: one per embedded image, or one per face.
         failed: images with a failure row.
         failures_by_reason: number of failed images by reason.
+        this_run: number of images that this run ``embedded``, and that ``failed`` in it; what was
+            carried over is in the numbers above only.
         started: when the run started, ``2026-11-23T05:42:31.123Z``.
         wall_s: seconds from then to the end of the run.
         images_per_s: images embedded or failed per second while images were embedded, that is
@@ -88,6 +90,7 @@ class EmbedSummary:
     rows: int
     failed: int
     failures_by_reason: dict[str, int]
+    this_run: dict[str, int]
     started: str
     wall_s: float
     images_per_s: float
@@ -150,6 +153,9 @@ def run(
 def submit(options: EmbedOptions, beam_options: PipelineOptions) -> Submission:
     """Start a run and leave it to its runner; publishing is a step of the run.
 
+    As nobody here sees its end, the run itself fails, after it has published, if more images have
+    failed than ``options.max_failure_rate`` allows.
+
     Raises:
         UsageError: the runner ends with this process.
         FeatureIdError: the inputs, the output or the model cannot be used.
@@ -187,6 +193,7 @@ def _start(
         previous,
         fixed_shards=options.num_shards is not None,
         max_deleted=options.refresh.policy.max_deleted,
+        max_failure_rate=None if wait else options.max_failure_rate,
     )
     share_model(model)
     progress = progress_of(info.snapshot)
@@ -247,6 +254,7 @@ def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> Embed
         rows=manifest.rows,
         failed=counts.failed,
         failures_by_reason=counts.failures_by_reason,
+        this_run=metrics.this_run,
         started=f"{began.isoformat(timespec='milliseconds')}Z",
         wall_s=round(time.time() - started, 3),
         images_per_s=metrics.images_per_s,

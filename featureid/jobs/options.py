@@ -43,6 +43,7 @@ class EmbedOptions:
         settings: threads, batch size, limits, backend and faces.
         refresh: what is carried over from a previous snapshot.
         hints: Beam's resource hints for the workers that embed, by name.
+        max_failure_rate: the share of the images that may fail in a run that succeeds.
     """
 
     sources: tuple[InputSource, ...]
@@ -53,9 +54,12 @@ class EmbedOptions:
     settings: EmbedSettings = field(default_factory=EmbedSettings)
     refresh: RefreshOptions = field(default_factory=RefreshOptions)
     hints: dict[str, str] = field(default_factory=dict)
+    max_failure_rate: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise UsageError("no input: name folders, globs or images, or a `manifest`")
         if self.num_shards is not None and self.num_shards < 1:
             raise UsageError(f"`num_shards` is {self.num_shards}; it must be 1 or more")
+        if not 0 <= self.max_failure_rate <= 1:
+            raise UsageError(f"`max_failure_rate` is {self.max_failure_rate}; give 0 to 1")

@@ -32,6 +32,11 @@ class RunMetrics:
         return changes.compared(self.counters.get(metrics.SAME_CONTENT, 0)).to_dict()
 
     @property
+    def this_run(self) -> dict[str, int]:
+        """Number of images that the run embedded, and that failed in it."""
+        return {name: self.counters.get(name, 0) for name in (metrics.EMBEDDED, metrics.FAILED)}
+
+    @property
     def first_image(self) -> float | None:
         """When the first image was embedded, in seconds since 1970; None without one."""
         stage = self.stages.get(metrics.EMBEDDED)
@@ -48,8 +53,7 @@ class RunMetrics:
         """Images embedded or failed per second, while images were embedded; 0 without one."""
         if self.embed_seconds is None:
             return 0.0
-        done = self.counters.get(metrics.EMBEDDED, 0) + self.counters.get(metrics.FAILED, 0)
-        return round(done / max(self.embed_seconds, 1e-3), 2)
+        return round(sum(self.this_run.values()) / max(self.embed_seconds, 1e-3), 2)
 
     @property
     def timings(self) -> dict[str, float]:
