@@ -179,16 +179,12 @@ def test_a_file_that_cannot_be_written_stops_the_run_before_it_starts(
 def test_metrics_that_cannot_be_written_after_all_make_a_run_fail(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = cli.load_command("embed").run
+    def lose_the_folder(*_: object) -> int:
+        """End well, while the disk of the metrics goes."""
+        shutil.rmtree(place / "textfiles")
+        return 0
 
-    def run_without_folder(argv: list[str], prog: str) -> int:
-        """Remove the folder during the run, as if its disk had gone."""
-        monkeypatch.setattr(
-            "featureid.cli.embed._run", lambda *_: shutil.rmtree(place / "textfiles") or 0
-        )
-        return real(argv, prog)
-
-    monkeypatch.setattr("featureid.cli.embed.run", run_without_folder)
+    monkeypatch.setattr("featureid.cli.embed._run", lose_the_folder)
     assert cli.main(embed(place)) == 1
     assert "Cannot write" in capsys.readouterr().err
 

@@ -63,7 +63,9 @@ def _run(argv: Sequence[str], prog: str, report: Report) -> int:
     if arguments.max_age is not None:
         last = described["checked"] or described["created"]
         check_age(described["folder"], last, arguments.max_age, datetime.now(UTC))
-    reason = rate is not None and too_many_failures(described["images"], described["embedded"], rate)
+    reason = rate is not None and too_many_failures(
+        described["images"], described["embedded"], rate
+    )
     if reason:
         console.complain(f"{reason}; see featureid inspect {described['folder']} --failures")
         return console.TOO_MANY_FAILURES

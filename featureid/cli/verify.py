@@ -31,13 +31,13 @@ def _run(argv: Sequence[str], prog: str, report: Report) -> int:
     arguments = console.parse(make_parser(prog), argv)
     report.output = arguments.snapshot
     with console.counting("rows", _num_rows(arguments.snapshot)) as count:
-        report = verify_snapshot(arguments.snapshot, on_rows=count)
-    lines = [problem.message for problem in report.problems]
-    verdict = "clean" if report.ok else f"{len(lines)} problems"
-    checked = f"{report.num_files} files, {report.rows} rows, {report.bytes} bytes"
-    lines.append(f"{report.folder}: {checked}: {verdict}")
-    console.print_result({**asdict(report), "ok": report.ok}, arguments.json, lines)
-    return console.DONE if report.ok else console.FAILED
+        found = verify_snapshot(arguments.snapshot, on_rows=count)
+    lines = [problem.message for problem in found.problems]
+    verdict = "clean" if found.ok else f"{len(lines)} problems"
+    checked = f"{found.num_files} files, {found.rows} rows, {found.bytes} bytes"
+    lines.append(f"{found.folder}: {checked}: {verdict}")
+    console.print_result({**asdict(found), "ok": found.ok}, arguments.json, lines)
+    return console.DONE if found.ok else console.FAILED
 
 
 def _num_rows(path: str) -> int:
