@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterable
 
 
@@ -15,13 +17,15 @@ def replace_file(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> int:
     stays and the temporary file is removed; a process that is killed leaves it behind.
 
     Args:
-        path: the file; its folder must exist.
+        path: the file; its folder must exist. A link stays, and the file it leads to is replaced.
         chunks: the content; an exception of the iterable is raised as it is.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or is not a file: a rename would replace even a device.
     """
-    folder, name = os.path.split(os.path.abspath(path))
+    _check_is_file(path)
+    path = os.path.realpath(path)
+    folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -33,6 +37,17 @@ def replace_file(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> int:
         raise
     _sync_folder(folder)
     return total
+
+
+def _check_is_file(path: str | os.PathLike[str]) -> None:
+    """Check that a file of this name, if there is one, is a regular file."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EEXIST
+        raise OSError(code, os.strerror(code), os.fspath(path))
 
 
 def _write_and_sync(handle: int, chunks: Iterable[bytes]) -> int:

@@ -150,7 +150,22 @@ def test_a_damaged_snapshot_leaves_no_export(snap: Snapshot, tmp_path: Path) -> 
     for kind in export.EXPORTS:
         with pytest.raises(StorageError, match="embeddings-00002"):
             export.EXPORTS[kind](snap, str(tmp_path / kind), lambda _: None)
-        assert not (tmp_path / kind).exists()
+        assert not list(tmp_path.glob(f"*{kind}*"))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in export.EXPORTS if kind != "parquet"])
+def test_vectors_and_keys_are_written_together(snap: Snapshot, tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("faiss" if kind == "faiss" else "numpy")
+    path = tmp_path / "x"
+    (tmp_path / "x.keys.jsonl").mkdir()
+    with pytest.raises(StorageError, match=r"x\.keys\.jsonl: Is a directory"):
+        export.EXPORTS[kind](snap, str(path), lambda _: None)
+    assert not path.exists()
+    (tmp_path / "x.keys.jsonl").rmdir()
+    path.mkdir()
+    with pytest.raises(StorageError, match="x: Is a directory"):
+        export.EXPORTS[kind](snap, str(path), lambda _: None)
+    assert not (tmp_path / "x.keys.jsonl").exists()
 
 
 def test_a_missing_package_is_named(
@@ -198,6 +213,7 @@ def test_wrong_use_of_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture
     for argv, status, message in [
         (["export", str(tmp_path), "--to", "npy", "x.npy"], 1, "no complete snapshot"),
         (["export", str(tmp_path), "--to", "csv", "x"], 2, "invalid choice: 'csv'"),
+        (["export", str(tmp_path), "--to", "npy", ""], 2, "PATH is empty"),
         (["import", x, *out], 2, "x.bin.keys.jsonl does not exist"),
         (["import", x, *out, "--number-rows", "--num-shards", "0"], 2, "--num-shards is 0"),
         (["import", str(tmp_path / "x.csv"), *out], 2, "must end in"),

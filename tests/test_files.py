@@ -162,3 +162,28 @@ def test_a_folder_is_removed_although_a_file_in_it_vanishes_meanwhile(
     files.remove_folder(str(folder))
     assert not folder.exists()
     files.remove_folder(str(folder))
+
+
+def test_what_is_not_a_file_is_never_replaced(tmp_path: Path) -> None:
+    """A rename would replace even a device, such as /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    link = tmp_path / "link"
+    link.symlink_to(pipe)
+    for place in (pipe, link):
+        with pytest.raises(StorageError, match="exists; the path is a device, pipe or socket"):
+            files.write_atomic(str(place), [b"data"])
+    assert pipe.is_fifo() and link.is_symlink()
+    with pytest.raises(StorageError, match="the path is a folder"):
+        files.write_atomic(str(tmp_path), [b"data"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link, target = tmp_path / "link", tmp_path / "disk" / "target"
+    link.symlink_to("disk/target")
+    for content in (b"new", b"newer"):  # It leads nowhere at first.
+        files.write_atomic(str(link), [content])
+        assert link.is_symlink() and target.read_bytes() == content
+    assert list((tmp_path / "disk").iterdir()) == [target]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from featureid.cli import console
+from featureid.errors import UsageError
 from featureid.storage import export, files
 from featureid.storage.reader import open_snapshot
 
@@ -23,6 +24,8 @@ def make_parser(prog: str) -> console.CommandParser:
 def run(argv: Sequence[str], prog: str) -> int:
     """Write a snapshot in another format; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
+    if not arguments.path:
+        raise UsageError("PATH is empty; give the file to write")
     snapshot = open_snapshot(arguments.snapshot)
     with console.counting("rows", snapshot.num_rows) as count:
         export.EXPORTS[arguments.to](snapshot, arguments.path, count)

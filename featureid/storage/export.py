@@ -52,8 +52,7 @@ def export_npy(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
         yield head.getvalue()
         yield from (matrix.tobytes() for matrix in _matrices(snapshot, on_rows))
 
-    _write_keys(snapshot, path)
-    files.write_atomic(path, chunks())
+    _write_with_keys(snapshot, path, chunks())
 
 
 def export_published(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
@@ -72,9 +71,10 @@ def export_published(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
     chunks = published.multiple_chunks(
         snapshot.num_rows, _matrices(snapshot, on_rows), snapshot.model.dtype
     )
-    _write_keys(snapshot, path)
-    compressed = path.endswith(".gz")
-    files.write_atomic(path, map(published.compress_binary, chunks) if compressed else chunks)
+    compressed = path.lower().endswith(".gz")
+    _write_with_keys(
+        snapshot, path, map(published.compress_binary, chunks) if compressed else chunks
+    )
 
 
 def export_parquet(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
@@ -136,8 +136,7 @@ def export_faiss(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
     index = faiss.IndexFlatIP(snapshot.model.dimension)
     for matrix in _matrices(snapshot, on_rows):
         index.add(matrix)
-    _write_keys(snapshot, path)
-    files.write_atomic(path, [memoryview(faiss.serialize_index(index)).tobytes()])
+    _write_with_keys(snapshot, path, [memoryview(faiss.serialize_index(index)).tobytes()])
 
 
 EXPORTS: dict[str, Callable[[Snapshot, str, OnRows], None]] = {
@@ -159,6 +158,19 @@ def _matrices(snapshot: Snapshot, on_rows: OnRows) -> Iterator[npt.NDArray[np.fl
             f"{snapshot.folder} has {done} rows, its manifest says {snapshot.num_rows}; run "
             "featureid verify"
         )
+
+
+def _write_with_keys(snapshot: Snapshot, path: str, chunks: Iterable[bytes]) -> None:
+    """Write a file, and its keys once all of it is written but not yet in its place.
+
+    So vectors that cannot be read or written leave both files as they were.
+    """
+
+    def all_chunks() -> Iterator[bytes]:
+        yield from chunks
+        _write_keys(snapshot, path)
+
+    files.write_atomic(path, all_chunks())
 
 
 def _write_keys(snapshot: Snapshot, path: str) -> None:

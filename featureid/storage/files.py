@@ -36,6 +36,7 @@ _HINTS = {
     errno.EROFS: "choose a place that can be written",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EISDIR: "the path is a folder, not a file",
+    errno.EEXIST: "the path is a device, pipe or socket, not a file",
     errno.ENOENT: "check the spelling",
 }
 
