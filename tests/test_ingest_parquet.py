@@ -22,6 +22,7 @@ from featureid.storage import export, files, layout
 from featureid.storage.ingest_parquet import read_parquet
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import EmbeddingRow, Face
+from featureid.storage.run_record import read_run
 from featureid.storage.verify import verify_snapshot
 from tests.storage_samples import make_info, make_row, write_rows
 
@@ -78,7 +79,10 @@ def there_and_back(snapshot: Snapshot, place: str, output: Path, *options: str) 
     export.export_parquet(snapshot, place, lambda _: None)
     assert cli.main(["import", place, "--output", str(output), *options]) == 0
     assert verify_snapshot(str(output)).ok
-    return open_snapshot(str(output))
+    back = open_snapshot(str(output))
+    record = read_run(back.folder)
+    assert record and record.options["exported_from"] == snapshot.manifest.info.snapshot
+    return back
 
 
 @pytest.mark.parametrize(
@@ -352,7 +356,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     argv = ["import", path, *output, "--model=m", "--number-rows", "--dtype=float16", "--json"]
     assert cli.main(argv) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["left_out"] == ["name", "label"] and found["model"]["dtype"] == "float16"
+    assert found["left_out"] == ["name", "label"] and found["exported_from"] is None
+    assert found["model"]["dtype"] == "float16"
     assert set(open_snapshot(found["folder"])) == set(map(str, range(20)))
 
 

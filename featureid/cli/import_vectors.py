@@ -20,7 +20,16 @@ from featureid.storage.shard import choose_num_shards
 from featureid.storage.snapshot import new_info, new_snapshot_id
 
 _PACKAGES = ("numpy", "isal")
-_RECORDED = ("file", "model", "keys", "number_rows", "dtype", "num_shards")
+_RECORDED = (
+    "file",
+    "model",
+    "keys",
+    "key_column",
+    "number_rows",
+    "vector_column",
+    "dtype",
+    "num_shards",
+)
 _PARQUET = ".parquet"
 _EXTENSIONS = (".npy", ".bin", ".bin.gz", _PARQUET)
 
@@ -87,7 +96,8 @@ def _run(argv: Sequence[str], prog: str) -> int:
     num_shards = arguments.num_shards or choose_num_shards(len(rows.keys), model)
     locations = origin.locations if origin else None
     info = new_info(new_snapshot_id(now), now, model, num_shards, locations)
-    options = {name: vars(arguments)[name] for name in _RECORDED}
+    exported_from = origin.snapshot if origin else None
+    options = {name: vars(arguments)[name] for name in _RECORDED} | {"exported_from": exported_from}
     record = RunRecord.begin(info, options, versions_of(_PACKAGES), process=this_process())
     writer = SnapshotWriter(arguments.output, info, record)
     with console.counting("rows", len(rows.keys)) as count:
@@ -97,10 +107,13 @@ def _run(argv: Sequence[str], prog: str) -> int:
         "folder": writer.folder,
         "rows": manifest.rows,
         "model": asdict(model),
+        "exported_from": exported_from,
         "left_out": left_out,
     }
     unverified = " (unverified)" if model.is_unverified else ""
     lines = [f"{manifest.rows} rows of {model.name}{unverified}", f"snapshot: {writer.folder}"]
+    if origin:
+        lines.insert(1, f"exported from the snapshot {exported_from}")
     if left_out:
         lines.insert(1, f"left out, as snapshots have no such columns: {', '.join(left_out)}")
     console.print_result(result, arguments.json, lines)
