@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.matching.candidates import QUERIES_AT_ONCE, ROWS_AT_ONCE, merge_best, nearest
-from featureid.matching.scores import rounding_error, scores_of
+from featureid.matching.scores import floors_of, rounding_error, scores_of
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
@@ -91,12 +91,10 @@ def search_above(
         sort_keys: the order of rows of equal score; called for those rows alone.
     """
     hits = _Hits(len(queries), k, sort_keys)
-    margin = rounding_error(queries.shape[1])
-    # Rounded down, lest a product at the edge be lost.
-    floors = np.nextafter((thresholds - margin).astype(np.float32), np.float32(-2))
+    floors = floors_of(thresholds, queries.shape[1])
     first = 0
     for block in blocks():
-        for owners, rows in _close_pairs(queries, block, floors):
+        for owners, rows in close_pairs(queries, block, floors):
             scores = scores_of(block, rows, queries, owners)
             enough = scores >= thresholds[owners]
             hits.add(owners[enough], rows[enough] + first, scores[enough])
@@ -104,7 +102,7 @@ def search_above(
     return hits.found()
 
 
-def _close_pairs(queries: Matrix, block: Matrix, floors: Matrix) -> Iterator[tuple[Rows, Rows]]:
+def close_pairs(queries: Matrix, block: Matrix, floors: Matrix) -> Iterator[tuple[Rows, Rows]]:
     """Yield numbers of queries and rows, (p,), whose product is not below the query's floor."""
     for start in range(0, len(block), ROWS_AT_ONCE):
         rows = block[start : start + ROWS_AT_ONCE]
@@ -140,6 +138,8 @@ class _Hits:
 
     def found(self) -> list[Found]:
         """Return the matches of each query."""
+        if not len(self._totals):
+            return []
         none = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32)
         owners, rows, scores = map(np.concatenate, zip(none, *self._parts, strict=True))
         order = np.lexsort((rows, -scores, owners))

@@ -76,6 +76,13 @@ def rounding_error(dimension: int) -> float:
     return growth / (1 - growth) * (1 + UNIT_TOLERANCE) ** 2
 
 
+def floors_of(thresholds: Matrix, dimension: int) -> Matrix:
+    """Return the float32 product, (n,), that a pair of unit vectors with a score at least has."""
+    # Rounded down, lest a product at the edge be lost.
+    floors = np.nextafter(thresholds - np.float32(rounding_error(dimension)), np.float32(-2))
+    return np.asarray(floors, np.float32)
+
+
 def check_queries(vectors: npt.NDArray[Any], dimension: int) -> Matrix:
     """Return query vectors as float32 (n, dimension), contiguous.
 
