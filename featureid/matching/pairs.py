@@ -7,7 +7,7 @@ only rows that share a cell are compared. Two rows that are close to each other 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,10 +71,8 @@ def identical_rows(vectors: Matrix) -> Rows:
 
 def _hashes(vectors: Matrix) -> npt.NDArray[np.uint64]:
     """Return a 64-bit hash of the bytes of each row, (n,)."""
-    odd: npt.NDArray[np.uint64] = np.random.default_rng(_SEED).integers(
-        1 << 62, size=vectors.shape[1], dtype=np.uint64
-    )
-    factors = odd * np.uint64(2) + np.uint64(1)
+    random = np.random.default_rng(_SEED).bytes(8 * vectors.shape[1])
+    factors = np.frombuffer(random, np.uint64) | np.uint64(1)
     hashes = np.zeros(len(vectors), np.uint64)
     words = vectors.view(np.uint32)
     for column in range(vectors.shape[1]):
@@ -92,7 +90,7 @@ def all_pairs(
         threshold: the lowest score.
         progress: called with the number of rows that have been compared with all later ones.
     """
-    return _joined(_upper_triangle(vectors, threshold, progress))
+    return joined_pairs(_upper_triangle(vectors, threshold, progress))
 
 
 def pairs_between(one: Matrix, other: Matrix, threshold: float) -> tuple[Rows, Rows, Matrix]:
@@ -136,7 +134,7 @@ def pairs_in_cells(
                     yield rows[here], rows[there], scores
                 progress(len(rows))
 
-    return _joined(found())
+    return joined_pairs(found())
 
 
 def recall_of(pairs: Pairs, vectors: Matrix, threshold: float, sample: int) -> tuple[int, int]:
@@ -189,7 +187,8 @@ def _cells(vectors: Matrix, pivots: Matrix) -> Iterator[Rows]:
         yield order[start:end] // nearest
 
 
-def _joined(parts: Iterator[tuple[Rows, Rows, Matrix]]) -> Pairs:
+def joined_pairs(parts: Iterable[tuple[Rows, Rows, Matrix]]) -> Pairs:
+    """Return pairs that were found in parts, each once."""
     none = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32)
     lower, higher, scores = map(np.concatenate, zip(none, *parts, strict=True))
     order = np.lexsort((higher, lower))

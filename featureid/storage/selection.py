@@ -17,7 +17,7 @@ from featureid.storage.columns import Values
 from featureid.storage.files import RangeReader
 from featureid.storage.reader import Snapshot
 from featureid.storage.shard_reader import ShardMap
-from featureid.storage.snapshot_shard import block_values
+from featureid.storage.snapshot_shard import block_values, joined_blocks
 
 Matrix = npt.NDArray[np.float32]
 
@@ -84,6 +84,22 @@ class Selection:
                 end += 1
             yield self._batch(start, end, threads)
             start = end
+
+    def column(self, name: str, threads: int = 0) -> Values:
+        """Return one column of all selected rows: a list of strings, or an array (rows, …).
+
+        Raises:
+            StorageError: there is no such column.
+        """
+        places = {(piece.shard, piece.block): piece for piece in self._pieces}
+
+        def read(shard: ShardMap, source: RangeReader, block: int) -> Values:
+            piece = places[shard.header.shard, block]
+            return block_values(shard, source, block, name)[piece.start : piece.stop]
+
+        with self.snapshot.shard(0).open() as (first, _):
+            _, spec = first.spec(name)
+        return joined_blocks(spec, [*self.snapshot.each_block(read, places, threads)])
 
     def values(self, name: str, rows: Sequence[int]) -> list[Any]:
         """Return one column of some rows: the keys, or a column of whole numbers.

@@ -1,0 +1,244 @@
+"""``featureid duplicates``: group the images of a snapshot that look alike."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from featureid.cli import console
+from featureid.errors import UsageError
+from featureid.matching.bands import DEFAULT_THRESHOLD, bands_of
+from featureid.matching.duplicates import (
+    Collection,
+    DuplicateOptions,
+    Duplicates,
+    Group,
+    Keep,
+    Link,
+    Method,
+    find_duplicates,
+    joined_collections,
+    mark_known,
+    read_collection,
+)
+from featureid.matching.scores import check_comparable
+from featureid.storage import files
+from featureid.storage.reader import Snapshot, open_snapshot
+
+_COLUMNS = ("group", "keep", "key", "face", "score", "identical", "known", "uri")
+
+
+def make_parser(prog: str) -> console.CommandParser:
+    """Return the parser of the command."""
+    parser = console.CommandParser(
+        prog=prog, description="Group the images of a snapshot that look alike."
+    )
+    add = parser.add_argument
+    add("snapshot", metavar="DIR", help="output folder, or one snapshot's folder")
+    add(
+        "--threshold",
+        type=float,
+        default=DEFAULT_THRESHOLD,
+        metavar="T",
+        help="lowest score of a duplicate; default: %(default)s, for the model image",
+    )
+    add("--prefix", default="", metavar="P", help="only images whose keys start with P")
+    add(
+        "--keep",
+        choices=get_args(Keep),
+        default="largest",
+        help="image of a group to keep: most pixels, changed first, first of the known ones and by "
+        "key, or first by key; default: %(default)s",
+    )
+    add(
+        "--link",
+        choices=get_args(Link),
+        default="star",
+        help="star: all are duplicates of the one that is kept; single: of any other; default: "
+        "%(default)s",
+    )
+    add(
+        "--method",
+        choices=get_args(Method),
+        default="auto",
+        help="compare all pairs, or those that share a cell; default: by the number of rows",
+    )
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument("--against", metavar="DIR2", help="only duplicates of images in DIR2")
+    known.add_argument(
+        "--since", metavar="SNAPSHOT", help="only duplicates of images that are new since SNAPSHOT"
+    )
+    add("--ignore-pairs", metavar="FILE", help="CSV of two keys a line that are no duplicates")
+    add("--csv", metavar="FILE", help="write one line per image into FILE")
+    add("--script", metavar="FILE", help="write a shell script that moves all but the kept images")
+    add("--move-to", metavar="FOLDER", help="where the script moves them; required with --script")
+    return parser
+
+
+def run(argv: Sequence[str], prog: str) -> int:
+    """Find duplicates; return the exit status."""
+    arguments = console.parse(make_parser(prog), argv)
+    if bool(arguments.script) != bool(arguments.move_to):
+        raise UsageError("give both `script` and `move_to`, or neither")
+    options = DuplicateOptions(
+        arguments.threshold,
+        arguments.keep,
+        arguments.link,
+        arguments.method,
+        _ignored(arguments.ignore_pairs),
+    )
+    snapshot = open_snapshot(arguments.snapshot)
+    rows, known = _rows(arguments, snapshot)
+    with console.counting("rows", int((rows.origin == 0).sum())) as progress:
+        found = find_duplicates(rows, options, progress)
+    places = [known if origin else snapshot for origin in rows.origin.tolist()]
+    groups = [_described(group, rows) for group in found.groups]
+    if arguments.csv:
+        files.write_atomic(arguments.csv, [_table(groups, found, places).encode()])
+    if arguments.script:
+        lines = _script(found, rows, places, arguments.move_to)
+        files.write_atomic(arguments.script, ["".join(f"{line}\n" for line in lines).encode()])
+    result = {"groups": groups, **_counts(rows, found), "threshold": arguments.threshold}
+    bands = [band for band in bands_of(snapshot.model) if band.threshold <= arguments.threshold]
+    if bands:
+        result["false_positive_rate"] = bands[0].false_positives
+    if found.pairs_there:
+        result["recall"] = round((found.pairs_found or 0) / found.pairs_there, 4)
+    console.print_result(result, arguments.json, _lines(result, found))
+    return console.DONE
+
+
+def _ignored(file: str | None) -> frozenset[tuple[str, str]]:
+    """Return the pairs of keys in a CSV file.
+
+    Raises:
+        UsageError: a line does not have two columns, or the file is not UTF-8.
+    """
+    if not file:
+        return frozenset()
+    try:
+        text = files.read_bytes(file).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 (byte {error.start}); write it anew") from error
+    pairs = set()
+    reader = csv.reader(io.StringIO(text), strict=True)
+    try:
+        for line in filter(None, reader):
+            if len(line) != 2:
+                raise UsageError(
+                    f"{file}, line {reader.line_num}: {len(line)} columns; give two keys a line"
+                )
+            pairs.add((line[0], line[1]))
+    except csv.Error as error:
+        raise UsageError(f"{file}, line {reader.line_num}: not CSV: {error}") from error
+    return frozenset(pairs)
+
+
+def _rows(arguments: argparse.Namespace, snapshot: Snapshot) -> tuple[Collection, Snapshot]:
+    """Return what is compared, and the snapshot that its known rows are in."""
+    rows = read_collection(snapshot, arguments.prefix)
+    if arguments.against:
+        other = open_snapshot(arguments.against)
+        check_comparable(snapshot.model, snapshot.folder, other.model, other.folder)
+        return joined_collections(rows, read_collection(other, origin=1)), other
+    if arguments.since:
+        before = open_snapshot(arguments.since)
+        check_comparable(snapshot.model, snapshot.folder, before.model, before.folder)
+        return mark_known(rows, read_collection(before, arguments.prefix)), snapshot
+    return rows, snapshot
+
+
+def _described(group: Group, rows: Collection) -> dict[str, Any]:
+    members = []
+    for member in group.members:
+        described: dict[str, Any] = {"key": rows.keys[member.row]}
+        if rows.faces[member.row] is not None:
+            described["face"] = rows.faces[member.row]
+        described |= {"score": round(member.score, 6), "identical": member.identical}
+        if rows.origin.any():
+            described["known"] = bool(rows.origin[member.row])
+        members.append(described)
+    return {"keep": rows.keys[group.keep], "center": rows.keys[group.center], "members": members}
+
+
+def _counts(rows: Collection, found: Duplicates) -> dict[str, int]:
+    """Return how many images were compared, and how many are in groups and not kept."""
+    more = [m.row for group in found.groups for m in group.members if m.row != group.keep]
+    return {
+        "images": len(
+            {key for key, origin in zip(rows.keys, rows.origin, strict=True) if not origin}
+        ),
+        "duplicates": len({rows.keys[row] for row in more if not rows.origin[row]}),
+    }
+
+
+def _table(groups: list[dict[str, Any]], found: Duplicates, places: Sequence[Snapshot]) -> str:
+    out = io.StringIO()
+    table = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
+    table.writeheader()
+    for number, (described, group) in enumerate(zip(groups, found.groups, strict=True)):
+        for line, member in zip(described["members"], group.members, strict=True):
+            table.writerow(
+                {
+                    "group": number,
+                    "keep": member.row == group.keep,
+                    "known": False,
+                    **line,
+                    "uri": places[member.row].uri(line["key"]),
+                }
+            )
+    return out.getvalue()
+
+
+def _script(
+    found: Duplicates, rows: Collection, places: Sequence[Snapshot], folder: str
+) -> Iterator[str]:
+    """Yield a shell script that moves all images but the kept and the known ones.
+
+    Raises:
+        UsageError: an image is not on a local disk.
+    """
+    yield "#!/bin/sh"
+    yield "# Made by featureid duplicates. Nothing is deleted, and no file is replaced."
+    done = set()
+    for group in found.groups:
+        yield f"# kept: {console.printable(rows.keys[group.keep])}"
+        for member in group.members:
+            key = rows.keys[member.row]
+            if key == rows.keys[group.keep] or rows.origin[member.row] or key in done:
+                continue
+            done.add(key)
+            source = places[member.row].uri(key)
+            if files.is_remote(source):
+                raise UsageError(f"{source} is not on a local disk; a `script` moves local files")
+            target = f"{folder.rstrip('/')}/{key.lstrip('/')}"
+            yield f"mkdir -p -- {shlex.quote(target.rpartition('/')[0])}"
+            yield f"mv -n -- {shlex.quote(source)} {shlex.quote(target)}"
+
+
+def _lines(result: dict[str, Any], found: Duplicates) -> Iterator[str]:
+    for described, group in zip(result["groups"], found.groups, strict=True):
+        for member, row in zip(described["members"], group.members, strict=True):
+            mark = "keep" if row.row == group.keep else "same bytes" * member["identical"]
+            face = f", face {member['face']}" if "face" in member else ""
+            known = "  (known)" if member.get("known") else ""
+            yield f"{member['score']:7.4f}  {mark:10}  {member['key']}{face}{known}"
+        yield ""
+    yield (
+        f"{result['duplicates']} of {result['images']} images are duplicates, in "
+        f"{len(result['groups'])} groups, at a score of {result['threshold']} or more"
+    )
+    if "false_positive_rate" in result:
+        yield (
+            f"measured for this model: at most {result['false_positive_rate']:.1g} of all pairs of "
+            "different photos score so high"
+        )
+    if "recall" in result:
+        yield (
+            f"not all pairs were compared: of {found.pairs_there} close pairs of a sample, "
+            f"{result['recall']:.1%} were found"
+        )
