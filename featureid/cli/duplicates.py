@@ -89,7 +89,8 @@ def run(argv: Sequence[str], prog: str) -> int:
         arguments.keep,
         arguments.link,
         arguments.method,
-        _ignored(arguments.ignore_pairs),
+        across=arguments.against is not None,
+        ignored=_ignored(arguments.ignore_pairs),
     )
     snapshot = open_snapshot(arguments.snapshot)
     rows, known = _rows(arguments, snapshot)

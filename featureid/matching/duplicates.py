@@ -79,6 +79,8 @@ class DuplicateOptions:
             is kept; ``single``: with any other member, so that chains are followed.
         method: ``exact`` compares all pairs; ``cells`` nearly all that are close, and measures its
             recall; ``auto`` takes cells from :data:`EXACT_ROWS` different vectors on.
+        across: only pairs of a row of the collection and a known one count, not those of two rows
+            of the collection.
         ignored: pairs of keys that are never grouped because of each other.
 
     Raises:
@@ -89,6 +91,7 @@ class DuplicateOptions:
     keep: Keep = "largest"
     link: Link = "star"
     method: Method = "auto"
+    across: bool = False
     ignored: frozenset[tuple[str, str]] = field(default=frozenset())
 
     def __post_init__(self) -> None:
@@ -167,14 +170,18 @@ def find_duplicates(
     copies = _rows_by_number(distinct_of, len(firsts))
     vectors = rows.vectors[firsts]
     fresh = np.array([bool((rows.origin[some] == 0).any()) for some in copies])
+    known = np.array([bool((rows.origin[some] == 1).any()) for some in copies])
     pairs, recall = _pairs(vectors, fresh, options, progress)
+    if options.across:
+        one, other = pairs.lower, pairs.higher
+        pairs = pairs.take((fresh[one] & known[other]) | (known[one] & fresh[other]))
     pairs = pairs.take(~_ignored(pairs, rows.keys, distinct_of, options.ignored))
     graph = Graph.of(pairs, len(firsts))
     rank = _rank(rows, options.keep)
     groups = [
         _group(rows, graph, copies, rank, center, members, options.link)
         for center, members in _grouped(graph, copies, rank, options.link)
-        if fresh[members].any()
+        if fresh[members].any() and (known[members].any() or not options.across)
     ]
     groups.sort(key=lambda group: (-len(group.members), rows.keys[group.keep]))
     return Duplicates(tuple(groups), *recall)
