@@ -25,7 +25,7 @@ def collection(vectors: Matrix, origin: int = 0, first: int = 0) -> Collection:
         keys=[f"{first + number:03}.jpg" for number in range(count)],
         faces=[None] * count,
         vectors=vectors,
-        digests=np.array([[first + number] * 32 for number in range(count)], np.uint8),
+        digests=np.array([[(first + number) % 256] * 32 for number in range(count)], np.uint8),
         pixels=np.full(count, 100),
         sizes=np.full(count, 100),
         modified=np.zeros(count, np.int64),
@@ -66,7 +66,7 @@ def test_the_one_that_is_kept_is_near_all_members() -> None:
         ("key", {"keys": ["c", "b", "a"]}, 2),
         ("first", {"origin": np.array([0, 1, 0], np.int8)}, 1),
     ):
-        options = replace(NEAR, keep=keep)
+        options = replace(NEAR, keep=keep)  # type: ignore[arg-type]
         assert groups(replace(rows, **changes), options)[0][0] == kept, keep
 
 
@@ -86,6 +86,10 @@ def test_only_pairs_with_a_row_of_the_collection_count() -> None:
     rows = joined_collections(mine, theirs)
     # 200 and 205 are near each other, but both are known.
     assert groups(rows, replace(NEAR, keep="first")) == [(2, 0, [0, 2, 3])]
+    mine = collection(fan(0, 2))
+    assert groups(mine, replace(NEAR, across=True)) == []
+    rows = joined_collections(mine, collection(fan(3), origin=1, first=2))
+    assert groups(rows, replace(NEAR, across=True)) == [(2, 2, [0, 1, 2])]
     before = collection(fan(0, 90))
     now = joined_collections(collection(fan(0, 91)), collection(fan(3), first=2))
     assert mark_known(now, before).origin.tolist() == [1, 0, 0]
@@ -139,7 +143,7 @@ def test_cells_say_how_much_they_have_found() -> None:
     found = find_duplicates(collection(vectors), DuplicateOptions(0.9, method="cells"))
     assert found.pairs_there is not None and found.pairs_found is not None
     assert 0.9 * found.pairs_there <= found.pairs_found <= found.pairs_there
-    assert 480 <= len(found.groups) <= 500
+    assert 480 <= len(found.groups) <= 510
 
 
 @pytest.mark.parametrize(

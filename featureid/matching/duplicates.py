@@ -179,7 +179,7 @@ def find_duplicates(
     graph = Graph.of(pairs, len(firsts))
     rank = _rank(rows, options.keep)
     groups = [
-        _group(rows, graph, copies, rank, center, members, options.link)
+        _group(rows, copies, rank, center, members, options)
         for center, members in _grouped(graph, copies, rank, options.link)
         if fresh[members].any() and (known[members].any() or not options.across)
     ]
@@ -310,17 +310,25 @@ def _linked(
 
 def _group(
     rows: Collection,
-    graph: Graph,
     copies: Sequence[Rows],
     rank: Rows,
     center: int,
     members: Rows,
-    link: Link,
+    options: DuplicateOptions,
 ) -> Group:
     """Return a group of distinct vectors with all rows that have them."""
     preferred = sorted(members.tolist(), key=lambda member: rank[copies[member]].min())
-    if link == "star":  # The center at least is near all.
-        preferred = [next(m for m in preferred if _is_near_all(graph, m, members))]
+    if options.link == "star":
+        # Known rows, which were not compared with each other, may be near, too.
+        vectors = rows.vectors[[copies[member][0] for member in members.tolist()]]
+        lowest = np.float32(options.threshold)
+        near_all = (
+            member
+            for member in preferred
+            if member == center
+            or pair_scores(rows.vectors[copies[member][0]], vectors).min() >= lowest
+        )
+        preferred = [next(near_all)]
     keep = int(min(copies[preferred[0]], key=rank.__getitem__))
     middle = int(min(copies[center], key=rank.__getitem__))
     everyone = np.concatenate([copies[m] for m in members.tolist()])
@@ -332,10 +340,6 @@ def _group(
         same = (rows.digests[everyone] == rows.digests[keep]).all(axis=1)
     members_found = map(Member, everyone.tolist(), scores.tolist(), same.tolist())
     return Group(keep, middle, tuple(members_found))
-
-
-def _is_near_all(graph: Graph, member: int, members: Rows) -> bool:
-    return len(np.setdiff1d(members, np.append(graph.neighbors_of(member), member))) == 0
 
 
 def joined_collections(one: Collection, other: Collection) -> Collection:
