@@ -179,7 +179,7 @@ def find_duplicates(
     graph = Graph.of(pairs, len(firsts))
     rank = _rank(rows, options.keep)
     groups = [
-        _group(rows, copies, rank, center, members, options)
+        _group(rows, graph, copies, rank, center, members, options)
         for center, members in _grouped(graph, copies, rank, options.link)
         if fresh[members].any() and (known[members].any() or not options.across)
     ]
@@ -310,6 +310,7 @@ def _linked(
 
 def _group(
     rows: Collection,
+    graph: Graph,
     copies: Sequence[Rows],
     rank: Rows,
     center: int,
@@ -318,16 +319,8 @@ def _group(
 ) -> Group:
     """Return a group of distinct vectors with all rows that have them."""
     preferred = sorted(members.tolist(), key=lambda member: rank[copies[member]].min())
-    if options.link == "star":
-        # Known rows, which were not compared with each other, may be near, too.
-        vectors = rows.vectors[[copies[member][0] for member in members.tolist()]]
-        lowest = np.float32(options.threshold)
-        near_all = (
-            member
-            for member in preferred
-            if member == center
-            or pair_scores(rows.vectors[copies[member][0]], vectors).min() >= lowest
-        )
+    if options.link == "star":  # The center at least is near all.
+        near_all = (m for m in preferred if _is_near_all(rows, graph, copies, m, members, options))
         preferred = [next(near_all)]
     keep = int(min(copies[preferred[0]], key=rank.__getitem__))
     middle = int(min(copies[center], key=rank.__getitem__))
@@ -340,6 +333,26 @@ def _group(
         same = (rows.digests[everyone] == rows.digests[keep]).all(axis=1)
     members_found = map(Member, everyone.tolist(), scores.tolist(), same.tolist())
     return Group(keep, middle, tuple(members_found))
+
+
+def _is_near_all(
+    rows: Collection,
+    graph: Graph,
+    copies: Sequence[Rows],
+    member: int,
+    members: Rows,
+    options: DuplicateOptions,
+) -> bool:
+    """Return whether a distinct vector is near all others of its group."""
+    others = np.setdiff1d(members, np.append(graph.neighbors_of(member), member)).tolist()
+    if not others:
+        return True
+    # Known rows have not been compared with each other yet.
+    one, rest = copies[member][0], [copies[other][0] for other in others]
+    if not (rows.origin[one] and rows.origin[rest].all()):
+        return False
+    scores = pair_scores(rows.vectors[one], rows.vectors[rest])
+    return bool(scores.min() >= np.float32(options.threshold))
 
 
 def joined_collections(one: Collection, other: Collection) -> Collection:
