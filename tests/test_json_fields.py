@@ -52,6 +52,7 @@ def printed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     run("prune", out, "--keep=1")
     run("compare", photos / "astronaut.png", photos / "astronaut.png", "--model", "face")
     run("search", out, "--query", images)
+    run("duplicates", out)
     run("faces", photos / "astronaut.png")
     run("models", "image")
     return results
