@@ -3,9 +3,10 @@
     python benchmarks/embed.py [--images 3000] [--data DIR] [--json]
 
 Everything runs in turn on one machine, each in a separate process: the pipeline through its
-command; a bare loop with the same decoding, model and threads but without Beam; Keras
-``model.predict`` on one image at a time; and OpenVINO in the bare loop if it is installed.  Rates
-are measured from the moment the model is loaded; ``first_image_s`` shows the start-up time.
+command; a bare loop with the same decoding, model and threads but without Beam; a plain loop, one
+image at a time through Pillow and ONNX Runtime with its defaults; and OpenVINO in the bare loop if
+it is installed.  Rates are measured from the moment the model is loaded; ``first_image_s`` shows
+the start-up time.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.embedding import load_image, normalize
-from featureid.models import ModelBundle, open_backend, resolve_model
+from featureid.models import ModelBundle, open_backends, resolve_model
 from featureid.parallel import available_cpus
 
 ROUNDS = 3
 # How many times as many images the run has that shows whether memory grows.
 MEMORY_FACTOR = 4
-KERAS_IMAGES = 60
+PLAIN_IMAGES = 300
 
 Infer = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
@@ -51,11 +52,11 @@ def run_pipeline(folder: Path, output: Path) -> dict[str, float]:
     }
 
 
-def threaded_loop(folder: Path, make_infer: Callable[[ModelBundle], Infer]) -> float:
+def threaded_loop(folder: Path, make_infers: Callable[[ModelBundle, int], list[Infer]]) -> float:
     """Return images/s of decoding, model and normalizing on all cores, one model per thread."""
     bundle = resolve_model("image")
     paths = [str(path) for path in sorted(folder.iterdir())]
-    models = [make_infer(bundle) for _ in range(available_cpus())]
+    models = make_infers(bundle, available_cpus())
     local = threading.local()
 
     def take_model() -> None:
@@ -71,50 +72,59 @@ def threaded_loop(folder: Path, make_infer: Callable[[ModelBundle], Infer]) -> f
         return len(done) / (time.monotonic() - started)
 
 
-def litert_infer(bundle: ModelBundle) -> Infer:
+def pipeline_infers(bundle: ModelBundle, threads: int) -> list[Infer]:
     """Return the model as the pipeline runs it."""
-    return open_backend(bundle, "litert").embed
+    return [backend.embed for backend in open_backends(bundle, None, threads)]
 
 
-def openvino_infer(bundle: ModelBundle) -> Infer:
-    """Return the same network in OpenVINO, with one stream and one thread."""
+def openvino_infers(bundle: ModelBundle, threads: int) -> list[Infer]:
+    """Return the same model in OpenVINO, each with one stream and one thread."""
     import openvino
 
     core = openvino.Core()
     options = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
-    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
-        file.write(bundle.litert)
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        file.write(bundle.network.data)
         file.flush()
-        model = core.compile_model(core.read_model(file.name), "CPU", options)
-    output = next(o for o in model.outputs if o.partial_shape[-1] == bundle.dimension)
-    return lambda batch: model(bundle.preprocessing.scale(batch))[output]
+        network = core.read_model(file.name)
+    return [
+        _openvino_infer(bundle, core.compile_model(network, "CPU", options)) for _ in range(threads)
+    ]
 
 
-def keras_predict_loop(folder: Path) -> float:
-    """Return images/s of the published method: Pillow, resize, ``predict`` on one image."""
-    import keras
+def _openvino_infer(bundle: ModelBundle, model: Any) -> Infer:
+    reduction = bundle.reduction
+    assert reduction is not None
+
+    def infer(batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return reduction.apply(model(bundle.preprocessing.scale(batch, "nchw"))[0])
+
+    return infer
+
+
+def plain_loop(folder: Path) -> float:
+    """Return images/s of what one writes first: Pillow and a session, one image at a time."""
+    import onnxruntime
     from PIL import Image
 
     bundle = resolve_model("image")
-    with tempfile.NamedTemporaryFile(suffix=".keras") as file:
-        file.write(bundle.keras)
-        file.flush()
-        model = keras.saving.load_model(file.name, compile=False)
+    assert bundle.reduction is not None
+    session = onnxruntime.InferenceSession(bundle.network.data)
     size = (bundle.preprocessing.width, bundle.preprocessing.height)
-    paths = sorted(folder.iterdir())[:KERAS_IMAGES]
-    model.predict(np.zeros((1, *size[::-1], 3), np.float32), verbose=0)  # traces the graph
+    paths = sorted(folder.iterdir())[:PLAIN_IMAGES]
     started = time.monotonic()
     for path in paths:
         image = Image.open(io.BytesIO(path.read_bytes())).convert("RGB").resize(size)
-        pixels = bundle.preprocessing.scale(np.asarray(image)[np.newaxis])
-        normalize(model.predict(pixels, verbose=0)["embedding"][0])
+        pixels = (np.asarray(image, np.float32) - 127) / 128
+        (features,) = session.run(None, {"pixels": pixels.transpose(2, 0, 1)[np.newaxis]})
+        normalize(features[0] @ bundle.reduction.matrix)
     return len(paths) / (time.monotonic() - started)
 
 
 LOOPS: dict[str, Callable[[Path], float]] = {
-    "bare": lambda folder: threaded_loop(folder, litert_infer),
-    "openvino": lambda folder: threaded_loop(folder, openvino_infer),
-    "keras": keras_predict_loop,
+    "bare": lambda folder: threaded_loop(folder, pipeline_infers),
+    "openvino": lambda folder: threaded_loop(folder, openvino_infers),
+    "plain": plain_loop,
 }
 
 
@@ -143,7 +153,7 @@ def measure(images: int, data: Path | None) -> dict[str, Any]:
             "peak_mb": max(run["peak_mb"] for run in runs),
             "large_images": MEMORY_FACTOR * images,
             "large_peak_mb": run_pipeline(large, Path(scratch, "out_large"))["peak_mb"],
-            "keras_predict_images_per_s": common.number_from(__file__, "--loop", "keras", folder),
+            "plain_loop_images_per_s": common.number_from(__file__, "--loop", "plain", folder),
         }
         if find_spec("openvino"):
             rate = common.number_from(__file__, "--loop", "openvino", folder)

@@ -30,7 +30,7 @@ from featureid.inputs import InputSource
 from featureid.jobs.beam_options import split_beam_options
 from featureid.jobs.embed import run
 from featureid.jobs.options import EmbedOptions
-from featureid.models import BACKENDS, open_backend, resolve_model
+from featureid.models import open_backend, resolve_model
 from featureid.parallel import available_cpus
 from featureid.storage.reader import Snapshot, open_snapshot
 
@@ -156,15 +156,12 @@ def pipeline_speed(photos: list[Path], faces: FaceSettings) -> float:
         return embed(links, folder, faces)[1]
 
 
-def agreement(oracle: Path) -> dict[str, float]:
-    """Return the largest difference of each backend from dlib's own numbers."""
+def agreement(oracle: Path) -> float:
+    """Return the largest difference from dlib's own numbers."""
     bundle = resolve_model("face")
     with np.load(oracle, allow_pickle=False) as arrays:
         chips, wanted = arrays["chip"], arrays["embedding"]
-    return {
-        backend: float(np.abs(open_backend(bundle, backend).embed(chips) - wanted).max())
-        for backend in BACKENDS
-    }
+    return float(np.abs(open_backend(bundle).embed(chips) - wanted).max())
 
 
 def measure(photos: list[Path], yunet: str, oracle: Path | None, repeats: int) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def random_vectors(rows: int) -> Matrix:
 def real_vectors(count: int, data: Path | None) -> Matrix:
     """Return the image model's vectors of about ``count`` crops of photos."""
     bundle = resolve_model("image")
-    backend, size = open_backend(bundle, "litert"), bundle.preprocessing
+    backend, size = open_backend(bundle), bundle.preprocessing
     photos = [np.asarray(photo) for photo in common.photos(data)]
     rng, vectors = np.random.default_rng(0), []
     for start in range(0, count, 8):

@@ -1,16 +1,30 @@
-"""The image model compared with a reference, and its speed, in every backend.
+"""The known models in ONNX Runtime and other engines: speed, memory, start-up, and exactness.
 
-    python benchmarks/models.py --oracle FILE.npz [--json]
+    python benchmarks/models.py [--tflite NAME=FILE ...] [--oracle NAME=FILE ...] [--json]
 
-The file holds ``image`` (n, 224, 224, 3) uint8 RGB and ``features`` (n, 1280) float32: the output
-of a PyTorch forward pass of the published weights for the images, scaled to (x - 127) / 128.
+Every engine runs in a process of its own, on one thread and on two, in turn with the others, so
+that changes in the machine's speed affect all.  OpenVINO takes part if it is installed, and LiteRT
+for a model whose network is given as a ``.tflite`` file.  A time is CPU time per image, of the
+network alone.  ``first_s`` is loading the network and running it once; ``memory_mb`` is what the
+process grew by, from before the engine was imported, at its peak with batches of 8.
+
+An oracle is an ``.npz`` file of images (n, height, width, 3) uint8 RGB and of what a reference
+computed for them: ``image`` and ``features`` (n, 1280), by PyTorch, for the model ``image``;
+``chip`` and ``embedding`` (n, 128), by dlib, for ``face``.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +32,142 @@ import common
 import numpy as np
 import numpy.typing as npt
 
-from featureid.models import ModelBundle, resolve_model
-from featureid.models.backends.litert import LiteRTBackend
-from featureid.models.backends.tensorflow import TensorFlowBackend
+from featureid.models import ModelBundle, open_backend, open_backends, resolve_model
 
-_IMAGES = 64
-_REPEATS = 3
-_BATCHES = (1, 4, 8, 16)
+MODELS = ("image", "face")
+BATCHES = (1, 8)
+ROUNDS = 5
+PROCESSES = 3
+_ORACLES = {"image": ("image", "features", "pooled"), "face": ("chip", "embedding", "embedding")}
+
+Array = npt.NDArray[np.float32]
+Run = Callable[[Array], object]
+
+
+def onnx_engine(path: str) -> Callable[[], Run]:
+    """Import ONNX Runtime; return a function that gives a session, the same for every thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    sessions: list[Any] = []
+
+    def load() -> Run:
+        if not sessions:
+            sessions.append(onnxruntime.InferenceSession(path, options))
+        return lambda pixels: sessions[0].run(None, {"pixels": pixels})
+
+    return load
+
+
+def litert_engine(path: str) -> Callable[[], Run]:
+    """Import LiteRT; return a function that gives an interpreter."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    def load() -> Run:
+        interpreter = Interpreter(model_path=path, num_threads=1)
+        source = interpreter.get_input_details()[0]["index"]
+        rows = 0
+
+        def run(pixels: Array) -> None:
+            nonlocal rows
+            pixels = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+            if rows != len(pixels):
+                rows = len(pixels)
+                interpreter.resize_tensor_input(source, pixels.shape)
+                interpreter.allocate_tensors()
+            interpreter.set_tensor(source, pixels)
+            interpreter.invoke()
+
+        return run
+
+    return load
+
+
+def openvino_engine(path: str) -> Callable[[], Run]:
+    """Import OpenVINO; return a function that gives a compiled model."""
+    import openvino
+
+    core = openvino.Core()
+    options = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
+
+    def load() -> Run:
+        model = core.compile_model(core.read_model(path), "CPU", options)
+        return lambda pixels: model(pixels)
+
+    return load
+
+
+ENGINES = {
+    "onnx": ("onnxruntime", onnx_engine),
+    "litert": ("ai_edge_litert", litert_engine),
+    "openvino": ("openvino", openvino_engine),
+}
+
+
+def measure_engine(engine: str, path: str, side: int) -> dict[str, float]:
+    """Return the figures of one engine in this process."""
+    pixels = np.random.default_rng(0).normal(size=(8, 3, side, side)).astype(np.float32)
+    before, started = common.peak_mb(), time.perf_counter()
+    load = ENGINES[engine][1](path)
+    imported = time.perf_counter()
+    run = load()
+    run(pixels[:1])
+    result = {"import_s": imported - started, "first_s": time.perf_counter() - imported}
+    times: dict[int, list[float]] = {size: [] for size in BATCHES}
+    for _ in range(ROUNDS):
+        for size in BATCHES:
+            run(pixels[:size])
+            begun = time.thread_time()
+            for start in range(0, 8, size):
+                run(pixels[start : start + size])
+            times[size].append(time.thread_time() - begun)
+    for size in BATCHES:
+        result[f"cpu_ms_batch_{size}"] = statistics.median(times[size]) / 8 * 1e3
+    result["memory_mb"] = common.peak_mb() - before
+    runs = [run, load()]
+    for name, count in (("one", 1), ("two", 2)):
+        result[f"{name}_threads_images_per_s"] = _rate(runs[:count], pixels)
+    return result
+
+
+def _rate(runs: list[Run], pixels: Array) -> float:
+    """Return images/s of as many threads, one image at a time."""
+
+    def work(run: Run) -> None:
+        for row in range(8):
+            run(pixels[row : row + 1])
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(work, runs))
+        started = time.perf_counter()
+        for _ in range(ROUNDS):
+            list(pool.map(work, runs))
+        return ROUNDS * 8 * len(runs) / (time.perf_counter() - started)
+
+
+def compare_engines(bundle: ModelBundle, tflite: str | None) -> dict[str, Any]:
+    """Return the figures of every engine, or why it has none; in processes of their own."""
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        file.write(bundle.network.data)
+        file.flush()
+        paths = {"onnx": file.name, "openvino": file.name, "litert": tflite}
+        result: dict[str, Any] = {}
+        rounds: dict[str, list[dict[str, float]]] = {}
+        for engine, path in paths.items():
+            if find_spec(ENGINES[engine][0]) is None:
+                result[engine] = "not installed"
+            elif path is None:
+                result[engine] = "no .tflite file given"
+            else:
+                rounds[engine] = []
+        for _ in range(PROCESSES):
+            for engine, found in rounds.items():
+                arguments = [engine, str(paths[engine]), str(bundle.preprocessing.height)]
+                command = [sys.executable, __file__, "--engine", *arguments]
+                printed = subprocess.check_output(command, stderr=subprocess.DEVNULL)
+                found.append(json.loads(printed))
+    return result | {engine: common.medians(found) for engine, found in rounds.items()}
 
 
 def differences(found: npt.NDArray[Any], reference: npt.NDArray[Any]) -> dict[str, float]:
@@ -40,94 +183,80 @@ def differences(found: npt.NDArray[Any], reference: npt.NDArray[Any]) -> dict[st
     }
 
 
-def best_seconds(run: Callable[[], object]) -> float:
-    """Return the seconds of the fastest of several runs, after a warm-up run."""
-    run()
-    times = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def two_threads(bundle: ModelBundle, images: npt.NDArray[np.uint8]) -> float:
-    """Return images/s of two threads with a LiteRT backend each."""
-    backends = [LiteRTBackend(bundle), LiteRTBackend(bundle)]
-    with ThreadPoolExecutor(2) as pool:
-        seconds = best_seconds(
-            lambda: list(pool.map(lambda backend: backend.embed(images), backends))
-        )
-    return 2 * len(images) / seconds
-
-
-def raw_batches(
-    bundle: ModelBundle, images: npt.NDArray[np.uint8]
-) -> dict[str, dict[str, float | bool]]:
-    """Return images/s of LiteRT by batch size, and whether the vectors equal those of batch 1."""
-    pixels = bundle.preprocessing.scale(images)
-    reference = embed_in_batches(bundle, pixels, 1)[0]
-    rows: dict[str, dict[str, float | bool]] = {}
-    for size in _BATCHES:
-        vectors, seconds = embed_in_batches(bundle, pixels, size)
-        rows[str(size)] = {
-            "images_per_s": round(len(pixels) / seconds, 1),
-            "same_bits_as_batch_1": bool(np.array_equal(vectors, reference)),
-        }
-    return rows
-
-
-def embed_in_batches(
-    bundle: ModelBundle, pixels: npt.NDArray[np.float32], size: int
-) -> tuple[npt.NDArray[np.float32], float]:
-    """Return the vectors from LiteRT run on ``size`` images at a time, and its best seconds."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=bundle.litert, num_threads=1)
-    source = interpreter.get_input_details()[0]["index"]
-    target = interpreter.get_signature_runner().get_output_details()["embedding"]["index"]
-    interpreter.resize_tensor_input(source, (size, *pixels.shape[1:]))
-    interpreter.allocate_tensors()
-
-    def embed() -> npt.NDArray[np.float32]:
-        parts = []
-        for start in range(0, len(pixels), size):
-            interpreter.set_tensor(source, pixels[start : start + size])
-            interpreter.invoke()
-            parts.append(interpreter.get_tensor(target))
-        return np.concatenate(parts)
-
-    return embed(), best_seconds(embed)
-
-
-def measure(oracle: Path) -> dict[str, Any]:
-    """Return all figures by name."""
-    bundle = resolve_model("image")
+def exactness(bundle: ModelBundle, oracle: Path) -> dict[str, float]:
+    """Return how far a model is from a reference."""
+    source, target, output = _ORACLES[bundle.name]
     with np.load(oracle, allow_pickle=False) as arrays:
-        images, features = arrays["image"], arrays["features"]
-    many = np.resize(images, (_IMAGES, *images.shape[1:]))
-    result: dict[str, Any] = {"model": bundle.name, "digest": bundle.digest}
-    for kind in (LiteRTBackend, TensorFlowBackend):
-        found = kind(bundle, "pooled").embed(images)
-        backend = kind(bundle)
-        seconds = best_seconds(lambda backend=backend: backend.embed(many))  # type: ignore[misc]
-        result[kind.__name__] = {
-            **differences(found, features),
-            "images_per_s": round(_IMAGES / seconds, 1),
+        images, reference = arrays[source], arrays[target]
+    return differences(open_backend(bundle, output=output).embed(images), reference)  # type: ignore[arg-type]
+
+
+def same_bits(bundle: ModelBundle) -> bool:
+    """Return whether batches of 1, 3 and 8, and two threads, give the same bits."""
+    size = bundle.preprocessing
+    shape = (16, size.height, size.width, 3)
+    images = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    backends = open_backends(bundle, None, 2)
+    wanted = backends[0].embed(images)
+    found = [
+        np.concatenate([backends[0].embed(images[i : i + rows]) for i in range(0, 16, rows)])
+        for rows in (1, 3, 8)
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        found += pool.map(lambda backend: backend.embed(images), backends)
+    return all(np.array_equal(vectors, wanted) for vectors in found)
+
+
+def measure(tflite: dict[str, str], oracles: dict[str, str]) -> dict[str, Any]:
+    """Return all figures by model."""
+    result: dict[str, Any] = {}
+    for name in MODELS:
+        bundle = resolve_model(name)
+        result[name] = {
+            "digest": bundle.digest,
+            "same_bits": same_bits(bundle),
+            **(exactness(bundle, Path(oracles[name])) if name in oracles else {}),
+            "engines": compare_engines(bundle, tflite.get(name)),
         }
-        if kind is LiteRTBackend:
-            result["litert_two_threads_images_per_s"] = round(two_threads(bundle, many), 1)
-            result["litert_peak_mb"] = round(common.peak_mb(), 1)
-            result["litert_by_batch"] = raw_batches(bundle, many)
     return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the figures as text, one line per model and engine."""
+    lines = []
+    for name, model in result.items():
+        facts = {key: value for key, value in model.items() if key != "engines"}
+        lines.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+        for engine, found in model["engines"].items():
+            if isinstance(found, str):
+                lines.append(f"  {engine:<10}{found}")
+                continue
+            figures = (f"{key} {value:.3g}" for key, value in found.items())
+            lines.append(f"  {engine:<10}" + ", ".join(figures))
+    return "\n".join(lines)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, file = text.partition("=")
+    if name not in MODELS or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE with a name of {MODELS}")
+    return name, file
 
 
 def main() -> None:
     """Run the benchmark and print its figures."""
     parser = common.make_parser(__doc__)
-    parser.add_argument("--oracle", type=Path, required=True, help="the .npz file to compare with")
+    add = parser.add_argument
+    add("--tflite", type=_named, action="append", default=[], metavar="NAME=FILE")
+    add("--oracle", type=_named, action="append", default=[], metavar="NAME=FILE")
+    add("--engine", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    common.print_result(measure(options.oracle), options.json)
+    if options.engine:
+        engine, path, side = options.engine
+        print(json.dumps(measure_engine(engine, path, int(side))))
+        return
+    result = measure(dict(options.tflite), dict(options.oracle))
+    common.print_result(result, options.json, table(result))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ VARIANTS = {
     "batch 1": ["--batch-size=1"],
     "batch 64": ["--batch-size=64"],
     "2 processes": ["--direct_num_workers=2", "--direct_running_mode=multi_processing"],
-    "tensorflow": ["--backend=tensorflow"],
 }
 
 

@@ -57,7 +57,6 @@ step("open_model_s")
 (row,) = embedder.submit([ImageRef("a", sys.argv[3])]).result()
 step("first_image_s")
 steps["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-steps["imports_tensorflow"] = "tensorflow" in sys.modules or "keras" in sys.modules
 print(json.dumps(steps))
 """
 
@@ -122,10 +121,7 @@ def measure_worker(image: Path) -> dict[str, Any]:
         rounds = [
             json.loads(subprocess.check_output(command, cwd=common.ROOT)) for _ in range(ROUNDS)
         ]
-    return {
-        **common.medians(rounds),
-        "imports_tensorflow": any(found["imports_tensorflow"] for found in rounds),
-    }
+    return common.medians(rounds)
 
 
 def measure(images: int, also: dict[str, str]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ _CONTENTS = """
 :hidden:
 
 docs/running
+docs/models
 docs/faces
 docs/matching
 docs/nightly

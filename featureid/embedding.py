@@ -30,12 +30,12 @@ from featureid.images import (
 from featureid.images.face_finder import FaceChoice
 from featureid.inputs import ImageRef, read_image
 from featureid.models import (
-    DEFAULT_BACKEND,
     Backend,
     ModelBundle,
     Preprocessing,
+    backend_for,
     check_backend,
-    open_backend,
+    open_backends,
     resolve_model,
 )
 from featureid.parallel import OrderedFutures, available_cpus
@@ -57,21 +57,22 @@ class EmbedSettings:
     """How to embed; what decides the numbers is in the model bundle, not here.
 
     Attributes:
-        backend: a name in ``featureid.models.BACKENDS``.
+        backend: a name in ``featureid.models.BACKENDS``; None for the one that the model needs.
         threads: images to read and decode at the same time; 0 means one per CPU core.
         batch_size: images in one call of the model.
         limits: the largest file to read and the largest image to decode.
         faces: which faces to take; None for a model of whole images, and for the defaults.
     """
 
-    backend: str = DEFAULT_BACKEND
+    backend: str | None = None
     threads: int = 0
     batch_size: int = DEFAULT_BATCH_SIZE
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     faces: FaceSettings | None = None
 
     def __post_init__(self) -> None:
-        check_backend(self.backend)
+        if self.backend is not None:
+            check_backend(self.backend)
         if self.threads < 0:
             raise UsageError(f"`threads` is {self.threads}; it must be 0 (all cores) or more")
         if self.batch_size < 1:
@@ -93,16 +94,21 @@ def describe_model(
         dtype: how vectors are stored.
 
     Returns:
-        The model, the settings with nothing left open that depends on what is installed, and the
-        record.
+        The model, the settings with nothing left open that depends on it or on what is installed,
+        and the record.
 
     Raises:
-        UsageError: the model is unknown, or takes whole images and the settings name faces.
+        UsageError: the model is unknown, or takes whole images and the settings name faces, or the
+            backend cannot run it.
         ModelError: the model or the face detector cannot be loaded or built.
     """
     bundle = resolve_model(model)
     finder = finder_for(bundle.preprocessing, settings.faces)
-    used = replace(settings, faces=finder.settings if finder else None)
+    used = replace(
+        settings,
+        backend=backend_for(bundle, settings.backend),
+        faces=finder.settings if finder else None,
+    )
     return bundle, used, replace(describe_bundle(bundle, finder), dtype=dtype)
 
 
@@ -175,7 +181,7 @@ def decode_for(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits) 
     Raises:
         ImageError: they cannot be decoded.
     """
-    size = (preprocessing.height, preprocessing.width)
+    size = preprocessing.resize.covered(preprocessing.height, preprocessing.width)
     min_size = DECODED_AT_LEAST if preprocessing.face else size
     return decode_image(data, min_size=min_size, limits=limits)
 
@@ -194,7 +200,8 @@ def fit_image(
     """
     if finder is not None:
         return [*cut_faces(image, finder, preprocessing)]
-    return [(None, resize_image(image.pixels, preprocessing.height, preprocessing.width))]
+    height, width = preprocessing.height, preprocessing.width
+    return [(None, resize_image(image.pixels, height, width, preprocessing.resize))]
 
 
 def normalize(vector: Vector) -> Vector:
@@ -244,9 +251,9 @@ def infer_each(infer: Callable[[Pixels], Vector], batch: Pixels) -> Iterator[Vec
 class Embedder:
     """Embeds batches of images on a pool of threads that share the model; thread-safe.
 
-    Every thread reads and decodes its own batch and then runs it through the model. On a CPU each
-    core has its own interpreter; a GPU has one model, and threads take turns with it, so that it
-    works on one batch while the next ones are decoded.
+    Every thread reads and decodes its own batch and then runs it through the model. On a CPU as
+    many threads do so at a time as there are cores; on a GPU they take turns, so that it works on
+    one batch while the next ones are decoded.
 
     Attributes:
         threads: number of threads.
@@ -257,13 +264,11 @@ class Embedder:
         self._preprocessing = bundle.preprocessing
         self._settings = settings
         self.threads = settings.threads or available_cpus()
-        probe = open_backend(bundle, settings.backend)
-        models = min(self.threads, available_cpus()) if probe.concurrent else 1
+        models = open_backends(bundle, settings.backend, min(self.threads, available_cpus()))
         # Last in, first out, so that under a light load the same few warm interpreters are used.
         self._models: queue.LifoQueue[Backend] = queue.LifoQueue()
-        self._models.put(probe)
-        for _ in range(models - 1):
-            self._models.put(open_backend(bundle, settings.backend))
+        for model in models:
+            self._models.put(model)
         finders = [finder_for(bundle.preprocessing, settings.faces) for _ in range(self.threads)]
         self.info = describe_bundle(bundle, finders[0])
         self._finders: queue.LifoQueue[FaceFinder | None] = queue.LifoQueue()

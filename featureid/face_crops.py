@@ -96,7 +96,7 @@ def cut_faces(
     x, y = _scale(image)
     found = finder.find(image.pixels, x)
     if not found:
-        return [_whole(image, finder.settings, size)]
+        return [_whole(image, finder.settings, preprocessing)]
     return [
         (
             _located(index, face.scaled(x, y)),
@@ -117,7 +117,7 @@ def _located(index: int, face: DetectedFace) -> Face:
 
 
 def _whole(
-    image: DecodedImage, settings: FaceSettings, size: tuple[int, int]
+    image: DecodedImage, settings: FaceSettings, preprocessing: Preprocessing
 ) -> tuple[Face, Pixels]:
     if settings.no_face == "skip":
         raise ImageError(
@@ -127,4 +127,5 @@ def _whole(
             f"{image.height} pixels: lower `min_face`, or take whole images with `no_face='whole'`",
         )
     box = (0.0, 0.0, float(image.width), float(image.height))
-    return Face(WHOLE_IMAGE, box), resize_image(image.pixels, *size)
+    size = preprocessing.height, preprocessing.width
+    return Face(WHOLE_IMAGE, box), resize_image(image.pixels, *size, preprocessing.resize)

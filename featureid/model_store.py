@@ -1,4 +1,4 @@
-"""Models in the output folder: how one reaches workers that have neither a cache nor TensorFlow.
+"""Models in the output folder: how one reaches workers that have no cache and no weights.
 
 The launcher puts the bundle there once; workers load it by its place, over the same file system
 that they write their shards to, and the model of a snapshot so stays beside it.

@@ -25,8 +25,11 @@ from typing import Any
 import numpy as np
 
 from featureid.errors import FeatureIdError
+from featureid.images.resize import STRETCH
 from featureid.models import ModelBundle, Preprocessing, read_bundle, write_bundle
 from featureid.models.archive import read_stored_zip, write_stored_zip
+from featureid.models.bundle import Network, NetworkInput
+from featureid.models.features import Reduction
 from featureid.storage import export, ingest, layout, published
 from featureid.storage import gzip_members as gm
 from featureid.storage.files import RangeReader
@@ -85,24 +88,21 @@ MANIFEST = build_manifest(
     [FileSummary("failures-00000-of-00001.jsonl.gz", 2, 60, "cd" * 32)],
     count_outcomes(3, {"truncated": 1, "empty": 1}),
 )
-KERAS = write_stored_zip(
-    {
-        "metadata.json": b"{}",
-        "config.json": b'{"module": "keras", "class_name": "Functional", "config": {}}',
-        "model.weights.h5": b"\x89HDF\r\n\x1a\n",
-    }
-)
 BUNDLE = write_bundle(
     ModelBundle(
         name="tiny",
         architecture="tiny-1",
-        dimension=8,
-        preprocessing=Preprocessing(8, 6, (127.0,) * 3, (128.0,) * 3, "stretch", 2),
         digest="sha256:" + "0" * 64,
+        native_dimension=4,
+        dimension=3,
+        preprocessing=Preprocessing(8, 6, (127.0,) * 3, (128.0,) * 3, STRETCH, 2),
+        network=Network(
+            "model.onnx", b"a network", NetworkInput("x", "nchw", "float32", 4), "features"
+        ),
+        reduction=Reduction(np.ones((4, 3), np.float32)),
         provenance="made here",
         license="Apache-2.0",
-        litert=b"\0\0\0\0TFL3",
-        keras=KERAS,
+        statistics={"parameters": 12},
     )
 )
 
@@ -309,17 +309,25 @@ def damaged_parquet(rng: random.Random, folder: Path) -> None:
 
 
 def forged_bundle(rng: random.Random, _: Path) -> None:
-    """A model bundle with an altered description and a valid checksum."""
-    members = read_stored_zip(BUNDLE, ("bundle.json", "model.tflite", "model.keras"))
-    description = members["bundle.json"]
-    if rng.random() < 0.5:
+    """A model bundle with an altered description or reduction, and valid checksums."""
+    members = read_stored_zip(BUNDLE)
+    description = members.pop("bundle.json")
+    kind = rng.randrange(3)
+    if kind == 0:
         description = mutate(description, rng)
-    else:
+    elif kind == 1:
         description = json.dumps(forge(json.loads(description), rng)).encode()
-    body = write_stored_zip({**members, "bundle.json": description}, b"sha256:" + b"0" * 64)[:-64]
+    else:
+        data = members["reduction.npy"] = mutate(members["reduction.npy"], rng)
+        fields = json.loads(description)
+        checksum = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        fields["members"]["reduction.npy"] = checksum
+        description = json.dumps(fields).encode()
+    stored = {"bundle.json": description, **members}
+    body = write_stored_zip(stored, b"sha256:" + b"0" * 64)[:-64]
     data = body + hashlib.sha256(body).hexdigest().encode()
     found = bounded(lambda: read_bundle(data, "m"), len(data))
-    assert found.litert == members["model.tflite"]
+    assert found.network.data == members["model.onnx"]
 
 
 def forged_failure(rng: random.Random, _: Path) -> None:

@@ -115,6 +115,16 @@ def children(pid: int, command: str) -> list[int]:
     return found
 
 
+def with_model(processes: Sequence[int]) -> set[int]:
+    """Return those of the processes that have loaded ONNX Runtime, which a model is run with."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(OSError):  # it may end at any time
+            if "onnxruntime_pybind" in Path(f"/proc/{process}/maps").read_text():
+                found.add(process)
+    return found
+
+
 @contextlib.contextmanager
 def waiting_process() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start a process that does nothing; give the process and its identity."""

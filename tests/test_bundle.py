@@ -6,7 +6,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,37 +15,40 @@ import numpy as np
 import pytest
 
 from featureid.errors import BundleError
+from featureid.images.resize import STRETCH, ResizePolicy
 from featureid.models import ModelBundle, Preprocessing, read_bundle, write_bundle
 from featureid.models import preprocessing as preprocessing_module
 from featureid.models.archive import write_stored_zip
-from featureid.models.bundle import load_bundle, model_digest
+from featureid.models.bundle import (
+    Network,
+    NetworkInput,
+    load_bundle,
+    model_digest,
+    network_digest,
+)
+from featureid.models.features import Reduction
 from featureid.stored_json import convert_json
+from tests.tiny_networks import PREPROCESSING as TINY
+from tests.tiny_networks import onnx_bundle, tflite_bundle
 
-_PREPROCESSING = Preprocessing(8, 6, (127.0, 127.5, 0.0), (128.0, 1.0, 255.0), "stretch", 2)
-
-
-def _keras_archive(class_name: str = "Functional") -> bytes:
-    config = {"module": "keras", "class_name": class_name, "config": {}}
-    return write_stored_zip(
-        {
-            "metadata.json": b"{}",
-            "config.json": json.dumps(config).encode(),
-            "model.weights.h5": b"\x89HDF\r\n\x1a\nweights",
-        }
-    )
+_PREPROCESSING = Preprocessing(8, 6, (127.0, 127.5, 0.0), (128.0, 1.0, 255.0), STRETCH, 2)
+_INPUT = NetworkInput("pixels", "nchw", "float32")
+_REDUCTION = Reduction(np.arange(12, dtype=np.float32).reshape(4, 3))
 
 
 def _bundle(**changes: Any) -> ModelBundle:
     fields: dict[str, Any] = {
         "name": "tiny",
         "architecture": "tiny-1",
-        "dimension": 128,
-        "preprocessing": _PREPROCESSING,
         "digest": "sha256:" + "0" * 64,
+        "native_dimension": 4,
+        "dimension": 3,
+        "preprocessing": _PREPROCESSING,
+        "network": Network("model.onnx", b"a network", _INPUT, "features"),
+        "reduction": _REDUCTION,
         "provenance": "made by a test",
         "license": "Apache-2.0",
-        "litert": b"\x1c\0\0\0TFL3 and so on",
-        "keras": _keras_archive(),
+        "statistics": {"parameters": 12},
     }
     return ModelBundle(**{**fields, **changes})
 
@@ -64,25 +67,38 @@ def _sealed(members: dict[str, bytes]) -> bytes:
     return body + hashlib.sha256(body).hexdigest().encode()
 
 
-def test_a_bundle_survives_a_round_trip(tmp_path: Path) -> None:
-    bundle = _bundle(name="Gesichter v2 ü")
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        _bundle(name="Gesichter v2 ü"),
+        _bundle(reduction=None, dimension=4, statistics={}),
+        _bundle(reduction=Reduction(_REDUCTION.matrix, np.array([1, 2, 3], np.float32))),
+        onnx_bundle("nhwc", "uint8", 2, "cls"),
+        onnx_bundle(preprocessing=replace(TINY, resize=ResizePolicy("pad", "bilinear"))),
+        tflite_bundle(preprocessing=replace(TINY, channels="bgr")),
+    ],
+)
+def test_a_bundle_survives_a_round_trip(bundle: ModelBundle, tmp_path: Path) -> None:
     path = tmp_path / "a.fidmodel"
     path.write_bytes(write_bundle(bundle))
     assert load_bundle(path) == load_bundle(str(path)) == bundle
+    assert write_bundle(load_bundle(path)) == path.read_bytes()
 
 
 def test_the_bytes_are_deterministic_and_pinned() -> None:
     data = write_bundle(_bundle())
     assert data == write_bundle(_bundle())
     digest = hashlib.sha256(data).hexdigest()
-    assert digest == "a2f11eeff0c6411d7676263c6ef80dcfce74f26b2c60aca55db8b0512b6dfbc1"
+    assert digest == "f5fd963f0b86902e10f5c90edc4221a155ceba337da4c2361113f08e4ee76f65"
 
 
 def test_any_zip_tool_reads_a_bundle() -> None:
     with zipfile.ZipFile(BytesIO(write_bundle(_bundle()))) as archive:
         assert archive.testzip() is None
-        assert archive.namelist() == ["bundle.json", "model.tflite", "model.keras"]
-        assert json.loads(archive.read("bundle.json"))["format"] == 1
+        assert archive.namelist() == ["bundle.json", "model.onnx", "reduction.npy"]
+        assert json.loads(archive.read("bundle.json"))["format"] == 2
+        matrix = np.load(BytesIO(archive.read("reduction.npy")))
+    np.testing.assert_array_equal(matrix, _REDUCTION.matrix)
 
 
 def test_every_flipped_bit_is_detected() -> None:
@@ -111,8 +127,8 @@ def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused() -> None:
-    data = _forged(lambda description, _: description.update(format=2, faces="largest"))
-    with pytest.raises(BundleError, match=r"m: its format version is 2, newer than 1.* update"):
+    data = _forged(lambda description, _: description.update(format=3, faces="largest"))
+    with pytest.raises(BundleError, match=r"m: its format version is 3, newer than 2.* update"):
         read_bundle(data, "m")
 
 
@@ -133,7 +149,8 @@ def test_a_missing_revision_is_not_taken_for_the_current_one() -> None:
     ("change", "message"),
     [
         ({"format": True}, "format version"),
-        ({"format": "1"}, "format version"),
+        ({"format": "2"}, "format version"),
+        ({"format": 1}, "format version is 1, .* build the model again"),
         ({"format": 0}, "format version"),
         ({"name": ""}, "name must be one line"),
         ({"name": "two\nlines"}, "name must be one line"),
@@ -142,9 +159,20 @@ def test_a_missing_revision_is_not_taken_for_the_current_one() -> None:
         ({"dimension": 0}, "dimension"),
         ({"dimension": 128.0}, "dimension"),
         ({"dimension": True}, "dimension"),
+        ({"dimension": 2}, r"reduction is not .* of shape \(4, 2\) or"),
+        ({"native_dimension": 2}, r"reduction is not .* of shape \(2, 3\) or"),
+        ({"native_dimension": 65537}, "native_dimension: Expected int <= 65536"),
         ({"digest": "sha256:12"}, "digest"),
         ({"digest": None}, "digest"),
         ({"members": {}}, "size or checksum differs"),
+        ({"input": {"name": "x", "layout": "hwc", "dtype": "uint8"}}, r"input\.layout: Invalid"),
+        ({"input": {"name": "x", "layout": "nchw", "dtype": "int8"}}, r"input\.dtype: Invalid"),
+        ({"input": {**asdict(_INPUT), "batch": 0}}, r"input\.batch: Expected int >= 1"),
+        ({"input": {**asdict(_INPUT), "batch": 4096}}, "batch must be from 1 to 1024"),
+        ({"input": {**asdict(_INPUT), "dtype": "uint8"}}, "uint8 scales by itself"),
+        ({"output": None}, "output: Expected str"),
+        ({"pooling": "max"}, "pooling: Invalid"),
+        ({"statistics": {"parameters": -1}}, r"statistics.*>= 0"),
         ({"preprocessing": []}, "preprocessing: Expected object"),
         ({"preprocessing": {"height": 8}}, "preprocessing: .*missing required field width"),
     ],
@@ -167,7 +195,10 @@ def test_invalid_descriptions_are_refused(change: dict[str, Any], message: str) 
         ({"mean": "123"}, "mean"),
         ({"std": [1, 1, 0]}, "std"),
         ({"std": [1, 1, "1"]}, "std"),
-        ({"resize": "crop"}, "resize policy 'crop'"),
+        ({"resize": "stretch"}, "resize: Expected object"),
+        ({"resize": {"method": "crop", "interpolation": "bicubic"}}, "method: Invalid .*'crop'"),
+        ({"resize": {"method": "pad"}}, "missing required field interpolation"),
+        ({"channels": "rgba"}, "channels: Invalid .*'rgba'"),
         ({"revision": 1}, "pixels revision 1, but this version of featureid computes revision 2"),
     ],
 )
@@ -178,10 +209,15 @@ def test_invalid_preprocessing_is_refused(change: dict[str, Any], message: str) 
         )
 
 
-def _set_member(name: str, data: bytes) -> Callable[[dict[str, Any], dict[str, bytes]], None]:
-    """Return a change that replaces a member, with a valid checksum."""
+def _set_member(
+    name: str, data: bytes | None
+) -> Callable[[dict[str, Any], dict[str, bytes]], None]:
+    """Return a change that replaces or removes a member, with a valid checksum."""
 
     def change(description: dict[str, Any], members: dict[str, bytes]) -> None:
+        if data is None:
+            del members[name], description["members"][name]
+            return
         members[name] = data
         checksum = hashlib.sha256(data).hexdigest()
         description["members"][name] = {"sha256": checksum, "size": len(data)}
@@ -192,32 +228,51 @@ def _set_member(name: str, data: bytes) -> Callable[[dict[str, Any], dict[str, b
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("model.tflite", b"not a network", "not a LiteRT model"),
-        ("model.keras", b"not a zip file", "Keras model is refused"),
-        ("model.keras", _keras_archive("Lambda"), r"keras\.Lambda is not allowed"),
-        ("model.pkl", b"\x80\x04.", "must hold only"),
+        ("model.onnx", b"", "model.onnx is empty"),
+        ("model.onnx", None, r"one network, model\.onnx or model\.tflite, found \[\]"),
+        ("model.tflite", b"\x1c\0\0\0TFL3", r"found \['model\.onnx', 'model\.tflite'\]"),
+        ("model.pkl", b"\x80\x04.", r"found \['model\.onnx', 'model\.pkl'\]"),
+        ("reduction.npy", None, "dimension 3 does not follow from 4 native dimensions and none"),
+        ("reduction.npy", b"not an array", r"not a complete \.npy file"),
     ],
 )
-def test_unsafe_members_are_refused(name: str, data: bytes, message: str) -> None:
+def test_members_that_do_not_fit_are_refused(name: str, data: bytes | None, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         read_bundle(_forged(_set_member(name, data)), "m")
 
 
+def test_a_repeated_member_is_refused() -> None:
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        buffer = BytesIO(write_bundle(_bundle()))
+        with zipfile.ZipFile(buffer, "a") as archive:
+            archive.writestr("model.onnx", b"another")
+            archive.comment = b"sha256:" + b"0" * 64
+    body = buffer.getvalue()[:-64]
+    with pytest.raises(BundleError, match="repeated"):
+        read_bundle(body + hashlib.sha256(body).hexdigest().encode(), "m")
+
+
+def test_only_a_litert_network_is_taken_for_one() -> None:
+    with pytest.raises(BundleError, match="not a LiteRT model"):
+        Network("model.tflite", b"a network", _INPUT, "features")
+
+
+def test_a_reduction_must_fit_the_dimensions() -> None:
+    with pytest.raises(BundleError, match=r"3 does not follow from 5 .* of shape \(4, 3\)"):
+        _bundle(native_dimension=5)
+
+
 def test_a_swapped_member_is_refused() -> None:
-    data = _forged(lambda _, members: members.update({"model.tflite": b"\x1c\0\0\0TFL3 other"}))
+    data = _forged(lambda _, members: members.update({"model.onnx": b"b network"}))
     with pytest.raises(BundleError, match="size or checksum differs"):
         read_bundle(data, "m")
-
-
-def test_an_unsafe_bundle_is_not_written() -> None:
-    with pytest.raises(BundleError, match="not allowed"):
-        write_bundle(_bundle(keras=_keras_archive("Lambda")))
 
 
 def test_the_preprocessing_digest_is_pinned() -> None:
     # If this digest changes, stored vectors are no longer comparable.  Do not just update it.
     canonical = (
-        b'{"height":8,"mean":[127.0,127.5,0.0],"resize":"stretch","revision":2,'
+        b'{"channels":"rgb","height":8,"mean":[127.0,127.5,0.0],'
+        b'"resize":{"interpolation":"bicubic","method":"stretch"},"revision":2,'
         b'"std":[128.0,1.0,255.0],"width":6}'
     )
     assert _PREPROCESSING.digest == "sha256:" + hashlib.sha256(canonical).hexdigest()
@@ -225,30 +280,54 @@ def test_the_preprocessing_digest_is_pinned() -> None:
 
 
 def test_integers_and_lists_make_the_same_preprocessing() -> None:
-    same = Preprocessing(8, 6, [127, 127.5, 0], [128, 1, 255], "stretch", 2)  # type: ignore[arg-type]
+    same = Preprocessing(8, 6, [127, 127.5, 0], [128, 1, 255], STRETCH, 2)  # type: ignore[arg-type]
     assert same == _PREPROCESSING and same.digest == _PREPROCESSING.digest
 
 
 def test_every_field_and_the_pixels_revision_change_the_digest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    pad = ResizePolicy("pad", "bicubic")
     changed = [
         replace(_PREPROCESSING, height=9),
         replace(_PREPROCESSING, width=9),
         replace(_PREPROCESSING, mean=(0, 0, 0)),
         replace(_PREPROCESSING, std=(1, 1, 1)),
+        replace(_PREPROCESSING, channels="bgr"),
+        replace(_PREPROCESSING, resize=pad),
+        replace(_PREPROCESSING, resize=replace(pad, fill=(0, 0, 1))),
+        replace(_PREPROCESSING, resize=replace(pad, interpolation="bilinear")),
+        replace(_PREPROCESSING, resize=ResizePolicy("shortest", "bicubic")),
+        replace(_PREPROCESSING, resize=ResizePolicy("shortest", "bicubic", 0.875)),
     ]
     monkeypatch.setattr(preprocessing_module, "PIXELS_REVISION", 3)
     changed.append(replace(_PREPROCESSING, revision=3))
-    assert len({p.digest for p in (*changed, _PREPROCESSING)}) == 6
+    assert len({p.digest for p in (*changed, _PREPROCESSING)}) == 12
 
 
-def test_scaling_is_elementwise_float32() -> None:
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_pixels_are_arranged_and_scaled(layout: Any, channels: Any) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (2, 8, 6, 3), np.uint8)
-    scaled = _PREPROCESSING.scale(pixels)
-    assert scaled.dtype == np.float32
+    preprocessing = replace(_PREPROCESSING, channels=channels)
     expected = (pixels - np.array(_PREPROCESSING.mean)) / np.array(_PREPROCESSING.std)
+    arranged = pixels
+    if channels == "bgr":
+        expected, arranged = expected[..., ::-1], arranged[..., ::-1]
+    if layout == "nchw":
+        expected, arranged = expected.transpose(0, 3, 1, 2), arranged.transpose(0, 3, 1, 2)
+    scaled = preprocessing.scale(pixels, layout)
+    assert scaled.dtype == np.float32 and scaled.flags.c_contiguous
     np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+    found = preprocessing.arrange(pixels, layout)
+    assert found.dtype == np.uint8 and found.flags.c_contiguous
+    np.testing.assert_array_equal(found, arranged)
+
+
+def test_both_layouts_have_the_same_numbers() -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (3, 8, 6, 3), np.uint8)
+    rows, planes = (_PREPROCESSING.scale(pixels, layout) for layout in ("nhwc", "nchw"))
+    np.testing.assert_array_equal(rows.transpose(0, 3, 1, 2), planes)
 
 
 def test_the_model_digest_is_pinned_and_covers_everything() -> None:
@@ -276,3 +355,33 @@ def test_the_model_digest_is_pinned_and_covers_everything() -> None:
 def test_only_float32_weights_have_a_digest() -> None:
     with pytest.raises(BundleError, match="weight a is float64"):
         model_digest("tiny-1", {"a": np.zeros(3)}, _PREPROCESSING)  # type: ignore[dict-item]
+
+
+def test_the_digest_of_a_network_is_pinned_and_covers_everything() -> None:
+    network, reduction = _bundle().network, _REDUCTION
+    digest = network_digest(network, "none", reduction, _PREPROCESSING)
+    assert digest == ("sha256:3058feb99557eb91e9ed46b4ea0dcf36ece0744ee7e18aa549038ae9d2f08266")
+    other = Reduction(reduction.matrix + 1)
+    others = {
+        network_digest(replace(network, data=b"b network"), "none", reduction, _PREPROCESSING),
+        network_digest(replace(network, output="logits"), "none", reduction, _PREPROCESSING),
+        network_digest(network, "mean", reduction, _PREPROCESSING),
+        network_digest(network, "none", None, _PREPROCESSING),
+        network_digest(network, "none", other, _PREPROCESSING),
+        network_digest(network, "none", reduction, replace(_PREPROCESSING, height=9)),
+        *(
+            network_digest(
+                replace(network, input=replace(_INPUT, **{field: value})),  # type: ignore[arg-type]
+                "none",
+                reduction,
+                _PREPROCESSING,
+            )
+            for field, value in (
+                ("name", "x"),
+                ("layout", "nhwc"),
+                ("dtype", "uint8"),
+                ("batch", 1),
+            )
+        ),
+    }
+    assert len(others | {digest}) == 11

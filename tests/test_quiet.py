@@ -53,10 +53,10 @@ def test_the_nightly_script_says_nothing_in_good_nights(mixed: Path, tmp_path: P
     "options",
     [
         ["--direct_num_workers=2", "--direct_running_mode=multi_processing"],
-        ["--backend=tensorflow"],
+        ["--model=face", "--no-face=whole"],
     ],
 )
-def test_workers_and_the_other_backend_are_as_quiet(
+def test_workers_and_the_other_model_are_as_quiet(
     photos: Path, tmp_path: Path, options: list[str]
 ) -> None:
     command = [BIN / "featureid", "embed", photos / "small", "--output", tmp_path / "out"]

@@ -20,7 +20,7 @@ import featureid
 from featureid.cli import main as cli
 from featureid.jobs.beam_options import split_beam_options
 from featureid.storage.verify import verify_snapshot
-from tests.processes import ROOT, Pool, children, running, running_pool, wait_until
+from tests.processes import ROOT, Pool, children, running, running_pool, wait_until, with_model
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self").exists(), reason="finds worker processes as Linux shows them"
@@ -171,21 +171,19 @@ def many(photos: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def loaded_models(pool: Pool) -> int:
-    """How often a worker of the pool has loaded the model, which LiteRT tells."""
-    return pool.log.read_text(encoding="utf-8").count("XNNPACK delegate")
-
-
 def test_a_worker_that_is_killed_publishes_nothing_and_the_next_run_succeeds(
     photos: Path, many: Path, tmp_path: Path, pool: Pool, runner_options: list[str]
 ) -> None:
-    output, before = tmp_path / "out", loaded_models(pool)
+    def workers() -> set[int]:
+        return with_model(children(pool.process.pid, WORKER))
+
+    output, before = tmp_path / "out", workers()
     command = [sys.executable, "-m", "pipelines.embed", f"--output={output}", *runner_options]
     run = subprocess.Popen(
         [*command, f"--input={many}", "--threads=1"], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_until(lambda: loaded_models(pool) > before or run.poll() is not None)
+        wait_until(lambda: bool(workers() - before) or run.poll() is not None)
         (worker,) = children(pool.process.pid, WORKER)
         os.kill(worker, signal.SIGKILL)
         _, errors = run.communicate(timeout=LIMIT_S)

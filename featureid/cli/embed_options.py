@@ -11,7 +11,7 @@ from featureid.images import DecodeLimits
 from featureid.inputs import InputSource
 from featureid.jobs.beam_options import parse_hints
 from featureid.jobs.options import EmbedOptions, RefreshOptions
-from featureid.models import BACKENDS, DEFAULT_BACKEND
+from featureid.models import BACKENDS
 from featureid.refresh import Check, RefreshPolicy
 from featureid.storage.records import DTYPES
 
@@ -88,8 +88,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add(
         "--backend",
         choices=BACKENDS,
-        default=DEFAULT_BACKEND,
-        help="what runs the model; default: %(default)s",
+        help="what runs the model; default: onnx, or litert for a model that needs it",
     )
     add("--threads", type=int, default=0, metavar="N", help="per process; default: one per core")
     add("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, metavar="N", help="images per batch")

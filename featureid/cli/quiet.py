@@ -19,10 +19,10 @@ _STDERR = 2
 def quiet_libraries(argv: Sequence[str]) -> Iterator[None]:
     """Show what libraries write to file descriptor 2 only if the block ends in an unexpected error.
 
-    LiteRT, TensorFlow, libtiff and the worker processes that Beam starts write there, past Python's
-    logging. Until the block ends they write into a temporary file instead; ``sys.stderr`` still
-    leads to the terminal or log, and so does the report of a crash. ``--log-level debug`` turns
-    this off, and so does a caller that has replaced ``sys.stderr``.
+    LiteRT, libtiff and the worker processes that Beam starts write there, past Python's logging.
+    Until the block ends they write into a temporary file instead; ``sys.stderr`` still leads to the
+    terminal or log, and so does the report of a crash. ``--log-level debug`` turns this off, and so
+    does a caller that has replaced ``sys.stderr``.
     """
     wants_all = "--log-level=debug" in argv or ("--log-level", "debug") in pairwise(argv)
     if sys.stderr is not sys.__stderr__ or wants_all:

@@ -18,7 +18,8 @@ from featureid.storage.records import SnapshotInfo
 from featureid.storage.run_record import RunRecord, read_run, versions_of, write_run
 
 _LOG = logging.getLogger(__name__)
-_PACKAGES = ("apache-beam", "numpy", "ai-edge-litert", "pillow", "simplejpeg", "isal")
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "ai-edge-litert")
+_PACKAGES = ("apache-beam", "numpy", *_RUNTIMES, "pillow", "simplejpeg", "isal")
 
 
 def new_record(

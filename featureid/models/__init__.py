@@ -5,9 +5,10 @@ from __future__ import annotations
 from featureid.models.backends.base import Backend
 from featureid.models.backends.registry import (
     BACKENDS,
-    DEFAULT_BACKEND,
+    backend_for,
     check_backend,
     open_backend,
+    open_backends,
 )
 from featureid.models.bundle import (
     BUNDLE_SUFFIX,
@@ -22,14 +23,15 @@ from featureid.models.zoo import known_models, resolve_model
 __all__ = [
     "BACKENDS",
     "BUNDLE_SUFFIX",
-    "DEFAULT_BACKEND",
     "Backend",
     "ModelBundle",
     "Preprocessing",
+    "backend_for",
     "bundle_file_name",
     "check_backend",
     "known_models",
     "open_backend",
+    "open_backends",
     "read_bundle",
     "resolve_model",
     "write_bundle",

@@ -24,22 +24,21 @@ def write_stored_zip(members: Mapping[str, bytes], comment: bytes = b"") -> byte
     return buffer.getvalue()
 
 
-def read_stored_zip(data: bytes, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Return the members of a zip file that must hold exactly ``names``, each stored once.
+def read_stored_zip(data: bytes) -> dict[str, bytes]:
+    """Return the members of a zip file by name, each of which must be stored and occur once.
 
     A stored member cannot be larger than the file, so memory is bounded by the size of ``data``.
 
     Raises:
-        BundleError: not a zip file, damaged, with other members, or a member is compressed or
-            encrypted.
+        BundleError: not a zip file, or damaged, or a member is compressed, encrypted or repeated.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            found = [info.filename for info in archive.infolist()]
-            if sorted(found) != sorted(names):
-                raise BundleError(f"the zip file must hold only {sorted(names)}, found {found}")
             for info in archive.infolist():
                 _check_stored(info, len(data))
+            names = archive.namelist()
+            if len({*names}) != len(names):
+                raise BundleError(f"a member of the zip file is repeated: {sorted(names)}")
             return {name: archive.read(name) for name in names}
     except (
         zipfile.BadZipFile,

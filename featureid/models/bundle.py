@@ -1,19 +1,23 @@
 """The model bundle: one file with everything that determines the numbers of a feature ID.
 
-A ``.fidmodel`` file is a zip of three stored members with fixed dates, written deterministically:
+A ``.fidmodel`` file is a zip of stored members with fixed dates, written deterministically:
 
-- ``bundle.json``: format version, name, architecture, dimension, digest, provenance, license,
-  preprocessing, and size and SHA-256 of the other two members; unknown fields are ignored, so what
-  changes the numbers comes with a new format version or a new revision of the preprocessing;
-- ``model.tflite``: the network for LiteRT, on CPUs;
-- ``model.keras``: the same network for TensorFlow, on GPUs.
+- ``bundle.json``: format version, name, architecture, dimensions, digest, provenance, license, the
+  network's input and output, pooling, preprocessing, and size and SHA-256 of the other members;
+  unknown fields are ignored, so what changes the numbers comes with a new format version or a new
+  revision of the preprocessing;
+- the network, ``model.onnx`` or ``model.tflite``;
+- ``reduction.npy``, if there is one: the matrix that turns the network's features into the vector,
+  and its offset.
 
 The zip's comment, its last 71 bytes, is ``sha256:`` and the SHA-256 of everything before the
 digits, so any flipped bit is found before anything is interpreted.  Later formats keep this ending.
 
-The **digest** of a model is its identity (:func:`model_digest`).  It covers architecture, weights
-and preprocessing, not the files, since another version of TensorFlow writes other bytes for the
-same network.  It identifies a model; it does not authenticate who made it.
+The **digest** of a model is its identity.  That of a model built from weights is
+:func:`model_digest`, which covers what determines the numbers and not the bytes of the network,
+since another version of a library may write the same network in other bytes.  That of a network
+made elsewhere is :func:`network_digest`.  It identifies a model; it does not authenticate who made
+it.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -32,21 +36,84 @@ import numpy.typing as npt
 
 from featureid.errors import BundleError, NewerVersionError
 from featureid.models.archive import read_stored_zip, write_stored_zip
-from featureid.models.keras_archive import read_keras_archive
-from featureid.models.preprocessing import Preprocessing
-from featureid.stored_json import Size, canonical_json, convert_json, decode_json, refuse_newer
+from featureid.models.features import Pooling, Reduction, read_reduction
+from featureid.models.preprocessing import Layout, Preprocessing
+from featureid.stored_json import (
+    PositiveSize,
+    Size,
+    canonical_json,
+    convert_json,
+    decode_json,
+    refuse_newer,
+)
 
 BUNDLE_SUFFIX = ".fidmodel"
-BUNDLE_FORMAT = 1
+BUNDLE_FORMAT = 2
+ONNX = "model.onnx"
+TFLITE = "model.tflite"
 
 _DESCRIPTION = "bundle.json"
-_LITERT = "model.tflite"
-_KERAS = "model.keras"
+_REDUCTION = "reduction.npy"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HEX_DIGITS = 64
 _SEAL_PREFIX = b"sha256:"
 _TFLITE_MAGIC = b"TFL3"  # the file identifier of the FlatBuffers schema, at byte 4
 _MAX_DIMENSION = 65536
+_MAX_BATCH = 1024
+
+_Dimension = Annotated[int, msgspec.Meta(ge=1, le=_MAX_DIMENSION)]
+_File = Literal["model.onnx", "model.tflite"]
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """The only input of a network.
+
+    Attributes:
+        name: its name in the network.
+        layout: its axes, ``nchw`` or ``nhwc``.
+        dtype: ``float32``: scaled pixels; ``uint8``: pixels from 0 to 255, unscaled.
+        batch: how many images it takes at a time; None: any number, none of which changes a bit of
+            another's vector.
+
+    Raises:
+        BundleError: a value is out of range.
+    """
+
+    name: str
+    layout: Layout
+    dtype: Literal["float32", "uint8"]
+    batch: PositiveSize | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch is not None and not 1 <= self.batch <= _MAX_BATCH:
+            raise BundleError(f"batch must be from 1 to {_MAX_BATCH}, got {self.batch}")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network in the format of one runtime.
+
+    Attributes:
+        file: ``model.onnx`` or ``model.tflite``.
+        data: the file.
+        input: its input.
+        output: name of the output that is taken.
+
+    Raises:
+        BundleError: ``data`` is not such a file.
+    """
+
+    file: _File
+    data: bytes = field(repr=False)
+    input: NetworkInput
+    output: str
+
+    def __post_init__(self) -> None:
+        if self.file == TFLITE and self.data[4:8] != _TFLITE_MAGIC:
+            raise BundleError(f"{TFLITE} is not a LiteRT model")
+        if not self.data:
+            raise BundleError(f"{self.file} is empty")
 
 
 @dataclass(frozen=True)
@@ -56,38 +123,54 @@ class ModelBundle:
     Attributes:
         name: name of the model.
         architecture: kind of network, with a revision.
-        dimension: length of its vectors.
+        digest: its identity, from :func:`model_digest` or :func:`network_digest`.
+        native_dimension: length of the network's vectors, after pooling.
+        dimension: length of the model's vectors: the native one, or that of the reduction.
         preprocessing: how an image becomes the network's input.
-        digest: its identity, from :func:`model_digest`.
+        network: the network.
+        pooling: how its output becomes one vector per image.
+        reduction: what is applied to that vector; None for nothing.
         provenance: origin of the weights.
         license: license of the weights, as an SPDX expression if there is one.
-        litert: the network for LiteRT, with one input (1, height, width, 3) float32 and at least
-            an output ``embedding`` (1, dimension) float32, not normalized.
-        keras: the same network as a ``.keras`` file, with the same output names.
+        statistics: numbers about the model, for people, such as its ``parameters``.
 
     Raises:
-        BundleError: a field is out of range.
+        BundleError: a field is out of range, or does not fit another.
     """
 
     name: str
     architecture: str
-    dimension: Size
-    preprocessing: Preprocessing
     digest: str
+    native_dimension: int
+    dimension: int
+    preprocessing: Preprocessing
+    network: Network
     provenance: str
     license: str
-    litert: bytes = field(repr=False)
-    keras: bytes = field(repr=False)
+    pooling: Pooling = "none"
+    reduction: Reduction | None = None
+    statistics: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name in ("name", "architecture", "provenance", "license"):
             value = getattr(self, name)
             if not value.strip() or not value.isprintable():
                 raise BundleError(f"{name} must be one line of text, got {value!r}")
-        if not 1 <= self.dimension <= _MAX_DIMENSION:
-            raise BundleError(f"dimension must be from 1 to {_MAX_DIMENSION}, got {self.dimension}")
+        for name in ("native_dimension", "dimension"):
+            value = getattr(self, name)
+            if not 1 <= value <= _MAX_DIMENSION:
+                raise BundleError(f"{name} must be from 1 to {_MAX_DIMENSION}, got {value}")
+        reduced = self.reduction.matrix.shape if self.reduction else (self.native_dimension,) * 2
+        if reduced != (self.native_dimension, self.dimension):
+            raise BundleError(
+                f"dimension {self.dimension} does not follow from {self.native_dimension} native "
+                f"dimensions and {f'a reduction of shape {reduced}' if self.reduction else 'none'}"
+            )
         if not _DIGEST.fullmatch(self.digest):
             raise BundleError(f"digest must be sha256: and 64 hex digits, got {self.digest!r}")
+        scales = any(self.preprocessing.mean) or {*self.preprocessing.std} != {1.0}
+        if self.network.input.dtype == "uint8" and scales:
+            raise BundleError("a network that takes uint8 scales by itself: mean 0, std 1")
 
 
 def bundle_file_name(name: str, digest: str) -> str:
@@ -130,29 +213,51 @@ def model_digest(
     return "sha256:" + digest.hexdigest()
 
 
-def write_bundle(bundle: ModelBundle) -> bytes:
-    """Return the bytes of a bundle file; the same bundle gives the same bytes.
+def network_digest(
+    network: Network, pooling: Pooling, reduction: Reduction | None, preprocessing: Preprocessing
+) -> str:
+    """Return the identity of a model whose network was made elsewhere.
 
-    Raises:
-        BundleError: :func:`read_bundle` would refuse the bundle.
+    It is the SHA-256 of canonical JSON that names the network's bytes, its input and output, and
+    everything that happens before and after it.
     """
-    files = {_LITERT: bundle.litert, _KERAS: bundle.keras}
-    _check_files(files)
+    described = {
+        "network": _Member.of(network.data).sha256,
+        "input": msgspec.to_builtins(network.input),
+        "output": network.output,
+        "pooling": pooling,
+        "reduction": _Member.of(reduction.to_npy()).sha256 if reduction else None,
+        "preprocessing": preprocessing.digest,
+    }
+    return "sha256:" + hashlib.sha256(canonical_json(described)).hexdigest()
+
+
+def write_bundle(bundle: ModelBundle) -> bytes:
+    """Return the bytes of a bundle file; the same bundle gives the same bytes."""
+    network = bundle.network
+    members: dict[str, bytes] = {network.file: network.data}
+    if bundle.reduction is not None:
+        members[_REDUCTION] = bundle.reduction.to_npy()
     description = _Description(
         format=BUNDLE_FORMAT,
         name=bundle.name,
         architecture=bundle.architecture,
-        dimension=bundle.dimension,
         digest=bundle.digest,
+        native_dimension=bundle.native_dimension,
+        dimension=bundle.dimension,
+        preprocessing=bundle.preprocessing,
+        input=network.input,
+        output=network.output,
+        pooling=bundle.pooling,
         provenance=bundle.provenance,
         license=bundle.license,
-        preprocessing=bundle.preprocessing,
-        members={name: _member(data) for name, data in files.items()},
+        statistics=dict(bundle.statistics),
+        members={name: _Member.of(data) for name, data in members.items()},
     )
     fields = msgspec.to_builtins(description)
     fields["preprocessing"] = bundle.preprocessing.to_json()
-    members = {_DESCRIPTION: canonical_json(fields), **files}
-    data = write_stored_zip(members, _SEAL_PREFIX + b"0" * _HEX_DIGITS)[:-_HEX_DIGITS]
+    stored = {_DESCRIPTION: canonical_json(fields), **members}
+    data = write_stored_zip(stored, _SEAL_PREFIX + b"0" * _HEX_DIGITS)[:-_HEX_DIGITS]
     return data + hashlib.sha256(data).hexdigest().encode()
 
 
@@ -190,24 +295,44 @@ def load_bundle(path: str | os.PathLike[str]) -> ModelBundle:
 
 def _read_bundle(data: bytes) -> ModelBundle:
     _check_seal(data)
-    members = read_stored_zip(data, (_DESCRIPTION, _LITERT, _KERAS))
-    fields = decode_json(members.pop(_DESCRIPTION), dict[str, Any])
+    members = read_stored_zip(data)
+    fields = decode_json(members.pop(_DESCRIPTION, b""), dict[str, Any])
     refuse_newer(fields.get("format"), BUNDLE_FORMAT)
+    if fields["format"] < BUNDLE_FORMAT:
+        raise BundleError(
+            f"its format version is {fields['format']}, of a featureid before its first release; "
+            "build the model again"
+        )
     description = convert_json(fields, _Description)
-    if description.members != {name: _member(file) for name, file in members.items()}:
+    if description.members != {name: _Member.of(file) for name, file in members.items()}:
         raise BundleError("a member's size or checksum differs from bundle.json")
-    _check_files(members)
+    reduction = members.pop(_REDUCTION, None)
+    file = _network_file(members)
     return ModelBundle(
         name=description.name,
         architecture=description.architecture,
+        digest=description.digest,
+        native_dimension=description.native_dimension,
         dimension=description.dimension,
         preprocessing=description.preprocessing,
-        digest=description.digest,
+        network=Network(file, members[file], description.input, description.output),
+        pooling=description.pooling,
+        reduction=None
+        if reduction is None
+        else read_reduction(reduction, description.native_dimension, description.dimension),
         provenance=description.provenance,
         license=description.license,
-        litert=members[_LITERT],
-        keras=members[_KERAS],
+        statistics=description.statistics,
     )
+
+
+def _network_file(members: Mapping[str, bytes]) -> _File:
+    if len(members) == 1:
+        if ONNX in members:
+            return "model.onnx"
+        if TFLITE in members:
+            return "model.tflite"
+    raise BundleError(f"it must hold one network, {ONNX} or {TFLITE}, found {sorted(members)}")
 
 
 class _Member(msgspec.Struct, frozen=True):
@@ -216,6 +341,11 @@ class _Member(msgspec.Struct, frozen=True):
     sha256: str
     size: Size
 
+    @classmethod
+    def of(cls, data: bytes) -> _Member:
+        """Return what is to be said of a member."""
+        return cls(hashlib.sha256(data).hexdigest(), len(data))
+
 
 class _Description(msgspec.Struct, frozen=True, kw_only=True):
     """The JSON of bundle.json."""
@@ -223,11 +353,16 @@ class _Description(msgspec.Struct, frozen=True, kw_only=True):
     format: int
     name: str
     architecture: str
-    dimension: Size
     digest: str
+    native_dimension: _Dimension
+    dimension: _Dimension
+    preprocessing: Preprocessing
+    input: NetworkInput
+    output: str
+    pooling: Pooling
     provenance: str
     license: str
-    preprocessing: Preprocessing
+    statistics: dict[str, Size] = msgspec.field(default_factory=dict)
     members: dict[str, _Member]
 
 
@@ -237,13 +372,3 @@ def _check_seal(data: bytes) -> None:
         raise BundleError("not a model bundle, or truncated; copy it again")
     if hashlib.sha256(body).hexdigest().encode() != seal:
         raise BundleError("damaged: the checksum differs; copy it again")
-
-
-def _check_files(files: Mapping[str, bytes]) -> None:
-    if files[_LITERT][4:8] != _TFLITE_MAGIC:
-        raise BundleError(f"{_LITERT} is not a LiteRT model")
-    read_keras_archive(files[_KERAS])
-
-
-def _member(data: bytes) -> _Member:
-    return _Member(hashlib.sha256(data).hexdigest(), len(data))

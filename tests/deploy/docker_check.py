@@ -28,11 +28,10 @@ EXTERNAL = {
 VALUES = {"3.11", "2.77.0", "1.20", "latest"}
 ENVIRONMENT = {"FEATUREID_CACHE", "FLEX_TEMPLATE_PYTHON_PY_FILE", "LD_LIBRARY_PATH", "PATH"}
 RUNS = {
-    "pip install --no-cache-dir '.[faces]' && featureid models image && featureid models face",
-    "pip install --no-cache-dir --no-deps . && python worker_requirements.py aws faces gcp > "
-    'requirements.txt && echo "apache-beam==${BEAM}" > constraints.txt && pip install '
-    "--no-cache-dir -r requirements.txt -c constraints.txt",
-    "pip install --no-cache-dir 'tensorflow[and-cuda]>=2.20,<3'",
+    'echo "apache-beam==${BEAM}" > constraints.txt && pip install --no-cache-dir '
+    "'.[aws,faces,gcp]' -c constraints.txt && featureid models image && featureid models face",
+    "pip uninstall --yes onnxruntime && pip install --no-cache-dir "
+    "'onnxruntime-gpu[cuda,cudnn]>=1.22'",
     "mvn --quiet --batch-mode dependency:copy -DoutputDirectory=/opt/beam -Dmdep.stripVersion=true "
     '-Dartifact="org.apache.beam:beam-runners-flink-${FLINK}-job-server:${BEAM}" && mv '
     '"/opt/beam/beam-runners-flink-${FLINK}-job-server.jar" /opt/beam/flink-job-server.jar',

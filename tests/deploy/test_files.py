@@ -16,7 +16,6 @@ from tests.deploy.airflow_check import dag_problems, read_dags
 ROOT = Path(__file__).parents[2]
 CHECKS: dict[str, Callable[[Path], Iterable[str]]] = {
     "Dockerfile": docker_check.dockerfile_problems,
-    "worker_requirements.py": dataflow_check.requirements_problems,
     "cron/featureid": cron_check.crontab_problems,
     "cron/featureid-nightly": cron_check.script_problems,
     "dataflow/launch.py": dataflow_check.launcher_problems,

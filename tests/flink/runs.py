@@ -11,7 +11,7 @@ import numpy as np
 
 import featureid
 from featureid.storage.verify import verify_snapshot
-from tests.processes import ROOT, Pool, children, stop, wait_until
+from tests.processes import ROOT, Pool, children, stop, wait_until, with_model
 
 LIMIT_S = 240
 SHARDS = 3
@@ -44,7 +44,7 @@ def embedding(
     pictures: Path, output: Path, options: list[str], pool: Pool, log: Path
 ) -> Iterator[subprocess.Popen[str]]:
     """A run that a worker of ``pool`` has begun to embed for."""
-    loaded = models_loaded(pool)
+    before = with_model(workers(pool))
     with log.open("w", encoding="utf-8") as file:
         run = subprocess.Popen(
             command(pictures, output, options),
@@ -54,16 +54,13 @@ def embedding(
             start_new_session=True,
         )
     try:
-        wait_until(lambda: models_loaded(pool) > loaded or run.poll() is not None, LIMIT_S)
+        wait_until(
+            lambda: bool(with_model(workers(pool)) - before) or run.poll() is not None, LIMIT_S
+        )
         assert run.poll() is None, log.read_text(encoding="utf-8")[-4000:]
         yield run
     finally:
         stop(run)
-
-
-def models_loaded(pool: Pool) -> int:
-    """How often a worker of the pool has loaded the model, which LiteRT tells."""
-    return pool.log.read_text(encoding="utf-8").count("XNNPACK delegate")
 
 
 def workers(pool: Pool) -> list[int]:

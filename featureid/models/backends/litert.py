@@ -1,4 +1,4 @@
-"""The CPU backend: LiteRT with XNNPACK, one thread per object, without TensorFlow."""
+"""The backend of LiteRT networks, with XNNPACK, on CPUs."""
 
 from __future__ import annotations
 
@@ -8,62 +8,47 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import ModelError
-from featureid.models.backends.base import check_batch, check_shape
-from featureid.models.bundle import ModelBundle
+from featureid.models.backends.base import Backend, check_declared, check_shapes
+from featureid.models.bundle import TFLITE, ModelBundle
 
 
-class LiteRTBackend:
-    """A model in a LiteRT interpreter.
+class LiteRTBackend(Backend):
+    """A model in a LiteRT interpreter of one thread."""
 
-    The interpreter runs one image at a time.  For convolutional networks of this size that is at
-    least as fast as larger batches (``benchmarks/models.py`` compares them), takes less memory, and
-    makes a vector independent of its batch by construction.
+    file: ClassVar[str] = TFLITE
 
-    Args:
-        bundle: the model.
-        output: which output of the network :meth:`embed` returns.
-
-    Raises:
-        ModelError: ``ai-edge-litert`` is not installed, or the network cannot be used.
-    """
-
-    concurrent: ClassVar[bool] = True
-
-    def __init__(self, bundle: ModelBundle, output: str = "embedding") -> None:
-        """Load the model."""
+    def _load(self, bundle: ModelBundle) -> tuple[int, bool]:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise ModelError(
-                f"models cannot run on the CPU: {error}; pip install ai-edge-litert"
+                f"model {bundle.name!r} is a LiteRT network: {error}; pip install "
+                "'featureid[litert]'"
             ) from error
-        self._bundle = bundle
         try:
-            self._interpreter = Interpreter(model_content=bundle.litert, num_threads=1)
+            self._interpreter = Interpreter(model_content=bundle.network.data, num_threads=1)
             self._interpreter.allocate_tensors()
-            signature = self._interpreter.get_signature_runner()
-            (source,) = signature.get_input_details().values()
-            target = signature.get_output_details()[output]
-        except (ValueError, RuntimeError, KeyError) as error:
+            sources = self._interpreter.get_input_details()
+            targets = {item["name"]: item for item in self._interpreter.get_output_details()}
+        except (ValueError, RuntimeError) as error:
             raise ModelError(
                 f"model {bundle.name!r} cannot be loaded by LiteRT: {error!r}; build the bundle "
                 "again, or upgrade ai-edge-litert"
             ) from error
-        size = (bundle.preprocessing.height, bundle.preprocessing.width, 3)
-        check_shape(bundle, "input", tuple(source["shape"].tolist()), (1, *size))
-        if output == "embedding":
-            check_shape(bundle, output, tuple(target["shape"].tolist()), (1, bundle.dimension))
-        self._input = source["index"]
-        self._output = target["index"]
-        self._width = int(target["shape"][-1])
+        network = bundle.network
+        names = [source["name"] for source in sources]
+        check_declared(bundle, "inputs", names, [network.input.name])
+        if network.output not in targets:
+            check_declared(bundle, "outputs", [*targets], network.output)
+        (source,), target = sources, targets[network.output]
+        check_declared(bundle, "input's type", source["dtype"].__name__, network.input.dtype)
+        check_declared(bundle, "output's type", target["dtype"].__name__, "float32")
+        check_shapes(bundle, source["shape"].tolist(), target["shape"].tolist())
+        self._source, self._target = source["index"], target["index"]
+        return int(source["shape"][0]), True
 
-    def embed(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the vectors of ``batch``; see :meth:`featureid.models.Backend.embed`."""
-        check_batch(batch, self._bundle)
-        vectors = np.empty((len(batch), self._width), np.float32)
-        for row, image in enumerate(batch):
-            pixels = self._bundle.preprocessing.scale(image[np.newaxis])
-            self._interpreter.set_tensor(self._input, pixels)
-            self._interpreter.invoke()
-            vectors[row] = self._interpreter.get_tensor(self._output)[0]
+    def _run(self, inputs: npt.NDArray[np.float32 | np.uint8]) -> npt.NDArray[np.float32]:
+        self._interpreter.set_tensor(self._source, inputs)
+        self._interpreter.invoke()
+        vectors: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._target)
         return vectors

