@@ -113,7 +113,7 @@ def padded(pixels: np.ndarray, size: int, fill: tuple[int, int, int]) -> np.ndar
     canvas = np.empty((size, size, 3), np.uint8)
     canvas[:] = fill
     top, left = (size - image.height) // 2, (size - image.width) // 2
-    canvas[top : top + image.height, left : left + image.width] = image
+    canvas[top : top + image.height, left : left + image.width] = np.asarray(image)
     return canvas
 
 
