@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import sys
 from typing import Any, ClassVar
 
@@ -13,9 +14,9 @@ from featureid.errors import ModelError
 from featureid.models.backends.base import Backend, check_declared, check_shapes
 from featureid.models.bundle import ONNX, ModelBundle
 
-# Images of so many pixels together go through a network at a time: 2 of 224 x 224, 4 of 150 x 150.
-# More are not faster (benchmarks/models.py), and every one needs up to 10 MB while it is computed.
-_PIXELS_PER_CALL = 100_352
+# Images of so many pixels together go through a network at a time: 1 of 224 x 224, 4 of 150 x 150.
+# More are not faster (benchmarks/models.py), and every one needs up to 11 MB while it is computed.
+_PIXELS_PER_CALL = 90_000
 _MAX_ROWS = 8
 # cuDNN may compute differently for different batch sizes, so every call has the same.
 _ROWS_ON_GPU = 64
@@ -66,6 +67,7 @@ class OnnxBackend(Backend):
                 "build the bundle again, or upgrade onnxruntime"
             ) from error
         _check_network(bundle, self._session)
+        _return_freed_memory()
 
 
 class OnnxCudaBackend(OnnxBackend):
@@ -125,6 +127,12 @@ def _check_network(bundle: ModelBundle, session: Any) -> None:
     target = targets[network.output]
     check_declared(bundle, "output's type", target.type, _TYPES["float32"])
     check_shapes(bundle, _known(source.shape), _known(target.shape))
+
+
+def _return_freed_memory() -> None:
+    """Give back to the system what loading a network needed: twice its size, which glibc keeps."""
+    with contextlib.suppress(AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _known(shape: list[int | str | None]) -> list[int | None]:
