@@ -5,8 +5,8 @@
 Every engine runs in a process of its own, on one thread and on two, in turn with the others, so
 that changes in the machine's speed affect all.  OpenVINO takes part if it is installed, and LiteRT
 for a model whose network is given as a ``.tflite`` file.  A time is CPU time per image, of the
-network alone.  ``first_s`` is loading the network and running it once; ``memory_mb`` is what the
-process grew by, from before the engine was imported, at its peak with batches of 8.
+network alone.  ``first_s`` is loading the network and running it once; ``mb_batch_8`` is what the
+process grew by, from before the engine was imported, at its peak with batches of up to 8.
 
 An oracle is an ``.npz`` file of images (n, height, width, 3) uint8 RGB and of what a reference
 computed for them: ``image`` and ``features`` (n, 1280), by PyTorch, for the model ``image``;
@@ -71,7 +71,6 @@ def litert_engine(path: str) -> Callable[[], Run]:
 
         def run(pixels: Array) -> None:
             nonlocal rows
-            pixels = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
             if rows != len(pixels):
                 rows = len(pixels)
                 interpreter.resize_tensor_input(source, pixels.shape)
@@ -98,22 +97,26 @@ def openvino_engine(path: str) -> Callable[[], Run]:
     return load
 
 
+# Module, layout of the input, function.
 ENGINES = {
-    "onnx": ("onnxruntime", onnx_engine),
-    "litert": ("ai_edge_litert", litert_engine),
-    "openvino": ("openvino", openvino_engine),
+    "onnx": ("onnxruntime", "nchw", onnx_engine),
+    "litert": ("ai_edge_litert", "nhwc", litert_engine),
+    "openvino": ("openvino", "nchw", openvino_engine),
 }
 
 
 def measure_engine(engine: str, path: str, side: int) -> dict[str, float]:
     """Return the figures of one engine in this process."""
-    pixels = np.random.default_rng(0).normal(size=(8, 3, side, side)).astype(np.float32)
+    _, layout, import_engine = ENGINES[engine]
+    shape = (8, 3, side, side) if layout == "nchw" else (8, side, side, 3)
+    pixels = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     before, started = common.peak_mb(), time.perf_counter()
-    load = ENGINES[engine][1](path)
+    load = import_engine(path)
     imported = time.perf_counter()
     run = load()
     run(pixels[:1])
     result = {"import_s": imported - started, "first_s": time.perf_counter() - imported}
+    result["mb_batch_1"] = common.peak_mb() - before
     times: dict[int, list[float]] = {size: [] for size in BATCHES}
     for _ in range(ROUNDS):
         for size in BATCHES:
@@ -124,10 +127,10 @@ def measure_engine(engine: str, path: str, side: int) -> dict[str, float]:
             times[size].append(time.thread_time() - begun)
     for size in BATCHES:
         result[f"cpu_ms_batch_{size}"] = statistics.median(times[size]) / 8 * 1e3
-    result["memory_mb"] = common.peak_mb() - before
+    result["mb_batch_8"] = common.peak_mb() - before
     runs = [run, load()]
-    for name, count in (("one", 1), ("two", 2)):
-        result[f"{name}_threads_images_per_s"] = _rate(runs[:count], pixels)
+    for name, count in (("one_thread", 1), ("two_threads", 2)):
+        result[f"{name}_images_per_s"] = _rate(runs[:count], pixels)
     return result
 
 

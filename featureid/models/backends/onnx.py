@@ -87,8 +87,8 @@ class OnnxCudaBackend(OnnxBackend):
         provider = "CUDAExecutionProvider"
         if provider not in runtime.get_available_providers():
             raise ModelError(
-                "the backend onnx-cuda needs onnxruntime-gpu, in place of onnxruntime; run: pip "
-                "uninstall onnxruntime && pip install 'featureid[gpu]'"
+                "the backend onnx-cuda needs onnxruntime-gpu in place of onnxruntime; run: pip "
+                "uninstall onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
             )
         with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
             runtime.preload_dlls()
