@@ -130,6 +130,8 @@ def test_threads_share_the_weights_of_an_onnx_network() -> None:
     assert len({*map(id, open_backends(tflite_bundle(), "litert", 4))}) == 4
 
 
+# Python 3.12 warns of every fork beside threads, such as those of OpenBLAS.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_model_survives_a_fork(bundle: ModelBundle, images: np.ndarray) -> None:
     opened = open_backend(bundle)
     expected = opened.embed(images)
