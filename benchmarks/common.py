@@ -140,14 +140,19 @@ def run_featureid(*arguments: object, program: Sequence[str] = FEATUREID) -> Run
 
 
 def embed_images(
-    images: object, output: Path, *options: str, program: Sequence[str] = FEATUREID
+    images: object,
+    output: Path,
+    *options: str,
+    refresh: bool = False,
+    program: Sequence[str] = FEATUREID,
 ) -> Run:
-    """Run ``featureid embed``.
+    """Run ``featureid embed``, by default in full, whatever the output holds.
 
     Raises:
         RuntimeError: it or any of the images failed.
     """
-    run = run_featureid("embed", images, "--output", output, *options, program=program)
+    full = () if refresh else ("--no-previous",)
+    run = run_featureid("embed", images, "--output", output, *full, *options, program=program)
     if run.summary["failed"]:
         raise RuntimeError(f"images failed: {run.summary}")
     return run

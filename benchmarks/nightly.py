@@ -76,10 +76,12 @@ def free_row(ref: ImageRef, dimension: int) -> EmbeddingRow:
     return EmbeddingRow(ref.key, vector, digest, 100_000, ref.version, 640, 480)
 
 
-def embed(folder: Path, output: Path, *options: str, free: bool = False) -> dict[str, float]:
+def embed(
+    folder: Path, output: Path, *, refresh: bool = False, free: bool = False
+) -> dict[str, float]:
     """Run the command in a separate process; return its cost and the numbers of changes."""
     program = (sys.executable, __file__, "--free") if free else common.FEATUREID
-    run = common.embed_images(folder, output, *options, program=program)
+    run = common.embed_images(folder, output, refresh=refresh, program=program)
     cost = {"seconds": run.wall_s, "cpu_s": run.cpu_s, "peak_mb": run.peak_mb}
     return {**cost, **run.summary["changes"]}
 
@@ -110,7 +112,7 @@ def measure_changes(images: int, data: Path | None) -> dict[str, Any]:
                         done = embed(one, Path(scratch, "none"))
                     else:
                         change(folder, int(name))
-                        done = embed(folder, output, "--previous=auto")
+                        done = embed(folder, output, refresh=True)
                     runs.setdefault(name, []).append(done)
     wall, cpu = (
         {name: statistics.median(run[figure] for run in done) for name, done in runs.items()}
@@ -179,12 +181,12 @@ def measure_rows(rows: int, full: bool) -> dict[str, Any]:
         prepare = [sys.executable, __file__, "--prepare", str(folder), str(output)]
         subprocess.run(prepare, check=True)
         (folder / "new.jpg").write_bytes(b"new")
-        carried = embed(folder, output, "--previous=auto", free=True)
+        carried = embed(folder, output, refresh=True, free=True)
         if carried["unchanged"] != rows:
             raise RuntimeError(f"not every row was carried over: {carried}")
-        nothing = embed(folder, output, "--previous=auto", free=True)
+        nothing = embed(folder, output, refresh=True, free=True)
         make_files(folder / "more", rows // 100)
-        one = embed(folder, output, "--previous=auto", free=True)
+        one = embed(folder, output, refresh=True, free=True)
         runs = {"carry_million": carried, "nothing_new": nothing, "one_percent": one}
         if full:
             runs["full_free"] = embed(folder, output, free=True)

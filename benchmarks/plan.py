@@ -65,7 +65,7 @@ def measure(images: int, data: Path | None) -> dict[str, dict[str, float]]:
 def measure_once(folder: Path, output: Path) -> dict[str, float]:
     """Return the figures of one plan and the run after it."""
     plan = common.run_featureid("plan", folder).summary
-    run = common.run_featureid("embed", folder, "--output", output)
+    run = common.run_featureid("embed", folder, "--output", output, "--no-previous")
     pairs = {
         "images_per_s": (plan["images_per_s"], run.summary["images_per_s"]),
         "wall_s": (plan["wall_s"], round(run.wall_s, 3)),

@@ -59,8 +59,8 @@ class NewerVersionError(StorageError):
     """A stored file is of a later format version than this featureid reads; update featureid."""
 
 
-class MixedModelsError(StorageError):
-    """Feature IDs of different models or preprocessing were about to be mixed."""
+class MixedModelsError(UsageError):
+    """Feature IDs of different models or preprocessing were about to be mixed or replaced."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

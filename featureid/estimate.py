@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from featureid.embedding import BatchedStream, Embedder, EmbedSettings
 from featureid.errors import UsageError
@@ -92,14 +92,29 @@ class Estimate:
     stopped: str = ""
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The inputs, compared with the previous snapshot.
+
+    Attributes:
+        images: the images to embed or to compare.
+        changes: number of images by how they compare.
+        unlisted: folders that could not be listed.
+        missing: folder -> number of images of the previous snapshot that are gone.
+        found: the folders that have images.
+    """
+
+    images: list[ImageRef]
+    changes: Changes
+    unlisted: list[str]
+    missing: Counter[str]
+    found: set[str]
+
+
 def plan_sources(
     sources: Iterable[InputSource], previous: Snapshot | None, policy: RefreshPolicy
-) -> tuple[list[ImageRef], Changes, list[str]]:
+) -> Listing:
     """List the inputs and compare them with the previous snapshot, in this process.
-
-    Returns:
-        The images to embed or to compare, the number of images by how they compare, and the folders
-        that could not be listed.
 
     Raises:
         UsageError: an input is missing or empty.
@@ -107,21 +122,22 @@ def plan_sources(
     """
     planner = Planner(previous, policy)
     refs: list[list[ImageRef]] = [[] for _ in range(planner.num_partitions)]
-    unlisted = []
-    for source in sources:
-        for item in list_source(source):
-            if isinstance(item, Failure):
-                unlisted.append(item.key)
-            else:
-                refs[planner.partition_of(item.key)].append(item)
-    images: list[ImageRef] = []
+    listing = Listing([], Changes(), [], Counter(), set())
+    for item in (item for source in sources for item in list_source(source)):
+        folder = planner.found_folder(item)
+        if folder is not None:
+            listing.found.add(folder)
+        if isinstance(item, Failure):
+            listing.unlisted.append(item.key)
+        else:
+            refs[planner.partition_of(item.key)].append(item)
     changes = Changes()
     for partition, failures in enumerate(planner.known_failures()):
-        plan = planner.plan(partition, refs[partition], failures, unlisted)
-        images += plan.embed
-        images += (compared.ref for compared in plan.compare)
+        plan = planner.plan(partition, refs[partition], failures, listing.unlisted)
+        listing.images.extend([*plan.embed, *(compared.ref for compared in plan.compare)])
+        listing.missing.update(plan.missing)
         changes += plan.changes
-    return images, changes, unlisted
+    return replace(listing, changes=changes)
 
 
 def embed_sample(
@@ -180,9 +196,7 @@ def _embed(
 
 
 def estimate(
-    to_embed: int,
-    changes: Changes,
-    unlisted: list[str],
+    listing: Listing,
     sample: Sample,
     info: SnapshotInfo,
     previous: Snapshot | None,
@@ -191,14 +205,13 @@ def estimate(
     """Extrapolate from a sample.
 
     Args:
-        to_embed: number of images to embed or to compare.
-        changes: what has changed in the inputs.
-        unlisted: folders that could not be listed.
+        listing: the inputs.
         sample: the result of embedding some of the images.
         info: the snapshot that would be written.
         previous: the snapshot that rows would be carried from.
         fixed_shards: whether the user chose the number of shards in ``info``.
     """
+    to_embed, changes = len(listing.images), listing.changes
     share = to_embed / sample.images if sample.images else 0.0
     rate = sample.images / max(sample.seconds, 1e-3) if sample.images else 0.0
     carried = 0.0 if previous is None else previous.num_rows / max(1, changes.previous)
@@ -221,7 +234,7 @@ def estimate(
         failures_by_reason={
             reason: round(count * share) for reason, count in sample.failures_by_reason.items()
         },
-        unlisted=unlisted,
+        unlisted=listing.unlisted,
     )
 
 

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import glob
 import itertools
+import logging
 import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from featureid.errors import ImageError, UsageError
 from featureid.input_manifest import read_manifest
-from featureid.keys import ImageLocations, common_root, image_key, readable
+from featureid.keys import ImageLocations, common_root, image_key, is_absolute, readable
+from featureid.output_files import (
+    local_output,
+    may_be_output_file,
+    remote_output,
+    without_links,
+)
 from featureid.parallel import map_in_order
 from featureid.storage import files
 from featureid.storage.records import Failure
 
+_LOG = logging.getLogger(__name__)
 _GLOB_MAGIC = re.compile(r"[*?[]")
 # Concurrent requests to a store.
 _REQUESTS = 16
+# Images of an input among which one has to be in `strip_prefix`.
+_PREFIX_SAMPLE = 1000
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class InputSource:
         manifest: whether ``path`` is a manifest, that is, a file that lists images.
         column: the column of a manifest with several that holds the paths.
         strip_prefix: the folder that keys start in; "" for keys that are absolute paths or URIs.
-        exclude: a folder whose files are ignored, since the run writes there.
+        output: the folder that the run writes to, whose own files are no images; "" for none.
         folder: the folder that relative paths start in, here and in the manifest.
     """
 
@@ -69,14 +79,14 @@ class InputSource:
     manifest: bool = False
     column: str = "path"
     strip_prefix: str = ""
-    exclude: str = ""
+    output: str = ""
     folder: str = field(default_factory=current_folder)
 
     def __post_init__(self) -> None:
         if not self.path:
             raise UsageError("an input is empty; name a folder, a glob or a file")
         object.__setattr__(self, "path", files.local_path(self.path))
-        for name in ("strip_prefix", "exclude"):
+        for name in ("strip_prefix", "output"):
             if getattr(self, name):
                 place = files.absolute(getattr(self, name), self.folder)
                 object.__setattr__(self, name, place)
@@ -87,16 +97,47 @@ class InputSource:
         return files.absolute(self.path, self.folder)
 
 
-def check_source(source: InputSource) -> None:
-    """Check that an input exists and is not empty, before a run starts.
+def check_sources(sources: Iterable[InputSource]) -> tuple[InputSource, ...]:
+    """Check that inputs exist and are not empty, before a run starts.
+
+    Returns:
+        The inputs that hold images: not the output folder itself, as a shell's ``*`` may name it.
 
     Raises:
-        UsageError: it does not exist, the folder or manifest is empty, the glob matches nothing,
-            or the manifest does not have the column.
+        UsageError: an input does not exist, a folder or manifest is empty, a glob matches nothing,
+            a manifest does not have the column, or there is nothing but the output.
     """
-    if next(list_source(source), None) is None:
-        kind = "manifest lists no image" if source.manifest else "folder holds no file"
-        raise UsageError(f"input {source.path!r}: the {kind}; there is nothing to embed")
+    filled, keys = [], []
+    for source in sources:
+        some = _first_keys(source)
+        if some:
+            filled.append(source)
+            keys += some
+        elif not source.output or next(list_source(replace(source, output="")), None) is None:
+            kind = "manifest lists no image" if source.manifest else "folder holds no file"
+            raise UsageError(f"input {source.path!r}: the {kind}; there is nothing to embed")
+    if not filled:
+        raise UsageError("the inputs hold only what featureid has written; name folders of images")
+    prefixes = {source.strip_prefix for source in filled} - {""}
+    if prefixes and all(map(is_absolute, keys)):
+        _LOG.warning(
+            "`strip_prefix` is %s, but no image is in it, of the first %d at least; keys stay "
+            "whole, such as %s",
+            " or ".join(map(repr, sorted(prefixes))),
+            len(keys),
+            keys[0],
+        )
+    return tuple(filled)
+
+
+def _first_keys(source: InputSource) -> list[str]:
+    """Return the first key of an input or, with a prefix, up to the first that has lost it."""
+    keys: list[str] = []
+    for item in itertools.islice(list_source(source), _PREFIX_SAMPLE):
+        keys.append(item.key)
+        if not source.strip_prefix or not is_absolute(item.key):
+            break
+    return keys
 
 
 def locate(sources: Sequence[InputSource]) -> ImageLocations:
@@ -132,13 +173,10 @@ def list_source(source: InputSource) -> Iterator[ImageRef | Failure]:
     cannot be listed becomes a :class:`Failure`, and listing continues.
 
     Raises:
-        UsageError: as for :func:`check_source`.
+        UsageError: as for :func:`check_sources`.
     """
     if source.manifest:
-        listed = read_manifest(files.absolute(source.path, source.folder), source.column)
-        places = (files.absolute(path, source.folder) for path in listed)
-        for place, version in _manifest_versions(places):
-            yield _ref(place, version, source)
+        yield from _list_manifest(source)
     elif files.is_remote(source.path):
         yield from _list_remote(source)
     else:
@@ -225,6 +263,15 @@ def local_version(path: str) -> str:
         return ""  # Reading the file will say why, in a failure row.
 
 
+def is_there(ref: ImageRef) -> bool:
+    """Return whether an image was there when it was listed, as far as listing could tell.
+
+    A manifest may name files that do not exist, and links may lead nowhere; such local files have
+    no version. Stores that report no versions are taken at their word.
+    """
+    return bool(ref.version) or files.is_remote(ref.uri)
+
+
 def remote_version(info: dict[str, Any]) -> str:
     """Return the version of an object from its fsspec details: its generation or its ETag."""
     for name in ("generation", "ETag", "etag"):
@@ -238,7 +285,8 @@ def _list_local(source: InputSource) -> Iterator[ImageRef | Failure]:
     if os.path.isdir(place):
         yield from _walk(place, source)
     elif os.path.lexists(place):
-        yield _ref(place, local_version(place), source)
+        if not local_output(source.output).hide(without_links()(place)):
+            yield _ref(place, local_version(place), source)
     elif _has_magic(source.path):
         yield from _list_glob(source)
     else:
@@ -246,27 +294,31 @@ def _list_local(source: InputSource) -> Iterator[ImageRef | Failure]:
 
 
 def _list_glob(source: InputSource) -> Iterator[ImageRef]:
+    own, resolve = local_output(source.output, _top_folder(source)), without_links()
     matched = False
     for path in glob.iglob(source.path, root_dir=source.folder, recursive=True):
         place = files.absolute(path, source.folder)
         if not os.path.isdir(place):
             matched = True
-            yield _ref(place, local_version(place), source)
+            if not own.hide(resolve(place)):
+                yield _ref(place, local_version(place), source)
     if not matched:
         raise UsageError(f"input {source.path!r}: the glob matches no file; check it, and quote it")
 
 
 def _walk(top: str, source: InputSource) -> Iterator[ImageRef | Failure]:
-    excluded = os.path.realpath(source.exclude) if source.exclude else None
+    own, real_top = local_output(source.output, top), os.path.realpath(top).rstrip("/")
     unlisted: list[OSError] = []
     for folder, subfolders, names in os.walk(top, onerror=unlisted.append):
+        # No link leads from `top` to `folder`, since links to folders are not followed.
+        real = real_top + folder[len(top.rstrip("/")) :].rstrip("/")
         subfolders[:] = sorted(
             name
             for name in subfolders
-            if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) != excluded
+            if not name.startswith(".") and not own.hide(f"{real}/{name}")
         )
         for name in sorted(names):
-            if not name.startswith("."):
+            if not name.startswith(".") and not own.hide(f"{real}/{name}"):
                 path = os.path.join(folder, name)
                 yield _ref(path, local_version(path), source)
     for error in unlisted:
@@ -286,14 +338,32 @@ def _list_remote(source: InputSource) -> Iterator[ImageRef]:
             found = filesystem.glob(inner, detail=True)
     if not found:
         raise UsageError(f"input {path!r}: no such object; check the name and your credentials")
-    excluded = source.exclude.rstrip("/") + "/" if source.exclude else None
+    own = remote_output(source.output, filesystem, _top_folder(source))
     for name, info in found.items():
-        uri = f"{scheme}://{name.lstrip('/')}"
         hidden = any(part.startswith(".") for part in posixpath.relpath(name, inner).split("/"))
         if info["type"] != "file" or (hidden and name != inner and not is_glob):
             continue
-        if excluded is None or not uri.startswith(excluded):
-            yield _ref(uri, remote_version(info), source)
+        if not own.hide(name):
+            yield _ref(f"{scheme}://{name.lstrip('/')}", remote_version(info), source)
+
+
+def _list_manifest(source: InputSource) -> Iterator[ImageRef]:
+    listed = read_manifest(files.absolute(source.path, source.folder), source.column)
+    places = (files.absolute(path, source.folder) for path in listed)
+    images = itertools.filterfalse(_is_own(source.output), places)
+    for place, version in _manifest_versions(images):
+        yield _ref(place, version, source)
+
+
+def _is_own(output: str) -> Callable[[str], bool]:
+    """Return a function that tells whether featureid has written a file into the output."""
+    resolve = without_links()
+    if files.is_remote(output):
+        store, _ = files.filesystem(output)
+        own = remote_output(output, store)
+        return lambda place: own.hide(files.path_in(store, place) or "")
+    own = local_output(output)
+    return lambda place: may_be_output_file(place) and own.hide(resolve(place))
 
 
 def _manifest_versions(paths: Iterable[str]) -> Iterator[tuple[str, str]]:

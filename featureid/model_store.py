@@ -20,8 +20,7 @@ from featureid.models import (
 )
 from featureid.storage import files
 from featureid.storage.records import ModelInfo
-
-MODELS = "models"
+from featureid.storage.snapshot import MODELS
 
 # Bundles that somebody in this process holds, by digest: a local run needs no second copy.
 _SHARED: WeakValueDictionary[str, ModelBundle] = WeakValueDictionary()

@@ -15,11 +15,11 @@ from typing import Literal
 
 import numpy as np
 
-from featureid.errors import FeatureIdError, MixedModelsError, StorageError, UsageError
-from featureid.inputs import ImageRef
-from featureid.storage.carry import Mask, RowIndex, read_row_index
+from featureid.errors import UsageError
+from featureid.inputs import ImageRef, is_there
+from featureid.storage.carry import Mask, RowIndex, naming_way_out, read_row_index
 from featureid.storage.reader import Snapshot
-from featureid.storage.records import Failure, ModelInfo, SnapshotInfo, first_difference
+from featureid.storage.records import Failure, ModelInfo, SnapshotInfo
 from featureid.storage.shard import choose_num_shards, shard_of
 
 Check = Literal["version", "content"]
@@ -33,24 +33,20 @@ _PARTITIONS = 1024
 
 @dataclass(frozen=True)
 class RefreshPolicy:
-    """What counts as unchanged, and what stops a run.
+    """What counts as unchanged.
 
     Attributes:
         check: ``version`` compares source versions; ``content`` reads every image and compares the
             SHA-256 of its bytes.
         retry_failed: retry known failures whose images have not changed.
         re_embed: embed every image, changed or not.
-        max_deleted: the share of the previous snapshot's images that may be missing in the inputs.
     """
 
     check: Check = "version"
     retry_failed: bool = False
     re_embed: bool = False
-    max_deleted: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_deleted <= 1:
-            raise UsageError(f"`max_deleted` is {self.max_deleted}; give 0 to 1")
         if self.re_embed and self.check == "content":
             raise UsageError(
                 "`re_embed` embeds every image, `check='content'` only those that have changed; "
@@ -131,6 +127,8 @@ class PartitionPlan:
         carry: (rows,) bool, the rows of the previous snapshot's shard that stay as they are.
         failures: known failures that stay as they are.
         changes: number of images by how they compare.
+        missing: folder -> number of images of the previous snapshot that were in it and are gone:
+            deleted, or listed by a manifest or as a link and not there.
     """
 
     embed: list[ImageRef] = field(default_factory=list)
@@ -138,6 +136,7 @@ class PartitionPlan:
     carry: Mask = field(default_factory=lambda: np.zeros(0, np.bool_))
     failures: list[Failure] = field(default_factory=list)
     changes: Changes = field(default_factory=Changes)
+    missing: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -163,6 +162,12 @@ class Planner:
         """Return the partition of an image."""
         return shard_of(key, self.num_partitions)
 
+    def found_folder(self, item: ImageRef | Failure) -> str | None:
+        """Return the folder that an item of the listing shows to have images; None for none."""
+        if isinstance(item, Failure):  # The rows of a folder that cannot be listed are carried.
+            return None if self.policy.re_embed else item.key
+        return folder_of(item.key) if is_there(item) else None
+
     def known_failures(self) -> list[list[Failure]]:
         """Return the previous snapshot's failures by partition.
 
@@ -170,8 +175,9 @@ class Planner:
             StorageError: they are damaged or cannot be read.
         """
         known: list[list[Failure]] = [[] for _ in range(self.num_partitions)]
-        for failure in () if self.previous is None else self.previous.failures():
-            known[self.partition_of(failure.key)].append(failure)
+        with naming_way_out():
+            for failure in () if self.previous is None else self.previous.failures():
+                known[self.partition_of(failure.key)].append(failure)
         return known
 
     def plan(
@@ -195,7 +201,8 @@ class Planner:
         index = RowIndex()
         if self.previous is not None:
             shard = self.previous.shard(partition)
-            index = read_row_index(shard, digests=self.policy.check == "content")
+            digests = self.policy.check == "content"
+            index = read_row_index(shard, digests=digests, imported=self.policy.re_embed)
         return plan_partition(refs, index, failures, self.policy, unlisted)
 
 
@@ -236,6 +243,8 @@ def plan_partition(
         elif fate == "unchanged":
             plan.carry[row:end] = True
         counts[fate] += 1
+        if _is_missing(fate, previous.versions[row], ref):
+            plan.missing[folder_of(key)] += 1
     for failure in known_failures:
         if failure.stage == _LIST_STAGE or failure.key in first_rows:
             continue
@@ -248,6 +257,8 @@ def plan_partition(
         elif fate == "unchanged":
             plan.failures.append(failure)
         counts[fate] += 1
+        if _is_missing(fate, failure.source_version, ref):
+            plan.missing[folder_of(failure.key)] += 1
     counts["new"] = len(listed)
     plan.embed.extend(listed.values())
     return replace(plan, changes=Changes(**counts))
@@ -262,6 +273,16 @@ def _fate(
     if policy.re_embed or not ref.version or ref.version != version:
         return "changed"
     return "unchanged"
+
+
+def _is_missing(fate: _Fate, version: str, ref: ImageRef | None) -> bool:
+    """Return whether an image of the previous snapshot is not where it was."""
+    return fate == "deleted" or (ref is not None and version != "" and not is_there(ref))
+
+
+def folder_of(key: str) -> str:
+    """Return the folder of an image, written like its key."""
+    return key.rpartition("/")[0]
 
 
 def _first_rows(keys: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -280,23 +301,8 @@ def _unique(refs: Iterable[ImageRef]) -> dict[str, ImageRef]:
     return chosen
 
 
-def check_deleted(changes: Changes, max_deleted: float) -> None:
-    """Stop a run whose inputs lack too many images of the previous snapshot.
-
-    Raises:
-        FeatureIdError: more than the share ``max_deleted`` is missing.
-    """
-    if changes.deleted > max_deleted * changes.previous:
-        raise FeatureIdError(
-            f"{changes.deleted} of the {changes.previous} images of the previous snapshot are not "
-            f"in the inputs, more than `max_deleted={max_deleted}` allows; nothing is published. "
-            "Is a disk unmounted, or did a prefix change? If they are really gone, raise "
-            "`max_deleted`"
-        )
-
-
-def check_same_model(previous: ModelInfo, model: ModelInfo, place: str) -> None:
-    """Refuse to carry vectors into a snapshot where they would not compare or fit.
+def check_dtype(previous: ModelInfo, model: ModelInfo, place: str) -> None:
+    """Refuse to carry vectors into a snapshot that stores them in another type.
 
     Args:
         previous: of the snapshot that rows would be carried from.
@@ -304,21 +310,10 @@ def check_same_model(previous: ModelInfo, model: ModelInfo, place: str) -> None:
         place: the previous snapshot.
 
     Raises:
-        MixedModelsError: model, preprocessing or the choice of faces differ.
-        StorageError: the same vectors would be stored in another type.
+        UsageError: the types differ.
     """
-    found = first_difference(previous, model)
-    if not found and previous.faces != model.faces:
-        found = "choice of faces", previous.faces, model.faces
-    if found:
-        what, before, now = found
-        raise MixedModelsError(
-            f"{place} was made with the {what} {before!r} (model {previous.name!r}), this run "
-            f"has {now!r} (model {model.name!r}); their vectors must not be mixed. Add "
-            "`re_embed=True` to embed every image again, or give the old model with `model`"
-        )
     if previous.dtype != model.dtype:
-        raise StorageError(
+        raise UsageError(
             f"{place} stores {previous.dtype}, this run {model.dtype}; rows are only carried over "
             f"bit for bit. Give `dtype={previous.dtype!r}`, or `re_embed=True`"
         )

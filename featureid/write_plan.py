@@ -5,14 +5,15 @@ Beam-free, so that it is tested without a pipeline; ``transforms/refresh.py`` wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from featureid.errors import FeatureIdError
-from featureid.refresh import Changes, check_deleted, with_num_shards
+from featureid.refresh import Changes, with_num_shards
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import Failure
+from featureid.storage.safeguards import check_missing
 from featureid.storage.shard import ShardSummary
 
 
@@ -24,7 +25,6 @@ class WritePlan:
         writer: the new snapshot; its number of shards counts only with ``fixed_shards``.
         previous: the snapshot that rows are carried from, if any.
         fixed_shards: whether the user has chosen the number of shards.
-        max_deleted: the share of the previous snapshot's images that may be missing.
         max_failure_rate: fail the run once it has published if a larger share of the images has
             failed; None leaves that to whoever waits for its end.
     """
@@ -32,21 +32,27 @@ class WritePlan:
     writer: SnapshotWriter
     previous: Snapshot | None = None
     fixed_shards: bool = False
-    max_deleted: float = 1.0
     max_failure_rate: float | None = None
 
-    def choose_shards(self, changes: Iterable[Changes]) -> SnapshotWriter:
+    def choose_shards(
+        self,
+        changes: Iterable[Changes],
+        missing: Iterable[Mapping[str, int]],
+        found: Iterable[str],
+    ) -> SnapshotWriter:
         """Return the writer with its number of shards.
 
         Args:
             changes: what has changed in the inputs, one item per partition.
+            missing: folder -> number of images that are gone, one item per partition.
+            found: the folders that have images.
 
         Raises:
-            FeatureIdError: too many images are missing.
+            FeatureIdError: too many images are missing, or all of a folder.
         """
         total = sum(changes, Changes())
-        if self.previous is not None:
-            check_deleted(total, self.max_deleted)
+        check_missing(missing, found, total.previous, self.writer.safeguards)
+        self.writer.check(total.images)
         fixed = self.fixed_shards
         info = with_num_shards(self.writer.info, total.images, self.previous, fixed=fixed)
         return replace(self.writer, info=info)

@@ -46,10 +46,6 @@ class Nights:
         assert captured.err.count("\n") == 1, captured.err
         return {"error": captured.err}
 
-    def refresh(self, *options: object, status: int = 0) -> dict[str, Any]:
-        """The same, carrying over from the current snapshot."""
-        return self.run("--previous=auto", *options, status=status)
-
     def check(self) -> None:
         """The current snapshot is whole and holds exactly what a full run gives."""
         self._full += 1

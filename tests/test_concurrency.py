@@ -144,11 +144,11 @@ def test_a_run_without_changes_beside_one_with_changes(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nights = Nights(photos, tmp_path, capsys)
-    nights.refresh()
-    command = nights.arguments(nights.output, "--previous=auto")
+    nights.run()
+    command = nights.arguments(nights.output)
     with stopped(READING_PREVIOUS, command) as unchanged:
         (nights.pictures / "rocket.jpg").unlink()
-        new = nights.refresh()["folder"]
+        new = nights.run()["folder"]
         unchanged.finish()
     assert new == str(nights.output / "snapshots" / nights.current)
     assert checked_at(str(nights.output), nights.current) is None
@@ -167,7 +167,7 @@ class Carrying:
     """
 
     def __init__(self, nights: Nights) -> None:
-        nights.refresh()
+        nights.run()
         self.output, self.old = nights.output, nights.current
         write_snapshot(self.output, ["x"], snapshot=new_snapshot_id(datetime.now(UTC)))
         self.current = nights.current
@@ -250,8 +250,8 @@ def test_incremental_runs_a_prune_and_readers_all_at_once(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nights = Nights(photos, tmp_path, capsys)
-    nights.refresh()
-    command = nights.arguments(nights.output, "--previous=auto")
+    nights.run()
+    command = nights.arguments(nights.output)
     data = (nights.pictures / "rocket.jpg").read_bytes()
     with actors(str(nights.output), "read", "read", "prune 2"):
         for number in range(20):

@@ -28,7 +28,6 @@ EMBEDDING = {
     "reading the last image": Point("open", "/pictures/", 2, "mark"),
     **WRITING,
 }
-REFRESH = ("--previous=auto", "--threads=1")
 QUICK = ("reading the last image", "renaming the second shard", "between manifest and current")
 QUICK_IMPORTS = ("marking the run", "writing the second shard", "between manifest and current")
 
@@ -44,7 +43,7 @@ def some(points: dict[str, Point], quick: tuple[str, ...]) -> list[object]:
 def nights(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Nights:
     """A folder that was embedded; since then, two images were added and one was deleted."""
     found = Nights(photos, tmp_path, capsys)
-    found.refresh()
+    found.run()
     for name in ("one", "two"):
         shutil.copy(found.pictures / "rocket.jpg", found.pictures / f"{name}.jpg")
     (found.pictures / "coffee.jpg").unlink()
@@ -55,13 +54,13 @@ def nights(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_killed_embed_leaves_a_whole_snapshot(name: str, nights: Nights) -> None:
     point = EMBEDDING[name]
     before, rows = nights.current, contents(nights.output)
-    done = run_until("kill", point, nights.arguments(nights.output, *REFRESH))
+    done = run_until("kill", point, nights.arguments(nights.output, "--threads=1"))
     assert done.returncode == -signal.SIGKILL, done.stderr
     new = left_by(point, nights.output, before)
     if point.leaves != "current":
         assert contents(nights.output) == rows
 
-    summary = nights.refresh()
+    summary = nights.run()
     if point.leaves != "current":
         assert (summary["changes"]["new"], summary["changes"]["deleted"]) == (2, 1)
     nights.check()
@@ -117,11 +116,11 @@ def test_a_disk_that_fails_half_way_leaves_the_snapshot_before(
     error: str, point: str, nights: Nights
 ) -> None:
     before, rows = nights.current, contents(nights.output)
-    done = run_until(error, EMBEDDING[point], nights.arguments(nights.output, *REFRESH))
+    done = run_until(error, EMBEDDING[point], nights.arguments(nights.output, "--threads=1"))
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("featureid: ")]
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "Cannot write" in line and os.strerror(getattr(errno, error)) in line
     assert nights.current == before
     assert verify_snapshot(str(nights.output)).ok and contents(nights.output) == rows
-    nights.refresh()
+    nights.run()
     nights.check()

@@ -86,11 +86,11 @@ def test_rows_carried_from_a_moved_collection_lead_to_where_it_is_now(
     embed(here / "photos", "--strip-prefix", here / "photos")
     moved = (here / "photos").rename(tmp_path / "moved")
     capsys.readouterr()
-    again = embed(moved, "--strip-prefix", moved, "--previous=auto", "--json")
+    again = embed(moved, "--strip-prefix", moved, "--json")
     summary = json.loads(capsys.readouterr().out)
     assert summary["published"] and summary["changes"]["unchanged"] == summary["images"]
     check(again)
-    once_more = embed(moved, "--strip-prefix", f"{moved}/", "--previous=auto", "--json")
+    once_more = embed(moved, "--strip-prefix", f"{moved}/", "--json")
     assert not json.loads(capsys.readouterr().out)["published"]
     assert once_more.folder == again.folder
 

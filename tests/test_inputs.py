@@ -10,7 +10,7 @@ from featureid.errors import ImageError, UsageError
 from featureid.inputs import (
     ImageRef,
     InputSource,
-    check_source,
+    check_sources,
     list_source,
     read_image,
     remote_version,
@@ -81,8 +81,8 @@ def test_version_follows_the_modification_time(folder: Path) -> None:
 
 
 def test_the_output_below_an_input_is_no_input(folder: Path) -> None:
-    assert f"{folder}/2026/b.png" not in keys(folder, exclude=f"{folder}/2026")
-    assert f"{folder}/a.jpg" in keys(folder, exclude=f"{folder}/2026")
+    assert f"{folder}/2026/b.png" not in keys(folder, output=f"{folder}/2026")
+    assert f"{folder}/a.jpg" in keys(folder, output=f"{folder}/2026")
 
 
 def test_globs_match_files_only_and_may_recurse(folder: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_folder_that_cannot_be_listed_is_a_failure(
 def test_nothing_there_is_refused(folder: Path, name: str) -> None:
     (folder / ".git" / "empty").mkdir()
     with pytest.raises(UsageError, match=r"input '.*'"):
-        check_source(InputSource(f"{folder}/{name}"))
+        check_sources([InputSource(f"{folder}/{name}")])
 
 
 def write_manifest(path: Path, paths: list[str]) -> Path:
@@ -160,7 +160,7 @@ def test_manifests_list_paths(folder: Path, suffix: str) -> None:
 def test_a_missing_column_is_named_with_those_there_are(folder: Path, suffix: str) -> None:
     manifest = write_manifest(folder / f"list{suffix}", ["a.jpg"])
     with pytest.raises(UsageError, match=r"no column 'uri'; it has 'id', 'path'"):
-        check_source(InputSource(str(manifest), manifest=True, column="uri"))
+        check_sources([InputSource(str(manifest), manifest=True, column="uri")])
 
 
 def test_a_bad_manifest_is_refused(folder: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_bad_manifest_is_refused(folder: Path) -> None:
         "empty.txt": "lists no image",
     }.items():
         with pytest.raises(UsageError, match=message):
-            check_source(InputSource(str(folder / name), manifest=True))
+            check_sources([InputSource(str(folder / name), manifest=True)])
 
 
 def test_an_empty_input_is_refused() -> None:
@@ -210,12 +210,12 @@ def test_objects_are_listed_and_read_like_files() -> None:
     store = fsspec.filesystem("memory")
     for name in ("a.jpg", "2026/b.jpg", "2026/.hidden/c.jpg", "out/snapshots/d"):
         store.pipe_file(f"/photos/{name}", name.encode())
-    found = keys("memory://photos", exclude="memory://photos/out", strip_prefix="memory://photos/")
+    found = keys("memory://photos", output="memory://photos/out", strip_prefix="memory://photos/")
     assert found == ["2026/b.jpg", "a.jpg"]
     assert keys("memory://photos/2026/*.jpg") == ["memory://photos/2026/b.jpg"]
     assert read_image("memory://photos/a.jpg", 10) == b"a.jpg"
     with pytest.raises(UsageError, match="no such object"):
-        check_source(InputSource("memory://photos/nowhere"))
+        check_sources([InputSource("memory://photos/nowhere")])
     with pytest.raises(ImageError) as caught:
         read_image("memory://photos/none.jpg", 10)
     assert caught.value.reason == "not-found"

@@ -41,8 +41,8 @@ def printed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     run("embed", images, "--output", out)
     first = results["embed"]["folder"]
     (images / "rocket.jpg").unlink()
-    run("plan", images, "--output", out, "--previous=auto", "--sample=1")
-    run("embed", images, "--output", out, "--previous=auto")
+    run("plan", images, "--output", out, "--sample=1")
+    run("embed", images, "--output", out)
     run("inspect", out, "--failures", "--keys")
     run("verify", out)
     run("snapshots", out)

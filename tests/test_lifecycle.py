@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from featureid.errors import StorageError, UsageError
+from featureid.errors import FeatureIdError, StorageError, UsageError
 from featureid.storage import files
 from featureid.storage.lifecycle import SnapshotWriter, prune
 from featureid.storage.process import this_process
@@ -150,6 +150,35 @@ def test_nothing_is_published_when_a_file_is_missing_or_short(tmp_path: Path) ->
     assert current_snapshot(str(tmp_path)) is None
 
 
+def test_nothing_is_published_by_a_run_that_has_lost_its_mark(tmp_path: Path) -> None:
+    writer = begin(tmp_path, ID)
+    writer.check_marked()
+    writer.abort()
+    with pytest.raises(StorageError, match=r"lost its run.json: .*Nothing is published"):
+        writer.check_marked()
+    Path(writer.folder).mkdir()
+    shards = write_shards(writer, [make_row("a")])
+    with pytest.raises(StorageError, match=r"lost its run.json"):
+        writer.commit(shards, [], {})
+    assert current_snapshot(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_many_images_are_not_replaced_by_few_unless_a_later_run_has_published(
+    tmp_path: Path, newer: bool
+) -> None:
+    there = NEWER if newer else OLDER
+    write_snapshot(tmp_path, [f"{n}" for n in range(9)], failures=(), snapshot=there)
+    writer = begin(tmp_path, ID)
+    if newer:
+        commit(writer, ["a"])
+        assert current_snapshot(str(tmp_path)) == NEWER
+    else:
+        with pytest.raises(FeatureIdError, match="8 fewer"):
+            commit(writer, ["a"])
+        assert current_snapshot(str(tmp_path)) == OLDER
+
+
 def test_current_never_goes_back(tmp_path: Path) -> None:
     write_snapshot(tmp_path, ["a"], snapshot=NEWER)
     write_snapshot(tmp_path, ["b"], snapshot=OLDER)
@@ -221,7 +250,8 @@ def test_the_newest_stay(output: Path) -> None:
     assert prune(str(output), 2, NOW, DAY) == IDS[:3]
     assert folders(output) == IDS[3:]
     assert prune(str(output), 2, NOW, DAY) == []
-    assert prune(str(output / "nothing"), 2, NOW, DAY) == []
+    with pytest.raises(StorageError, match="does not exist"):
+        prune(str(output / "nothing"), 2, NOW, DAY)
 
 
 def test_the_current_snapshot_stays_even_if_it_is_old(output: Path) -> None:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 def nights(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Nights:
     """Six good pictures and a bad one, embedded once."""
     found = Nights(photos, tmp_path, capsys)
-    found.refresh()
+    found.run()
     return found
 
 
@@ -38,19 +38,19 @@ def touch(path: Path) -> None:
 
 def test_nothing_new_publishes_nothing(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
     before = nights.current
-    summary = nights.refresh()
+    summary = nights.run()
     assert (summary["published"], summary["changes"]) == (False, changes(unchanged=7))
     assert summary["snapshot"] == before and nights.current == before
     assert len(list((nights.output / "snapshots").iterdir())) == 1
-    assert cli.main(nights.arguments(nights.output, "--previous=auto")) == 0
+    assert cli.main(nights.arguments(nights.output)) == 0
     assert "no changes; nothing published" in capsys.readouterr().out
     checked = (nights.output / "checked").read_text().split()
     assert cli.main(["inspect", str(nights.output), "--json"]) == 0
     inspected = json.loads(capsys.readouterr().out)
     assert checked == [before, inspected["checked"]]
     assert inspected["created"] <= inspected["checked"]
-    assert not nights.refresh("--check=content")["published"]
-    assert not nights.refresh("--retry-failed")["published"]
+    assert not nights.run("--check=content")["published"]
+    assert not nights.run("--retry-failed")["published"]
 
 
 def test_a_previous_snapshot_without_rows_is_one_nevertheless(
@@ -66,11 +66,11 @@ def test_a_previous_snapshot_without_rows_is_one_nevertheless(
     assert cli.main(nights.arguments(nights.output)) == 3
     assert len(featureid.open_snapshot(nights.output)) == 0
     capsys.readouterr()
-    assert not nights.refresh()["published"]
+    assert not nights.run()["published"]
     assert len(list((nights.output / "snapshots").iterdir())) == 1
     for path in good.iterdir():
         path.rename(nights.pictures / path.name)
-    assert nights.refresh()["changes"] == changes(new=6, unchanged=1)
+    assert nights.run()["changes"] == changes(new=6, unchanged=1)
     nights.check()
 
 
@@ -84,7 +84,7 @@ def test_only_what_changed_is_embedded_and_the_result_is_that_of_a_full_run(
     touch(pictures / "chelsea.jpg")
     whole = (pictures / "astronaut.jpg").read_bytes()
     (pictures / "astronaut.jpg").write_bytes(whole[: len(whole) // 2])
-    summary = nights.refresh()
+    summary = nights.run()
     assert summary["changes"] == changes(new=1, changed=3, unchanged=4)
     assert summary["failures_by_reason"] == {"not-an-image": 1, "truncated": 1}
     nights.check()
@@ -93,7 +93,7 @@ def test_only_what_changed_is_embedded_and_the_result_is_that_of_a_full_run(
     (pictures / "coffee.jpg").rename(pictures / "tea.jpg")
     (pictures / "astronaut.jpg").write_bytes(whole)
     shutil.copy(pictures / "rocket.jpg", pictures / "bad.jpg")
-    summary = nights.refresh()
+    summary = nights.run()
     assert summary["changes"] == changes(new=1, changed=2, unchanged=4, deleted=2)
     assert summary["failed"] == 0
     nights.check()
@@ -105,31 +105,31 @@ def test_a_touched_picture_costs_no_inference_by_content(
     rocket = nights.pictures / "rocket.jpg"
     touch(rocket)
     shutil.copy(nights.pictures / "coffee.jpg", nights.pictures / "camera.jpg")
-    summary = nights.refresh("--check=content")
+    summary = nights.run("--check=content")
     assert summary["changes"] == changes(changed=1, unchanged=6)
     report = read_run(summary["folder"])
     assert report is not None and report.metrics is not None
     assert report.metrics["embedded"] == 1 and report.metrics["same_content"] == 5
     nights.check()
-    assert not nights.refresh()["published"]  # the new version was remembered
+    assert not nights.run()["published"]  # the new version was remembered
     # Other bytes with the same size and time are found by content, and only so.
     status, data = rocket.stat(), bytearray(rocket.read_bytes())
     data[-20] ^= 1
     rocket.write_bytes(data)
     os.utime(rocket, ns=(1, status.st_mtime_ns))
-    assert not nights.refresh()["published"]
-    assert nights.refresh("--check=content")["changes"] == changes(changed=1, unchanged=6)
+    assert not nights.run()["published"]
+    assert nights.run("--check=content")["changes"] == changes(changed=1, unchanged=6)
     nights.check()
 
 
 def test_known_failures_are_not_tried_again_unless_asked(nights: Nights) -> None:
     (nights.pictures / "gone.jpg").symlink_to("nowhere.jpg")
-    summary = nights.refresh()
+    summary = nights.run()
     report = read_run(summary["folder"])
     assert report is not None and report.metrics is not None
     assert report.metrics["failed"] == 1 and summary["failed"] == 2
     nights.check()
-    again = nights.refresh("--retry-failed")
+    again = nights.run("--retry-failed")
     # A link that leads nowhere has no version, so that it is always looked at.
     assert again["changes"] == changes(changed=1, retried=1, unchanged=6)
     assert not again["published"]
@@ -147,13 +147,14 @@ def test_another_model_is_never_mixed_in(
     other = tmp_path / "other.fidmodel"
     other.write_bytes(write_bundle(replace(model, digest="sha256:" + "ab" * 32)))
     before = nights.current
-    error = nights.refresh(f"--model={other}", status=1)["error"]
-    assert model.digest in error and "ab" * 32 in error
-    assert "--re-embed" in error and "--model" in error
-    error = nights.refresh("--dtype=float16", status=1)["error"]
+    for options in ([], ["--re-embed"], ["--no-previous"]):
+        error = nights.run(f"--model={other}", *options, status=2)["error"]
+        assert model.digest in error and "ab" * 32 in error
+        assert "--new-model" in error and "--output" in error
+    error = nights.run("--dtype=float16", status=2)["error"]
     assert "float32" in error and "--re-embed" in error
     assert nights.current == before and len(list((nights.output / "snapshots").iterdir())) == 1
-    summary = nights.refresh(f"--model={other}", "--re-embed")
+    summary = nights.run(f"--model={other}", "--new-model", "--check=content")
     assert summary["changes"] == changes(changed=7)
     assert featureid.open_snapshot(str(nights.output)).model.digest == "sha256:" + "ab" * 32
 
@@ -161,23 +162,21 @@ def test_another_model_is_never_mixed_in(
 def test_an_empty_or_half_empty_input_never_empties_the_gallery(nights: Nights) -> None:
     before = nights.current
     hidden = nights.pictures.with_name("hidden")
-    hidden.mkdir()
-    for name in ("astronaut", "camera", "chelsea", "rocket"):
-        (nights.pictures / f"{name}.jpg").rename(hidden / f"{name}.jpg")
-    error = nights.refresh(status=1)["error"]
-    assert "4 of the 7 images" in error and "--max-deleted=0.5" in error
-    for left in list(nights.pictures.iterdir()):
-        left.rename(hidden / left.name)
-    assert "holds no file" in nights.refresh(status=2)["error"]
+    nights.pictures.rename(hidden)
+    nights.pictures.mkdir()
+    assert "holds no file" in nights.run(status=2)["error"]
+    (hidden / "coffee.jpg").rename(nights.pictures / "coffee.jpg")
+    for options in ([], ["--no-previous"]):
+        error = nights.run(*options, status=1)["error"]
+        assert "6 " in error and "--max-deleted=6" in error and "Nothing is published" in error
     assert nights.current == before and len(list((nights.output / "snapshots").iterdir())) == 1
-    for name in ("astronaut", "coffee"):
-        (hidden / f"{name}.jpg").rename(nights.pictures / f"{name}.jpg")
-    assert nights.refresh("--max-deleted=0.8")["changes"] == changes(unchanged=2, deleted=5)
+    (hidden / "astronaut.jpg").rename(nights.pictures / "astronaut.jpg")
+    assert nights.run()["changes"] == changes(unchanged=2, deleted=5)
     nights.check()
 
 
 def test_another_number_of_shards_is_something_new(nights: Nights) -> None:
-    summary = nights.refresh("--num-shards=3")
+    summary = nights.run("--num-shards=3")
     assert summary["published"] and summary["changes"] == changes(unchanged=7)
     assert contents(nights.output)[0].keys() and verify_snapshot(str(nights.output)).ok
     nights.check()
@@ -187,14 +186,14 @@ def test_a_reader_that_is_open_goes_on_undisturbed(nights: Nights) -> None:
     reader = featureid.open_snapshot(str(nights.output))
     before = contents(nights.output)
     shutil.copy(nights.pictures / "rocket.jpg", nights.pictures / "added.jpg")
-    nights.refresh()
+    nights.run()
     assert sorted(reader.row_keys()) == sorted(before[0]) and len(reader.vectors()) == 6
 
 
 def test_two_runs_at_once_both_end_valid(nights: Nights) -> None:
     shutil.copy(nights.pictures / "rocket.jpg", nights.pictures / "added.jpg")
     command = [sys.executable, "-m", "featureid"]
-    command += nights.arguments(nights.output, "--previous=auto", "--json")
+    command += nights.arguments(nights.output, "--json")
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
     summaries = [json.loads(run.communicate()[0]) for run in both]
     assert [run.returncode for run in both] == [0, 0]
@@ -208,7 +207,7 @@ def test_two_runs_at_once_both_end_valid(nights: Nights) -> None:
 def test_a_run_tells_what_it_did(nights: Nights) -> None:
     shutil.copy(nights.pictures / "rocket.jpg", nights.pictures / "added.jpg")
     before = nights.current
-    summary = nights.refresh()
+    summary = nights.run()
     report = json.loads(Path(summary["folder"], "run.json").read_text())
     assert report["previous"] == before
     assert report["options"]["refresh"]["previous"] == "auto"
@@ -222,6 +221,9 @@ def test_a_run_tells_what_it_did(nights: Nights) -> None:
 
 
 def test_options_that_need_a_previous_snapshot_say_so(nights: Nights) -> None:
-    assert "add --previous=auto" in nights.run("--retry-failed", status=2)["error"]
+    error = nights.run("--retry-failed", "--no-previous", status=2)["error"]
+    assert "leave out --no-previous" in error
+    error = nights.run("--previous=auto", "--no-previous", status=2)["error"]
+    assert "not allowed with" in error
     error = nights.run("--previous", nights.pictures, status=1)["error"]
     assert "no complete snapshot" in error

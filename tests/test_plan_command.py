@@ -20,11 +20,11 @@ def nights(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_plan_foretells_what_the_run_then_does(
     nights: Nights, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*nights.arguments(nights.output, "--previous=auto")[1:], "--json"]
+    arguments = [*nights.arguments(nights.output)[1:], "--json"]
     assert cli.main(["plan", *arguments]) == 0
     first = json.loads(capsys.readouterr().out)
     assert not nights.output.exists()  # nothing is written
-    summary = nights.refresh()
+    summary = nights.run()
     assert (first["images"], first["to_embed"], first["rows"]) == (7, 7, 6)
     assert first["failures_by_reason"] == summary["failures_by_reason"]
     assert first["num_shards"] == 2 and first["stopped"] == ""
@@ -38,26 +38,31 @@ def test_a_plan_foretells_what_the_run_then_does(
     (nights.pictures / "camera.jpg").unlink()
     assert cli.main(["plan", *arguments]) == 0
     second = json.loads(capsys.readouterr().out)
-    assert second["changes"] == nights.refresh()["changes"]
+    assert second["changes"] == nights.run()["changes"]
     assert (second["to_embed"], second["rows"]) == (1, 6)
 
 
 def test_a_plan_tells_that_the_run_would_stop(
     nights: Nights, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    nights.refresh()
-    for name in ("astronaut", "camera", "chelsea", "coffee"):
+    nights.run()
+    for name in ("astronaut", "bad", "camera", "chelsea", "coffee", "rocket"):
         (nights.pictures / f"{name}.jpg").unlink()
-    assert cli.main(["plan", *nights.arguments(nights.output, "--previous=auto")[1:]]) == 0
+    plan = ["plan", *nights.arguments(nights.output)[1:]]
+    assert cli.main(plan) == 0
     out = capsys.readouterr().out
-    assert "3 unchanged, 4 deleted" in out and "the run would stop: 4 of the 7" in out
+    assert "1 unchanged, 6 deleted" in out and "the run would stop: 6 of the 7" in out
+    assert cli.main([*plan, "--no-previous"]) == 0
+    out = capsys.readouterr().out
+    assert f"the run would stop: {nights.output} has a snapshot of 7 images" in out
+    assert cli.main([*plan, "--model=face"]) == 2
+    assert "--new-model" in capsys.readouterr().err
 
 
 def test_a_plan_of_wrong_use_is_one_line(
     nights: Nights, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for options, message in [
-        (["--previous=auto"], "add --output"),
         (["--sample=0"], "--sample is 0"),
         (["--num-shards=0"], "--num-shards is 0"),
     ]:
@@ -67,9 +72,9 @@ def test_a_plan_of_wrong_use_is_one_line(
 
 
 def test_snapshots_and_prune_keep_house(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
-    nights.refresh()
+    nights.run()
     shutil.copy(nights.pictures / "rocket.jpg", nights.pictures / "added.jpg")
-    nights.refresh()
+    nights.run()
     (nights.output / "snapshots" / "20200101T000000Z-aaaaaa").mkdir()
     assert cli.main(["snapshots", str(nights.output), "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)["snapshots"]

@@ -11,15 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featureid.errors import FeatureIdError, MixedModelsError, StorageError, UsageError
+from featureid.errors import UsageError
 from featureid.inputs import ImageRef
 from featureid.refresh import (
     Changes,
     PartitionPlan,
     Planner,
     RefreshPolicy,
-    check_deleted,
-    check_same_model,
+    check_dtype,
     plan_partition,
     refreshed_num_shards,
     with_num_shards,
@@ -190,25 +189,34 @@ def test_a_full_run_has_partitions_without_a_previous_snapshot() -> None:
     assert found.embed == [ref] and found.changes == Changes(new=1)
 
 
-def test_too_many_deleted_images_stop_the_run() -> None:
-    check_deleted(Changes(unchanged=5, deleted=5), 0.5)
-    check_deleted(Changes(new=7), 0.0)
-    with pytest.raises(FeatureIdError, match=r"6 of the 10 images .* `max_deleted=0.5`"):
-        check_deleted(Changes(new=90, unchanged=4, deleted=6), 0.5)
-
-
-def test_other_models_are_refused() -> None:
+def test_rows_of_another_type_are_refused() -> None:
     model = ModelInfo("image", "sha256:aa", "sha256:bb", 4)
-    check_same_model(model, model, "out")
-    for name, other in [
-        ("model digest", ModelInfo("image", "sha256:cc", "sha256:bb", 4)),
-        ("preprocessing digest", ModelInfo("image", "sha256:aa", "sha256:cc", 4)),
-        ("choice of faces", ModelInfo("image", "sha256:aa", "sha256:bb", 4, faces="haar all")),
-    ]:
-        with pytest.raises(MixedModelsError, match=rf"{name} .*`re_embed=True`.*`model`"):
-            check_same_model(model, other, "out")
-    with pytest.raises(StorageError, match=r"float32, this run float16.*`re_embed=True`"):
-        check_same_model(model, ModelInfo("image", "sha256:aa", "sha256:bb", 4, "float16"), "out")
+    check_dtype(model, model, "out")
+    with pytest.raises(UsageError, match=r"float32, this run float16.*`re_embed=True`"):
+        check_dtype(model, replace(model, dtype="float16"), "out")
+
+
+def test_what_is_gone_is_counted_by_folder() -> None:
+    rows = {"a": "1", "x/a": "1", "x/b": "1", "x/y/a": "1", "z/a": "1", "z/b": "", "kept/a": "1"}
+    failures = [replace(FAILED, key="x/f"), replace(FAILED, key="z/f")]
+    # Those in z are listed, as by a manifest, and only what had a version can have lost it.
+    listed = {"kept/a": "2", "z/a": "", "z/b": "", "z/f": ""}
+    for policy in ({}, {"re_embed": True}, {"check": "content"}):
+        found = plan(listed, known(rows, *failures), **policy)
+        assert found.missing == {"": 1, "x": 3, "x/y": 1, "z": 2}
+        assert found.changes.deleted == 5
+    unlisted = plan({}, known({"x/a": "1", "b": "1"}), unlisted=("x",))
+    assert unlisted.missing == {"": 1}
+
+
+def test_folders_that_have_images() -> None:
+    planner = Planner(None, RefreshPolicy())
+    unlisted = Failure("x/y", "list", "unreadable", "no permission")
+    assert planner.found_folder(ImageRef("x/a", "/x/a", "1")) == "x"
+    assert planner.found_folder(ImageRef("s3://b/a", "s3://b/a")) == "s3://b"
+    assert planner.found_folder(ImageRef("x/a", "/x/a")) is None
+    assert planner.found_folder(unlisted) == "x/y"
+    assert Planner(None, RefreshPolicy(re_embed=True)).found_folder(unlisted) is None
 
 
 @pytest.mark.parametrize(
@@ -233,7 +241,5 @@ def test_the_number_of_shards_is_the_users_or_follows_the_images(tmp_path: Path)
 
 
 def test_policies_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"`max_deleted` is 1.5"):
-        RefreshPolicy(max_deleted=1.5)
     with pytest.raises(UsageError, match="`re_embed`"):
         RefreshPolicy(check="content", re_embed=True)

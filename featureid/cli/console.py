@@ -19,6 +19,7 @@ from featureid import errors
 from featureid.durations import parse_duration
 from featureid.jobs.beam_errors import as_known_error, is_interrupt
 from featureid.progress import Progress
+from featureid.storage.files import expand_home
 
 DONE, FAILED, WRONG_USAGE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -32,10 +33,14 @@ _PARAMETER = re.compile(r"`(?P<name>[a-z_]+)(=(?P<value>[^`]*))?`")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and that accepts no abbreviations."""
+    """An argument parser whose errors are one line, and that accepts no abbreviations.
+
+    In every text it expands ``~``, as a shell does in whole words.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
+        self.register("type", None, expand_home)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line.
@@ -98,7 +103,7 @@ def duration(text: str) -> timedelta:
 
 class _OneLine(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = printable(record.message)
+        record.message = printable(with_options(record.message))
         return super().formatMessage(record)
 
 
@@ -143,17 +148,19 @@ def print_result(result: dict[str, Any], as_json: bool, lines: Iterable[str]) ->
 
 
 def complain(message: str) -> None:
-    """Print an error as one line on standard error.
+    """Print an error as one line on standard error, with the options that it names."""
+    print(f"featureid: {printable(with_options(message))}", file=sys.stderr, flush=True)
 
-    The parameters that it names in backquotes become the options of the command line.
-    """
+
+def with_options(message: str) -> str:
+    """Turn the parameters that a message names in backquotes into options."""
 
     def option(found: re.Match[str]) -> str:
         value = found["value"]
         flag = "--" + found["name"].replace("_", "-")
         return flag if value in (None, "True") else f"{flag}={value.strip(chr(39))}"
 
-    print("featureid: " + printable(_PARAMETER.sub(option, message)), file=sys.stderr, flush=True)
+    return _PARAMETER.sub(option, message)
 
 
 def run_command(command: Callable[[], int]) -> int:

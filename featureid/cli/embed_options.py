@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-from featureid.cli import console, face_options
+from featureid.cli import console, face_options, safeguard_options
 from featureid.embedding import DEFAULT_BATCH_SIZE, EmbedSettings
 from featureid.images import DecodeLimits
 from featureid.inputs import InputSource
 from featureid.jobs.beam_options import parse_hints
-from featureid.jobs.options import EmbedOptions, RefreshOptions
+from featureid.jobs.options import AUTO, EmbedOptions, RefreshOptions
 from featureid.models import BACKENDS
 from featureid.refresh import Check, RefreshPolicy
 from featureid.storage.records import DTYPES
@@ -28,6 +28,7 @@ def make_parser(prog: str, description: str) -> console.CommandParser:
     _add_inputs(parser)
     _add_output(parser)
     _add_incremental(parser)
+    _add_safeguards(parser)
     _add_model(parser)
     face_options.add_arguments(parser)
     _add_run(parser)
@@ -63,22 +64,38 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_incremental(parser: argparse.ArgumentParser) -> None:
-    add, default = parser.add_argument_group("incremental runs").add_argument, RefreshPolicy()
-    add("--previous", default="", metavar="auto|DIR", help="snapshot to carry unchanged rows from")
-    add(
+    group, default = parser.add_argument_group("incremental runs"), RefreshPolicy()
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--previous",
+        default=AUTO,
+        metavar="auto|DIR",
+        help="snapshot to carry unchanged rows from; default: auto, the current one of --output",
+    )
+    which.add_argument(
+        "--no-previous",
+        dest="previous",
+        action="store_const",
+        const="",
+        help="ignore the previous snapshot, even if it is damaged: embed all images",
+    )
+    group.add_argument(
         "--check",
         choices=get_args(Check),
         default=default.check,
         help="what decides that an image is unchanged; default: %(default)s",
     )
-    add("--retry-failed", action="store_true", help="retry unchanged images that failed")
-    add("--re-embed", action="store_true", help="also embed unchanged images")
-    add(
-        "--max-deleted",
-        type=float,
-        default=default.max_deleted,
-        metavar="R",
-        help="stop if a larger share of the previous images is missing; default: %(default)s",
+    group.add_argument(
+        "--retry-failed", action="store_true", help="retry unchanged images that failed"
+    )
+    group.add_argument("--re-embed", action="store_true", help="embed unchanged images as well")
+
+
+def _add_safeguards(parser: argparse.ArgumentParser) -> None:
+    safeguard_options.add_arguments(parser).add_argument(
+        "--allow-empty-folders",
+        action="store_true",
+        help="do not stop if a folder has lost all of its images",
     )
 
 
@@ -112,7 +129,7 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
     Raises:
         UsageError: a value is out of range, or there is no input.
     """
-    common = {"strip_prefix": arguments.strip_prefix, "exclude": arguments.output}
+    common = {"strip_prefix": arguments.strip_prefix, "output": arguments.output}
     sources = [InputSource(path, **common) for path in (*arguments.inputs, *arguments.input)]
     if arguments.manifest is not None:
         sources.append(
@@ -132,6 +149,7 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
             faces=face_options.settings(arguments),
         ),
         refresh=_refresh_options(arguments),
+        safeguards=safeguard_options.safeguards(arguments),
         hints=parse_hints(arguments.embed_hint),
         max_failure_rate=arguments.max_failure_rate,
     )
@@ -143,7 +161,5 @@ def _refresh_options(arguments: argparse.Namespace) -> RefreshOptions:
     Raises:
         UsageError: a value is out of range or contradicts another.
     """
-    policy = RefreshPolicy(
-        arguments.check, arguments.retry_failed, arguments.re_embed, arguments.max_deleted
-    )
+    policy = RefreshPolicy(arguments.check, arguments.retry_failed, arguments.re_embed)
     return RefreshOptions(arguments.previous, policy)

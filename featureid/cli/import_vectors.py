@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
-from featureid.cli import console, metrics_file
+from featureid.cli import console, metrics_file, safeguard_options
 from featureid.errors import UsageError
 from featureid.storage import export, files, ingest
 from featureid.storage.arrow import Origin
@@ -74,6 +74,7 @@ def make_parser(prog: str) -> console.CommandParser:
         "otherwise float32",
     )
     add("--num-shards", type=int, metavar="N", help="files to write; default: about 50 MB each")
+    safeguard_options.add_arguments(parser)
     metrics_file.add_argument(parser)
     return parser
 
@@ -99,7 +100,8 @@ def _run(argv: Sequence[str], prog: str) -> int:
     exported_from = origin.snapshot if origin else None
     options = {name: vars(arguments)[name] for name in _RECORDED} | {"exported_from": exported_from}
     record = RunRecord.begin(info, options, versions_of(_PACKAGES), process=this_process())
-    writer = SnapshotWriter(arguments.output, info, record)
+    safeguards = safeguard_options.safeguards(arguments)
+    writer = SnapshotWriter(arguments.output, info, record, safeguards=safeguards)
     with console.counting("rows", len(rows.keys)) as count:
         manifest = ingest.import_snapshot(writer, rows, count)
     result = {

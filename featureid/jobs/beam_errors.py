@@ -24,8 +24,8 @@ def as_known_error(error: BaseException) -> errors.FeatureIdError | None:
     if not found:
         return None
     name, message = found[-1]
-    kind = errors.UsageError if name == "UsageError" else errors.FeatureIdError
-    return kind(_without_step(message))
+    is_usage = issubclass(getattr(errors, name, errors.FeatureIdError), errors.UsageError)
+    return (errors.UsageError if is_usage else errors.FeatureIdError)(_without_step(message))
 
 
 def _without_step(message: str) -> str:

@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.transforms.resources import parse_resource_hints
 
 from featureid.errors import UsageError
+from featureid.storage.files import expand_home
 
 _LOCAL_RUNNERS = ("directrunner", "switchingdirectrunner", "testdirectrunner", "fnapirunner")
 _RUNNERS_WITH_FLINK_OPTIONS = ("flinkrunner", "portablerunner")
@@ -34,6 +35,7 @@ def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]
         UsageError: a Beam option has an unusable value.
     """
     parser = _BeamOptionsParser(allow_abbrev=False, add_help=False)
+    parser.register("type", None, expand_home)
     for options_class in PipelineOptions.__subclasses__():
         options_class._add_argparse_args(parser)
     given, rest = parser.parse_known_args(list(argv))

@@ -14,7 +14,7 @@ from apache_beam.runners.runner import PipelineResult
 
 from featureid.embedding import describe_model
 from featureid.errors import StorageError, UsageError
-from featureid.inputs import check_source, locate
+from featureid.inputs import check_sources, locate
 from featureid.jobs.beam_options import is_local, new_pipeline
 from featureid.jobs.launch import run_here, start_elsewhere, wait_for_end
 from featureid.jobs.options import EmbedOptions
@@ -102,9 +102,10 @@ def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePl
     info = plan.writer.info
     run = info.snapshot
     sources = pipeline | "Inputs" >> beam.Create(options.sources)
-    listed = sources | ListImages(Planner(plan.previous, options.refresh.policy), run)
+    policy = options.refresh.policy
+    listed = sources | ListImages(Planner(plan.previous, policy), run)
     images, same = listed["images"], {}
-    if plan.previous is not None and options.refresh.policy.check == "content":
+    if plan.previous is not None and policy.check == "content":
         checked = listed["compare"] | CheckContent(options.settings, run)
         images = (images, checked["images"]) | "ToEmbed" >> beam.Flatten()
         same = {"same": checked["same"]}
@@ -123,8 +124,7 @@ def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePl
         {
             "rows": embedded.rows,
             "failures": failures,
-            "changes": listed["changes"],
-            "carried": listed["carried"],
+            **{name: listed[name] for name in ("changes", "missing", "found", "carried")},
             **same,
         }
         | RefreshSnapshot(plan)
@@ -181,18 +181,18 @@ def _start(
     """Start a run and, if asked to, wait for its end; return what it writes, and the run."""
     pipeline = new_pipeline(beam_options)
     local = is_local(beam_options)
-    for source in options.sources:
-        check_source(source)
+    options = replace(options, sources=check_sources(options.sources))
     if not local:  # Workers elsewhere share files with this process, but not its current folder.
         options = replace(options, output=files.absolute(options.output))
     options, model, info = describe_run(options)
-    previous = find_previous(options.refresh, options.output, info.model)
+    previous, policy = find_previous(options, info.model)
+    options = replace(options, refresh=replace(options.refresh, policy=policy))
     record = new_record(info, options, beam_options, previous)
+    folder = "" if previous is None else previous.folder
     plan = WritePlan(
-        SnapshotWriter(options.output, info, record, "" if previous is None else previous.folder),
+        SnapshotWriter(options.output, info, record, folder, options.safeguards),
         previous,
         fixed_shards=options.num_shards is not None,
-        max_deleted=options.refresh.policy.max_deleted,
         max_failure_rate=None if wait else options.max_failure_rate,
     )
     share_model(model)

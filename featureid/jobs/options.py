@@ -8,6 +8,10 @@ from featureid.embedding import EmbedSettings
 from featureid.errors import UsageError
 from featureid.inputs import InputSource
 from featureid.refresh import RefreshPolicy
+from featureid.storage.safeguards import Safeguards
+
+#: The previous snapshot that is the current one of the output, if there is one.
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -15,18 +19,19 @@ class RefreshOptions:
     """What an incremental run carries over, and from where.
 
     Attributes:
-        previous: ``auto``, an output folder or a snapshot's folder; "" for a full run.
+        previous: ``auto``, an output folder or a snapshot's folder; "" for a full run, which
+            compares with no snapshot.
         policy: what counts as unchanged.
     """
 
-    previous: str = ""
+    previous: str = AUTO
     policy: RefreshPolicy = field(default_factory=RefreshPolicy)
 
     def __post_init__(self) -> None:
         if not self.previous and self.policy != RefreshPolicy():
             raise UsageError(
-                "`check`, `retry_failed`, `re_embed` and `max_deleted` compare with a previous "
-                "snapshot; add `previous='auto'`"
+                "`check`, `retry_failed` and `re_embed` compare with a previous snapshot; leave "
+                "out `no_previous`"
             )
 
 
@@ -42,6 +47,7 @@ class EmbedOptions:
         dtype: how vectors are stored, ``float32`` or ``float16``.
         settings: threads, batch size, limits, backend and faces.
         refresh: what is carried over from a previous snapshot.
+        safeguards: what the run may do to the snapshots that it follows.
         hints: Beam's resource hints for the workers that embed, by name.
         max_failure_rate: the share of the images that may fail in a run that succeeds.
     """
@@ -53,6 +59,7 @@ class EmbedOptions:
     dtype: str = "float32"
     settings: EmbedSettings = field(default_factory=EmbedSettings)
     refresh: RefreshOptions = field(default_factory=RefreshOptions)
+    safeguards: Safeguards = field(default_factory=Safeguards)
     hints: dict[str, str] = field(default_factory=dict)
     max_failure_rate: float = 1.0
 

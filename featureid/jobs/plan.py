@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from featureid.errors import FeatureIdError
-from featureid.estimate import Estimate, embed_sample, estimate, plan_sources
-from featureid.inputs import check_source
+from featureid.estimate import Estimate, Listing, embed_sample, estimate, plan_sources
+from featureid.inputs import check_sources
 from featureid.jobs.embed import describe_run
 from featureid.jobs.options import EmbedOptions
 from featureid.jobs.previous import find_previous
-from featureid.refresh import check_deleted
+from featureid.storage.records import ModelInfo
+from featureid.storage.safeguards import check_current, check_missing
 
 
 def plan(options: EmbedOptions, sample_size: int) -> Estimate:
@@ -23,16 +24,22 @@ def plan(options: EmbedOptions, sample_size: int) -> Estimate:
     Raises:
         FeatureIdError: the inputs, the previous snapshot or the model cannot be used.
     """
-    for source in options.sources:
-        check_source(source)
+    options = replace(options, sources=check_sources(options.sources))
     options, model, info = describe_run(options)
-    previous = find_previous(options.refresh, options.output, info.model)
-    images, changes, unlisted = plan_sources(options.sources, previous, options.refresh.policy)
-    sample = embed_sample(images, model, options.settings, sample_size)
-    fixed = options.num_shards is not None
-    found = estimate(len(images), changes, unlisted, sample, info, previous, fixed)
+    previous, policy = find_previous(options, info.model)
+    listing = plan_sources(options.sources, previous, policy)
+    sample = embed_sample(listing.images, model, options.settings, sample_size)
+    found = estimate(listing, sample, info, previous, options.num_shards is not None)
+    return replace(found, stopped=_why_stopped(options, info.model, listing))
+
+
+def _why_stopped(options: EmbedOptions, model: ModelInfo, listing: Listing) -> str:
+    """Return why the run would stop before it publishes; "" if it would not."""
+    changes, safeguards = listing.changes, options.safeguards
     try:
-        check_deleted(changes, options.refresh.policy.max_deleted)
+        check_missing([listing.missing], listing.found, changes.previous, safeguards)
+        if options.output:
+            check_current(options.output, model, safeguards, changes.images)
     except FeatureIdError as error:
-        found = replace(found, stopped=str(error))
-    return found
+        return str(error)
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from featureid.errors import StorageError
+from featureid.errors import CorruptFileError, StorageError
 from featureid.storage import layout
 from featureid.storage.columns import Values, take_rows
 from featureid.storage.files import RangeReader
@@ -72,12 +73,22 @@ def check_can_carry(previous: Snapshot, model: ModelInfo) -> None:
         _check_columns(shard, model)
 
 
-def read_row_index(shard: SnapshotShard, *, digests: bool) -> RowIndex:
+@contextlib.contextmanager
+def naming_way_out() -> Iterator[None]:
+    """Let an error about a damaged previous snapshot say how to do without it."""
+    try:
+        yield
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{error}. To embed every image again, add `no_previous`") from error
+
+
+def read_row_index(shard: SnapshotShard, *, digests: bool, imported: bool = False) -> RowIndex:
     """Return the keys, source versions and, if asked for, digests of a shard's rows.
 
     Args:
         shard: a shard of the previous snapshot.
         digests: whether to read the SHA-256 column, too.
+        imported: whether the rows may be imported ones, which have no source versions.
 
     Raises:
         StorageError: the shard is damaged or cannot be read.
@@ -85,11 +96,16 @@ def read_row_index(shard: SnapshotShard, *, digests: bool) -> RowIndex:
     keys: list[str] = []
     versions: list[str] = []
     found = [np.zeros((0, 32), np.uint8)]
-    for block in shard.blocks([layout.KEY, VERSION_COLUMN, *[_DIGEST_COLUMN] * digests]):
-        keys += block[layout.KEY]
-        versions += block[VERSION_COLUMN]
-        if digests:
-            found.append(np.asarray(block[_DIGEST_COLUMN]))
+    with naming_way_out():
+        columns = [layout.KEY, VERSION_COLUMN, *[_DIGEST_COLUMN] * digests]
+        if imported:
+            known = {spec.name for spec in shard.columns()}
+            columns = [name for name in columns if name in known]
+        for block in shard.blocks(columns):
+            keys += block[layout.KEY]
+            versions += block.get(VERSION_COLUMN, [""] * len(block[layout.KEY]))
+            if digests:
+                found.append(np.asarray(block[_DIGEST_COLUMN]))
     return RowIndex(keys, versions, np.concatenate(found) if digests else None)
 
 
@@ -110,7 +126,7 @@ def carried_blocks(
     if mask is not None and len(mask) != previous.num_rows:
         raise StorageError(f"{previous.file} has {previous.num_rows} rows, not {len(mask)}")
     number, num_shards = home
-    with previous.open() as (shard, source):
+    with naming_way_out(), previous.open() as (shard, source):
         _check_columns(shard, previous.info.model)
         for position, block in enumerate(shard.index.blocks):
             start = shard.first_rows[position]

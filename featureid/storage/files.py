@@ -63,6 +63,15 @@ def local_path(uri: str) -> str:
     return os.fsdecode(unquote_to_bytes(os.fsencode(f"/{path}")))
 
 
+def expand_home(text: str) -> str:
+    """Return a word of a command line with ``~`` and ``~user`` at its start as a shell expands it.
+
+    Shells do so for whole words only, not behind the ``=`` of an option. What names no user stays
+    as it is.
+    """
+    return os.path.expanduser(text) if text.startswith("~") else text
+
+
 def join(uri: str, *names: str) -> str:
     """Return the place called ``names`` below ``uri``."""
     if is_remote(uri):
@@ -369,6 +378,19 @@ def filesystem(uri: str) -> tuple[Any, str]:
         _raise("open", uri, error)
     store.invalidate_cache()  # Another process may have written since the last listing.
     return store, path
+
+
+def path_in(store: Any, uri: str) -> str | None:
+    """Return the path of a URI in an open fsspec file system; None if it is of another."""
+    if not is_remote(uri):
+        return None
+    import fsspec
+
+    try:
+        kind = fsspec.get_filesystem_class(uri.split("://", 1)[0])
+    except (ImportError, ValueError):
+        return None
+    return str(kind._strip_protocol(uri)) if isinstance(store, kind) else None
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from featureid.storage.run_record import RunRecord, is_too_old, read_run
 from featureid.storage.snapshot import (
     MANIFEST,
     SNAPSHOTS,
+    check_output,
     current_snapshot,
     is_snapshot_id,
     read_manifest,
@@ -56,8 +57,9 @@ def list_snapshots(output: str, now: datetime, dead_after: timedelta) -> list[En
         dead_after: see :meth:`featureid.storage.run_record.RunRecord.is_over`.
 
     Raises:
-        StorageError: the folder or a file in it cannot be read.
+        StorageError: it is not an output folder, or a file in it cannot be read.
     """
+    check_output(output)
     before = current_snapshot(output)
     while True:
         names = files.list_places(files.join(output, SNAPSHOTS))

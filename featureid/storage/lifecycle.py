@@ -21,7 +21,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from featureid.errors import FeatureIdError, StorageError, UsageError
@@ -29,7 +29,8 @@ from featureid.storage import files, gzip_members
 from featureid.storage.history import Entry, list_snapshots
 from featureid.storage.manifest import FileSummary, Manifest, build_manifest, count_outcomes
 from featureid.storage.records import Failure, SnapshotInfo
-from featureid.storage.run_record import RunRecord, read_run, write_run
+from featureid.storage.run_record import RUN, RunRecord, read_run, write_run
+from featureid.storage.safeguards import Safeguards, check_current
 from featureid.storage.shard import ShardSummary
 from featureid.storage.snapshot import (
     CHECKED,
@@ -59,12 +60,14 @@ class SnapshotWriter:
         info: the snapshot.
         record: what ``run.json`` says about the run as it starts.
         previous_folder: the snapshot that rows are carried from; "" for none.
+        safeguards: what the run may do to the current snapshot.
     """
 
     output: str
     info: SnapshotInfo
     record: RunRecord
     previous_folder: str = ""
+    safeguards: Safeguards = field(default_factory=Safeguards)
 
     @property
     def folder(self) -> str:
@@ -80,15 +83,45 @@ class SnapshotWriter:
         """Make the folder and mark it as being written.
 
         Raises:
+            MixedModelsError: the current snapshot is of another model.
             StorageError: it cannot be written, or the previous snapshot has been removed.
         """
         if self.is_complete:
             return
+        self.check()
         files.make_folder(self.folder)
         write_run(self.folder, self.record)
         if self.previous_folder and not files.exists(files.join(self.previous_folder, MANIFEST)):
             raise StorageError(
                 f"{self.previous_folder} was removed just as this run started; run it again"
+            )
+
+    def check(self, images: int | None = None) -> None:
+        """Check that the snapshot may replace the current one.
+
+        Args:
+            images: number of images in it; None if it is not known yet.
+
+        Raises:
+            MixedModelsError: the current snapshot is of another model.
+            FeatureIdError: it has many more images.
+            StorageError: it cannot be read.
+        """
+        newest = current_snapshot(self.output)
+        if newest is not None and newest > self.info.snapshot:
+            images = None  # A run that started later has published: that one stays current.
+        check_current(self.output, self.info.model, self.safeguards, images)
+
+    def check_marked(self) -> None:
+        """Check that nobody has taken the run for failed or dead, and removed its files.
+
+        Raises:
+            StorageError: that has happened.
+        """
+        if not files.exists(files.join(self.folder, RUN)):
+            raise StorageError(
+                f"{self.folder} has lost its {RUN}: this run was taken for failed or dead, and its "
+                "files were removed. Nothing is published; run it again"
             )
 
     def commit(
@@ -109,13 +142,18 @@ class SnapshotWriter:
             changes: numbers of new, changed, unchanged, ... images.
 
         Raises:
-            StorageError: a listed file is missing or has another size, or a file cannot be written.
+            MixedModelsError: the current snapshot is of another model.
+            FeatureIdError: it has many more images.
+            StorageError: a listed file is missing or has another size, the run's mark is gone, or
+                a file cannot be written.
         """
         if self.is_complete:  # a retry
             manifest, record = read_manifest(self.folder), read_run(self.folder) or self.record
         else:
+            self.check_marked()
             manifest = self._write_manifest(shards, failures)
             counts = manifest.counts
+            self.check(counts.images)
             record = replace(
                 self.record,
                 changes=dict(changes),
@@ -234,7 +272,7 @@ def prune(
 
     Raises:
         UsageError: ``keep`` is less than 1.
-        StorageError: something cannot be read or removed.
+        StorageError: it is not an output folder, or something cannot be read or removed.
     """
     if keep < 1:
         raise UsageError(f"`keep` is {keep}; the current snapshot always stays: give 1 or more")

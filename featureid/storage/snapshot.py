@@ -23,6 +23,7 @@ FAILURES = "failures-00000-of-00001.jsonl.gz"
 CURRENT = "current"
 CHECKED = "checked"
 SNAPSHOTS = "snapshots"
+MODELS = "models"
 
 _TIME = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}", re.ASCII)
@@ -152,6 +153,28 @@ def is_output(path: str) -> bool:
     return any(files.exists(files.join(path, name)) for name in (MANIFEST, CURRENT))
 
 
+def check_output(output: str) -> None:
+    """Check that a folder is an output folder, be it of unfinished runs only.
+
+    Raises:
+        StorageError: it is not, or cannot be read.
+    """
+    if any(files.exists(files.join(output, name)) for name in (SNAPSHOTS, CURRENT)):
+        return
+    _check_exists(output)
+    if files.exists(files.join(output, MANIFEST)):
+        raise StorageError(f"{output} is the folder of one snapshot; name its output folder")
+    raise StorageError(
+        f"{output} is not an output folder: it has neither {SNAPSHOTS}/ nor {CURRENT}; check the "
+        "path"
+    )
+
+
+def _check_exists(path: str) -> None:
+    if not files.is_remote(path) and not files.exists(path):
+        raise StorageError(f"{path} does not exist; check the spelling, or run featureid embed")
+
+
 def find_snapshot(path: str) -> str:
     """Return the folder of a complete snapshot.
 
@@ -174,8 +197,7 @@ def find_snapshot(path: str) -> str:
                 f"{path}: its current snapshot {newest} has no {MANIFEST}; embed again"
             )
         # A run has published another one meanwhile, and prune has deleted the one before.
-    if not files.is_remote(path) and not files.exists(path):
-        raise StorageError(f"{path} does not exist; check the spelling, or run featureid embed")
+    _check_exists(path)
     raise StorageError(
         f"{path} holds no complete snapshot: it has neither {CURRENT} nor {MANIFEST}. An "
         "unfinished run leaves neither; run featureid embed"

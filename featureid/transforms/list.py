@@ -36,7 +36,11 @@ class ListImages(beam.PTransform):
     - ``failures``, a ``PCollection[Failure]``: known failures that are carried over;
     - ``carried``, a ``PCollection[tuple[int, numpy.ndarray]]``: number of a previous shard, and
       (rows,) bool, the rows that are carried over;
-    - ``changes``, a ``PCollection[Changes]``, one for each partition of the keys, to be added up.
+    - ``changes``, a ``PCollection[Changes]``, one for each partition of the keys, to be added up;
+    - ``missing``, a ``PCollection[Mapping[str, int]]``: folder -> number of images that are gone,
+      to be added up;
+    - ``found``, a ``PCollection[bytes]``, folders that have images, as :func:`unpack_folders` reads
+      them; with a previous snapshot only.
 
     Args:
         planner: compares the inputs with the previous snapshot, if any.
@@ -52,7 +56,7 @@ class ListImages(beam.PTransform):
         """Wire the listing."""
         planner = self._planner
         listed = sources | "List" >> beam.ParDo(_List(planner, self._run)).with_outputs(
-            "failures", main="batches"
+            "failures", "found", main="batches"
         )
         batches = [listed.batches]
         if planner.previous is not None:
@@ -64,7 +68,7 @@ class ListImages(beam.PTransform):
             | "GroupByPartition" >> beam.GroupByKey()
             | "Plan"
             >> beam.ParDo(_Plan(planner, self._run), AsList(listed.failures)).with_outputs(
-                "compare", "carried", "failures", "changes", main="images"
+                "compare", "carried", "failures", "changes", "missing", main="images"
             )
         )
         return {
@@ -74,7 +78,15 @@ class ListImages(beam.PTransform):
             "unlisted": listed.failures,
             "failures": planned.failures,
             "changes": planned.changes,
+            "missing": planned.missing,
+            "found": listed.found,
         }
+
+
+def unpack_folders(packed: Iterable[bytes]) -> Iterator[str]:
+    """Yield the folders of ``found`` of :class:`ListImages`."""
+    for folders in packed:
+        yield from unpack(zlib.decompress(folders))
 
 
 def _known_failures(_: bytes, planner: Planner) -> Iterator[tuple[int, bytes]]:
@@ -94,19 +106,24 @@ class _List(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._batcher = Batcher(_WAITING)
+        self._found: set[str | None] = set()
 
     def process(self, source: InputSource) -> Iterator[tuple[int, bytes] | TaggedOutput]:
         with self._stage:
             for item in list_source(source):
+                if self._planner.previous is not None:
+                    self._found.add(self._planner.found_folder(item))
                 if isinstance(item, Failure):
                     yield TaggedOutput("failures", item)
                     continue
                 if self._batcher.add(self._planner.partition_of(item.key), item):
                     yield from self._take()
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
+    def finish_bundle(self) -> Iterator[WindowedValue | TaggedOutput]:
         for batch in self._take():
             yield GlobalWindows.windowed_value(batch)
+        folders = zlib.compress(pack(sorted(self._found - {None})), _LEVEL)
+        yield TaggedOutput("found", GlobalWindows.windowed_value(folders))
 
     def _take(self) -> Iterator[tuple[int, bytes]]:
         metrics.count(metrics.LISTED, self._batcher.count)
@@ -145,3 +162,5 @@ class _Plan(beam.DoFn):
         if np.any(plan.carry):
             yield TaggedOutput("carried", (partition, plan.carry))
         yield TaggedOutput("changes", plan.changes)
+        if plan.missing:
+            yield TaggedOutput("missing", plan.missing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -15,6 +15,7 @@ from featureid.storage.records import Failure
 from featureid.storage.shard import ShardSummary
 from featureid.transforms import metrics
 from featureid.transforms.batches import pack_carried
+from featureid.transforms.list import unpack_folders
 from featureid.transforms.write import batch_by_shard, write_shards
 from featureid.write_plan import WritePlan
 
@@ -23,10 +24,9 @@ class RefreshSnapshot(beam.PTransform):
     """Write new and carried rows as a snapshot; publish it if anything has changed.
 
     Input: a mapping with ``rows``, a ``PCollection[EmbeddingRow]``, ``failures``, a
-    ``PCollection[Failure]``, ``changes``, a ``PCollection[Changes]`` to be added up, ``carried``, a
-    ``PCollection[tuple[int, numpy.ndarray]]`` as of :class:`ListImages`, and, if contents were
-    checked, ``same``, a ``PCollection[Comparison]``: images whose rows are carried over with
-    another source version.
+    ``PCollection[Failure]``, ``changes``, ``missing``, ``found`` and ``carried`` of
+    :class:`ListImages`, and, if contents were checked, ``same``, a ``PCollection[Comparison]``:
+    images whose rows are carried over with another source version.
     Output: ``PCollection[str]``, the folder of the snapshot, once it is published or, if nothing
     has changed, discarded.
 
@@ -49,7 +49,10 @@ class RefreshSnapshot(beam.PTransform):
         # Also stops the run if too much is missing, before anything is embedded: the steps that
         # need the number of shards wait for it.
         once = inputs["changes"].pipeline | "Once" >> beam.Impulse()
-        choose = beam.Map(_choose_shards, plan, changes).with_output_types(SnapshotWriter)
+        missing, found = AsIter(inputs["missing"]), AsIter(inputs["found"])
+        choose = beam.Map(_choose_shards, plan, changes, missing, found).with_output_types(
+            SnapshotWriter
+        )
         writer = once | "ChooseShards" >> choose
         rows = batch_by_shard("BatchByShard", inputs["rows"], writer)
         failures = AsIter(inputs["failures"])
@@ -82,8 +85,14 @@ class RefreshSnapshot(beam.PTransform):
         return [carried, same.batches], num_same, num_touched
 
 
-def _choose_shards(_: bytes, plan: WritePlan, changes: Iterable[Changes]) -> SnapshotWriter:
-    return plan.choose_shards(changes)
+def _choose_shards(
+    _: bytes,
+    plan: WritePlan,
+    changes: Iterable[Changes],
+    missing: Iterable[Mapping[str, int]],
+    found: Iterable[bytes],
+) -> SnapshotWriter:
+    return plan.choose_shards(changes, missing, unpack_folders(found))
 
 
 def _carry_to_shards(

@@ -19,6 +19,7 @@ from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import EmbeddingRow, Failure, ModelInfo
 from featureid.storage.run_record import RunRecord, versions_of
+from featureid.storage.safeguards import DEFAULT_LIMIT, DeletionLimit, Safeguards
 from featureid.storage.shard import ShardSummary, choose_num_shards, shard_of, write_shard
 from featureid.storage.snapshot import new_info, new_snapshot_id
 from featureid.transforms import metrics
@@ -40,15 +41,21 @@ class WriteSnapshot(beam.PTransform):
     Output: ``PCollection[str]`` of one element, the folder of the snapshot, once it is published.
 
     Every shard is written completely or not at all. The manifest, written last, is the commit: if
-    the pipeline fails, readers see nothing, and ``featureid prune`` deletes what was written.
+    the pipeline fails, readers see nothing, and ``featureid prune`` deletes what was written. It
+    fails with a :class:`~featureid.errors.MixedModelsError`, before anything is written, if the
+    output holds vectors of another model.
 
     Args:
         output: the folder that holds snapshots; a local path, or a URI that all workers can write.
         model: the model of the rows, if the input does not have it.
         num_shards: number of files; None chooses it by the number of rows, about 50 MB per file.
+        new_model: whether the snapshot may replace one of another model.
+        max_deleted: how many images fewer than the current snapshot it may have, ``"100"`` or
+            ``"5%"``; None means 5 images or 5 %, whichever is more.
 
     Raises:
-        UsageError: neither the input nor the argument names the model.
+        UsageError: neither the input nor the argument names the model, or ``max_deleted`` is
+            neither a number nor a share.
     """
 
     def __init__(
@@ -57,8 +64,12 @@ class WriteSnapshot(beam.PTransform):
         *,
         model: ModelInfo | None = None,
         num_shards: int | None = None,
+        new_model: bool = False,
+        max_deleted: str | None = None,
     ) -> None:
         super().__init__()
+        limit = DEFAULT_LIMIT if max_deleted is None else DeletionLimit.parse(max_deleted)
+        self._safeguards = Safeguards(new_model, limit)
         self._output = os.fspath(output)
         self._model = model
         self._num_shards = num_shards
@@ -73,7 +84,12 @@ class WriteSnapshot(beam.PTransform):
         # The id is chosen here, so that a step that is retried writes into the same folder.
         now = datetime.now(UTC)
         new = new_snapshot_id(now), now, ImageLocations(readable(os.getcwd()))
-        begin = beam.Map(_begin, self._output, new, self._num_shards, self._model_of(inputs))
+        target = self._output, new, self._num_shards, self._safeguards
+        model = self._model_of(inputs)
+        # Of its own, since beginning waits for the number of rows, hours perhaps.
+        once = rows.pipeline | "Once" >> beam.Impulse()
+        once | "CheckOutput" >> beam.Map(_check, target, model)
+        begin = beam.Map(_begin, target, model)
         counted = rows | "CountRows" >> beam.combiners.Count.Globally()
         writer = counted | "Begin" >> begin.with_output_types(SnapshotWriter)
         batches = batch_by_shard("BatchByShard", rows, writer).batches
@@ -137,18 +153,24 @@ def write_shards(
     )
 
 
-def _begin(
-    rows: int,
-    output: str,
-    new: tuple[str, datetime, ImageLocations],
-    num_shards: int | None,
-    model: ModelInfo,
-) -> SnapshotWriter:
-    """Begin a snapshot with a number of rows, which ``new`` names, dates and locates."""
-    snapshot, now, locations = new
-    count = num_shards or choose_num_shards(rows, model)
-    info = new_info(snapshot, now, model, count, locations)
-    writer = SnapshotWriter(output, info, RunRecord.begin(info, {}, versions_of(["apache-beam"])))
+#: Output, what names, dates and locates the snapshot, number of shards if chosen, safeguards.
+_Target = tuple[str, tuple[str, datetime, ImageLocations], int | None, Safeguards]
+
+
+def _writer(rows: int, target: _Target, model: ModelInfo) -> SnapshotWriter:
+    """Return the writer of a snapshot with a number of rows."""
+    output, (snapshot, now, locations), num_shards, safeguards = target
+    info = new_info(snapshot, now, model, num_shards or choose_num_shards(rows, model), locations)
+    record = RunRecord.begin(info, {}, versions_of(["apache-beam"]))
+    return SnapshotWriter(output, info, record, safeguards=safeguards)
+
+
+def _check(_: bytes, target: _Target, model: ModelInfo) -> None:
+    _writer(0, target, model).check()
+
+
+def _begin(rows: int, target: _Target, model: ModelInfo) -> SnapshotWriter:
+    writer = _writer(rows, target, model)
     writer.begin()
     return writer
 
@@ -197,6 +219,7 @@ class _WriteShard(beam.DoFn):
             return
         shard, batches = batched
         with self._stage:
+            writer.check_marked()
             rows, carried = unpack_shard(batches)
             place = writer.folder, writer.info, shard, rows
             if self._previous is None:

@@ -79,7 +79,7 @@ def test_a_night_gives_what_a_full_run_gives(
     shutil.copy(pictures / names[2], pictures / "new.jpg")
     (pictures / names[3]).touch()
     (pictures / names[4]).write_bytes(b"no picture any more")
-    night = runs.embed(pictures, output, [*external, "--previous=auto", f"--check={check}"])
+    night = runs.embed(pictures, output, [*external, f"--check={check}"])
     full = runs.embed(pictures, tmp_path / "full", [])
     runs.check_same(full, night)
     failures = list(night.failures())

@@ -30,7 +30,7 @@ def test_nights_in_a_store(
     # A pool of its own: its environment tells the workers where the stores are.
     with running_pool(tmp_path / "pool.log") as pool:
         external = ["--environment_type=EXTERNAL", f"--environment_config={pool.address}"]
-        night = [*flink_options, *external, *keys, "--previous=auto"]
+        night = [*flink_options, *external, *keys]
         runs.embed(source, output, night)
         store = fsspec.filesystem(scheme)
         store.pipe_file(f"{BUCKET}/in/added.jpg", (photos / "small" / "rocket.jpg").read_bytes())

@@ -55,7 +55,7 @@ def rows(output: str) -> dict[str, bytes]:
 
 def test_nights_in_a_store(scheme: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, output = f"{scheme}://{BUCKET}/in", f"{scheme}://{BUCKET}/out"
-    night = (source, "--output", output, "--previous=auto")
+    night = (source, "--output", output)
     small = photos / "small"
     assert embed(capsys, *night)["embedded"] == 6
     first = featureid.open_snapshot(output)
@@ -88,7 +88,7 @@ def test_nights_in_a_store(scheme: str, photos: Path, capsys: pytest.CaptureFixt
 
 
 def test_content_in_a_store(scheme: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    night = (f"{scheme}://{BUCKET}/in", "--output", f"{scheme}://{BUCKET}/out", "--previous=auto")
+    night = (f"{scheme}://{BUCKET}/in", "--output", f"{scheme}://{BUCKET}/out")
     embed(capsys, *night)
     write(scheme, "in/camera.jpg", (photos / "small" / "coffee.jpg").read_bytes())
     summary = embed(capsys, *night, "--check=content")
@@ -103,7 +103,7 @@ def test_a_listed_image_is_known_by_its_version(
     manifest = tmp_path / "list.txt"
     local = photos / "small" / "coffee.jpg"
     manifest.write_text("\n".join([*uris, str(local), f"{scheme}://{BUCKET}/in/gone.jpg"]))
-    night = ("--manifest", str(manifest), "--output", str(tmp_path / "out"), "--previous=auto")
+    night = ("--manifest", str(manifest), "--output", str(tmp_path / "out"))
     first = embed(capsys, *night)
     assert (first["embedded"], first["failures_by_reason"]) == (7, {"not-found": 1})
     snapshot = featureid.open_snapshot(str(tmp_path / "out"))
@@ -127,7 +127,7 @@ def test_images_of_a_manifest_are_asked_for_once(
     uris = [f"s3://{BUCKET}/in/{photo.name}" for photo in (photos / "small").iterdir()]
     manifest = tmp_path / "list.txt"
     manifest.write_text("\n".join(uris))
-    night = ("--manifest", str(manifest), "--output", str(tmp_path / "out"), "--previous=auto")
+    night = ("--manifest", str(manifest), "--output", str(tmp_path / "out"))
     embed(capsys, *night)
     s3.requests.clear()
     embed(capsys, *night)
