@@ -9,19 +9,14 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from featureid.errors import ImageError, UsageError
 from featureid.input_manifest import read_manifest
 from featureid.keys import ImageLocations, common_root, image_key, is_absolute, readable
-from featureid.output_files import (
-    local_output,
-    may_be_output_file,
-    remote_output,
-    without_links,
-)
+from featureid.output_files import local_outputs, named_outputs, remote_outputs, without_links
 from featureid.parallel import map_in_order
 from featureid.storage import files
 from featureid.storage.records import Failure
@@ -71,7 +66,8 @@ class InputSource:
         manifest: whether ``path`` is a manifest, that is, a file that lists images.
         column: the column of a manifest with several that holds the paths.
         strip_prefix: the folder that keys start in; "" for keys that are absolute paths or URIs.
-        output: the folder that the run writes to, whose own files are no images; "" for none.
+        output: the folder that the run writes to, "" for none; what featureid has written, there
+            and elsewhere, is left out. None lists that, too.
         folder: the folder that relative paths start in, here and in the manifest.
     """
 
@@ -79,7 +75,7 @@ class InputSource:
     manifest: bool = False
     column: str = "path"
     strip_prefix: str = ""
-    output: str = ""
+    output: str | None = ""
     folder: str = field(default_factory=current_folder)
 
     def __post_init__(self) -> None:
@@ -113,7 +109,7 @@ def check_sources(sources: Iterable[InputSource]) -> tuple[InputSource, ...]:
         if some:
             filled.append(source)
             keys += some
-        elif not source.output or next(list_source(replace(source, output="")), None) is None:
+        elif next(list_source(replace(source, output=None)), None) is None:
             kind = "manifest lists no image" if source.manifest else "folder holds no file"
             raise UsageError(f"input {source.path!r}: the {kind}; there is nothing to embed")
     if not filled:
@@ -285,7 +281,7 @@ def _list_local(source: InputSource) -> Iterator[ImageRef | Failure]:
     if os.path.isdir(place):
         yield from _walk(place, source)
     elif os.path.lexists(place):
-        if not local_output(source.output).hide(without_links()(place)):
+        if not local_outputs(source.output).hide(place):
             yield _ref(place, local_version(place), source)
     elif _has_magic(source.path):
         yield from _list_glob(source)
@@ -294,7 +290,7 @@ def _list_local(source: InputSource) -> Iterator[ImageRef | Failure]:
 
 
 def _list_glob(source: InputSource) -> Iterator[ImageRef]:
-    own, resolve = local_output(source.output, _top_folder(source)), without_links()
+    own, resolve = local_outputs(source.output, _top_folder(source)), without_links()
     matched = False
     for path in glob.iglob(source.path, root_dir=source.folder, recursive=True):
         place = files.absolute(path, source.folder)
@@ -307,7 +303,7 @@ def _list_glob(source: InputSource) -> Iterator[ImageRef]:
 
 
 def _walk(top: str, source: InputSource) -> Iterator[ImageRef | Failure]:
-    own, real_top = local_output(source.output, top), os.path.realpath(top).rstrip("/")
+    own, real_top = local_outputs(source.output, top), os.path.realpath(top).rstrip("/")
     unlisted: list[OSError] = []
     for folder, subfolders, names in os.walk(top, onerror=unlisted.append):
         # No link leads from `top` to `folder`, since links to folders are not followed.
@@ -338,7 +334,7 @@ def _list_remote(source: InputSource) -> Iterator[ImageRef]:
             found = filesystem.glob(inner, detail=True)
     if not found:
         raise UsageError(f"input {path!r}: no such object; check the name and your credentials")
-    own = remote_output(source.output, filesystem, _top_folder(source))
+    own = remote_outputs(source.output, filesystem, _top_folder(source), found)
     for name, info in found.items():
         hidden = any(part.startswith(".") for part in posixpath.relpath(name, inner).split("/"))
         if info["type"] != "file" or (hidden and name != inner and not is_glob):
@@ -350,20 +346,9 @@ def _list_remote(source: InputSource) -> Iterator[ImageRef]:
 def _list_manifest(source: InputSource) -> Iterator[ImageRef]:
     listed = read_manifest(files.absolute(source.path, source.folder), source.column)
     places = (files.absolute(path, source.folder) for path in listed)
-    images = itertools.filterfalse(_is_own(source.output), places)
+    images = itertools.filterfalse(named_outputs(source.output).hide, places)
     for place, version in _manifest_versions(images):
         yield _ref(place, version, source)
-
-
-def _is_own(output: str) -> Callable[[str], bool]:
-    """Return a function that tells whether featureid has written a file into the output."""
-    resolve = without_links()
-    if files.is_remote(output):
-        store, _ = files.filesystem(output)
-        own = remote_output(output, store)
-        return lambda place: own.hide(files.path_in(store, place) or "")
-    own = local_output(output)
-    return lambda place: may_be_output_file(place) and own.hide(resolve(place))
 
 
 def _manifest_versions(paths: Iterable[str]) -> Iterator[tuple[str, str]]:

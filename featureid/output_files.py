@@ -1,10 +1,11 @@
-"""The files that featureid writes into an output folder, which are never images to embed."""
+"""The files that featureid writes into output folders, which are never images to embed."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,78 +15,111 @@ from featureid.storage.snapshot import CHECKED, CURRENT, MODELS, SNAPSHOTS, is_s
 
 # What `featureid export` and `--metrics` write, under the names that the documentation gives it.
 _FILES = (".bin", ".bin.gz", ".faiss", ".keys.jsonl", ".npy", ".parquet", ".prom")
+_IN_SNAPSHOTS = re.compile(rf"(.*)/{SNAPSHOTS}/([^/]+)(?:/.*)?", re.DOTALL)
 
 
-def is_output_file(name: str) -> bool:
-    """Return whether featureid writes a file or folder of this name into an output folder.
+def output_of(place: str) -> str | None:
+    """Return the folder that a file was written for, if it is an output folder; None for none.
 
-    Images may lie in the same folder, so that only exact names count.
+    Images may lie in the same folders, so that only exact names count.
 
     Args:
-        name: relative to the output folder, with slashes.
+        place: absolute path or URI of a file or folder.
     """
-    first, _, rest = name.partition("/")
-    if first == SNAPSHOTS:
-        return is_snapshot_id(rest.partition("/")[0])
-    if first == MODELS:
-        return rest.endswith(BUNDLE_SUFFIX)
-    return not rest and (first in (CURRENT, CHECKED) or first.endswith(_FILES))
+    folder, _, name = place.rpartition("/")
+    if name in (CURRENT, CHECKED) or name.endswith(_FILES):
+        return folder
+    if name.endswith(BUNDLE_SUFFIX) and folder.endswith(f"/{MODELS}"):
+        return folder.removesuffix(f"/{MODELS}")
+    return _snapshots_in(place)
 
 
-def may_be_output_file(place: str) -> bool:
-    """Return whether the name of a file could be one of :func:`is_output_file`; quick."""
-    name = place.rpartition("/")[2]
-    known = name in (CURRENT, CHECKED) or name.endswith((BUNDLE_SUFFIX, *_FILES))
-    return known or f"/{SNAPSHOTS}/" in place
+def _snapshots_in(place: str) -> str | None:
+    """Return the output folder of a snapshot's folder, or of a file in it; None for others."""
+    found = _IN_SNAPSHOTS.fullmatch(place) if f"/{SNAPSHOTS}/" in place else None
+    return found[1] if found and is_snapshot_id(found[2]) else None
 
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """Which files of an output folder are not listed as images.
+    """Which files of output folders are not listed as images.
 
     Attributes:
-        folder: the output folder, without links, or its path in its store; "" for none.
-        whole: whether to leave out all of it, since it lies below the folder that is listed.
+        is_output: whether a folder is an output folder.
+        left_out: an output folder all of which is left out, as it lies below the folder that is
+            listed; "" for none.
     """
 
-    folder: str
-    whole: bool = False
+    is_output: Callable[[str], bool]
+    left_out: str = ""
 
     def hide(self, place: str) -> bool:
-        """Return whether a file or folder, written like ``folder``, is left out."""
-        folder = self.folder
-        if not folder or not place.startswith(folder):
-            return False
-        if place == folder:
-            return self.whole
-        inside = folder if folder.endswith("/") else f"{folder}/"
-        return place.startswith(inside) and (self.whole or is_output_file(place[len(inside) :]))
+        """Return whether a file or folder is left out."""
+        if self.left_out and f"{place}/".startswith(f"{self.left_out}/"):
+            return True
+        folder = output_of(place)
+        return folder is not None and self.is_output(folder)
 
 
-def local_output(output: str, top: str = "") -> OutputFiles:
-    """Return what to leave out of a listing of local files.
+_NOTHING = OutputFiles(lambda _: False)
+
+
+def local_outputs(output: str | None, top: str = "") -> OutputFiles:
+    """Return what to leave out of a listing of local files, given with folders resolved.
 
     Args:
-        output: the output folder: an absolute path or a URI; "" for none.
+        output: the output folder of the run: an absolute path or a URI; "" for none. None leaves
+            nothing out.
         top: the folder that is listed; "" if files are listed by name.
     """
-    if not output or files.is_remote(output):
-        return OutputFiles("")
-    folder = os.path.realpath(output)
-    above = os.path.realpath(top).rstrip("/") + "/" if top else ""
-    return OutputFiles(folder, bool(above) and folder.startswith(above))
+    if output is None:
+        return _NOTHING
+    is_output = functools.lru_cache(maxsize=1024)(_holds_snapshots)
+    if not (output and top) or files.is_remote(output):
+        return OutputFiles(is_output)
+    folder, above = os.path.realpath(output), os.path.realpath(top).rstrip("/") + "/"
+    return OutputFiles(is_output, folder if folder.startswith(above) else "")
 
 
-def remote_output(output: str, store: Any, top: str = "") -> OutputFiles:
-    """Return what to leave out of a listing of objects.
+def _holds_snapshots(folder: str) -> bool:
+    try:
+        return any(map(is_snapshot_id, os.listdir(os.path.join(folder or "/", SNAPSHOTS))))
+    except OSError:
+        return False
+
+
+def remote_outputs(
+    output: str | None, store: Any, top: str, listed: Collection[str]
+) -> OutputFiles:
+    """Return what to leave out of a listing of objects, given by their paths in a store.
 
     Args:
-        output: the output folder: an absolute path or a URI; "" for none.
+        output: the output folder of the run: an absolute path or a URI; "" for none. None leaves
+            nothing out.
         store: the fsspec file system of the objects.
-        top: URI of the folder that is listed; "" if objects are listed by name.
+        top: URI of the folder that is listed.
+        listed: the paths of all objects.
     """
+    if output is None:
+        return _NOTHING
     folder, above = ((files.path_in(store, uri) or "").rstrip("/") for uri in (output, top))
-    return OutputFiles(folder, bool(above) and folder.startswith(f"{above}/"))
+    outputs = {folder, *map(_snapshots_in, listed)} - {"", None}
+    return OutputFiles(outputs.__contains__, folder if folder.startswith(f"{above}/") else "")
+
+
+def named_outputs(output: str | None) -> OutputFiles:
+    """Return what to leave out of a list of places, be they local paths or URIs.
+
+    Args:
+        output: the output folder of the run: an absolute path or a URI; "" for none. None leaves
+            nothing out.
+    """
+    if output is None:
+        return _NOTHING
+    local, remote = local_outputs(output), output.rstrip("/")
+    return OutputFiles(
+        lambda folder: folder == remote if files.is_remote(folder) else local.is_output(folder)
+    )
 
 
 def without_links() -> Callable[[str], str]:

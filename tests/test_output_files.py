@@ -14,7 +14,7 @@ import pytest
 
 from featureid.errors import UsageError
 from featureid.inputs import InputSource, check_sources, list_source
-from featureid.output_files import OutputFiles, is_output_file
+from featureid.output_files import OutputFiles, output_of
 from tests.commands import run_here, run_process
 from tests.storage_samples import ID, write_snapshot
 
@@ -29,6 +29,7 @@ OWN = (
     "ids.npy.keys.jsonl",
     "ids.parquet",
     "ids.bin.gz",
+    "embed.prom",
 )
 IMAGES = (
     "a.jpg",
@@ -42,17 +43,18 @@ IMAGES = (
 
 
 def test_names_of_own_files() -> None:
-    assert all(map(is_output_file, OWN)) and not any(map(is_output_file, IMAGES))
+    for folder in ("/p/out", "s3://bucket/out", "s3://bucket", ""):
+        assert {output_of(f"{folder}/{name}") for name in OWN} == {folder}
+        assert folder not in {output_of(f"{folder}/{name}") for name in IMAGES}
+    assert output_of(f"/p/snapshots/{ID}/current") == f"/p/snapshots/{ID}"
 
 
-def test_only_files_of_the_output_are_left_out() -> None:
-    own = OutputFiles("/p/out")
+def test_only_files_of_outputs_are_left_out() -> None:
+    own = OutputFiles({"/p/out"}.__contains__)
     assert own.hide("/p/out/current") and not own.hide("/p/out/a.jpg")
     assert not any(map(own.hide, ("/p/out", "/p/output/current", "/p/current", "/p/out2")))
-    whole = OutputFiles("/p/out", whole=True)
+    whole = OutputFiles({"/p/out"}.__contains__, "/p/out")
     assert all(map(whole.hide, ("/p/out", "/p/out/a.jpg"))) and not whole.hide("/p/output/a.jpg")
-    assert OutputFiles("/").hide("/current") and not OutputFiles("/").hide("/a.jpg")
-    assert not OutputFiles("", whole=True).hide("/a.jpg")
 
 
 def write_own_files(write: Callable[[str], object]) -> None:
@@ -89,13 +91,13 @@ def test_every_kind_of_input_leaves_them_out(where: str, tmp_path: Path) -> None
         (f"{folder}/**", output, images),
         (str(manifest), output, images),
         # The output is below the input: all of it is left out.
-        (folder, f"{output}/snapshots", {*OWN, *images} - {OWN[2], *OWN[3:5], "snapshots/a.jpg"}),
+        (folder, f"{output}/models", images - {"models/a.jpg"}),
         (f"{folder}/*/*.jpg", f"{output}/models", {"snapshots/a.jpg"}),
         # It is above: nothing in the input is its own.
         (f"{folder}/x", output, {"x/a.npy"}),
-        # It is somewhere else.
-        (folder, f"{output}2", {*OWN, *images} - {OWN[2]}),
-        (folder, "s3://bucket/out", {*OWN, *images} - {OWN[2]}),
+        # It is somewhere else, and this is another one.
+        (folder, f"{output}2", images),
+        (folder, "s3://bucket/out", images),
     ]:
         source = InputSource(path, manifest=path.endswith(".txt"), output=output_there)
         assert names(source, folder) == found, (path, output_there)
