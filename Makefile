@@ -68,7 +68,9 @@ AIRFLOW_VENV ?= .venv-airflow
 # They check Kubernetes' FlinkDeployment: the operator's schema, and Flink's names of options.
 DEPLOY_JARS = flink-kubernetes-operator-api:1.10.0 flink-core:1.20.5
 
-deploy-test: $(DEPLOY_VENV)/.installed $(AIRFLOW_VENV)/.installed  ## the files under deploy/; needs Maven
+PROMETHEUS_VERSION = 0.316.0
+
+deploy-test: $(DEPLOY_VENV)/bin/promtool $(AIRFLOW_VENV)/.installed  ## the files under deploy/; needs Maven and Go
 	for jar in $(DEPLOY_JARS); do \
 		mvn --quiet dependency:get -Dartifact=org.apache.flink:$$jar -Dtransitive=false || exit 1; \
 	done
@@ -79,6 +81,10 @@ $(DEPLOY_VENV)/.installed: pyproject.toml tests/deploy/requirements.txt
 	$(QUIETLY) $(DEPLOY_VENV)/bin/python -m pip install --quiet --editable '.[gcp,test]' \
 		--requirement tests/deploy/requirements.txt
 	touch $@
+
+$(DEPLOY_VENV)/bin/promtool: | $(DEPLOY_VENV)/.installed
+	GOBIN=$(abspath $(@D)) go install \
+		github.com/prometheus/prometheus/cmd/promtool@v$(PROMETHEUS_VERSION)
 
 $(AIRFLOW_VENV)/.installed: tests/deploy/requirements-airflow.txt
 	$(PYTHON) -m venv $(AIRFLOW_VENV)

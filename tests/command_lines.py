@@ -12,9 +12,13 @@ from featureid.cli.embed_options import embed_options
 from featureid.errors import UsageError
 from featureid.jobs.beam_options import split_beam_options
 
+# Variables of more options, which are empty unless a user sets them.
+_OPTIONS = {"$options", "$FEATUREID_OPTIONS"}
+
 
 def is_wrong(argv: Sequence[str]) -> str | None:
     """Return why ``featureid`` refuses a command line, or None if it does not."""
+    argv = [word for word in argv if word not in _OPTIONS]
     try:
         command = cli.make_parser().parse_args(argv[:1]).command
         parser = cli.load_command(command).make_parser(f"featureid {command}")

@@ -1,5 +1,6 @@
 """Links in the documents lead somewhere, and every option of `embed` is documented."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from featureid.cli import embed
 
 ROOT = Path(__file__).parents[1]
+# Files under deploy/ that only others of them use.
+INTERNAL = {"launch.py"}
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
@@ -34,6 +37,27 @@ def test_every_option_of_embed_is_documented() -> None:
     parser = embed.make_parser("featureid embed")
     options = {option for action in parser._actions for option in action.option_strings}
     assert {option for option in options if f"`{option}" not in running} == {"-h", "--help"}
+
+
+def test_the_install_steps_name_what_there_is() -> None:
+    docs = {
+        name: (ROOT / "docs" / name).read_text("utf-8") for name in ("operations.md", "running.md")
+    }
+    text = "\n".join(docs.values())
+    for path in set(re.findall(r"(?<![\w-])deploy/[\w./@-]+\w", text)):
+        assert (ROOT / path).exists(), path
+    for folder in (ROOT / "deploy").iterdir():
+        for file in [folder] if folder.is_file() else folder.iterdir():
+            known = file.name in text or f"{folder.name}/*" in text
+            assert known or file.name in INTERNAL, f"{file} is not in the documents"
+    dags = "\n".join(path.read_text("utf-8") for path in (ROOT / "deploy/airflow").iterdir())
+    for dag in re.findall(r"airflow dags \w+ (\w+)", text):
+        assert f'new_dag("{dag}"' in dags
+    metadata = json.loads((ROOT / "deploy/dataflow/metadata.json").read_text(encoding="utf-8"))
+    parameters = {parameter["name"] for parameter in metadata["parameters"]}
+    for given in re.findall(r"--parameters=(\S+)", text):
+        for parameter in given.split(","):
+            assert parameter.partition("=")[0] in {*parameters, "sdk_container_image"}
 
 
 def test_the_changelog_knows_this_version() -> None:

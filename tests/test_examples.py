@@ -1,7 +1,7 @@
 """The examples of the documents run, word for word but for the paths in PATHS.
 
 Every ``sh`` and ``python`` block of a document runs, in order and in one folder. Blocks that start
-with a word of SETUP install what this test runs in; those with a word of ELSEWHERE need a cluster
+with a word of SETUP install something; those with a word of ELSEWHERE need a cluster
 (`tests/test_command_lines.py` parses their command lines). HOME is a temporary folder with a few
 photos in Pictures/, and the current folder holds the same photos.
 """
@@ -27,7 +27,7 @@ DOCUMENTS = (
     "docs/nightly.md",
     "docs/operations.md",
 )
-SETUP = ("make ", "pip ")
+SETUP = ("make ", "pip ", "sudo ", "docker ", "cp deploy/")
 ELSEWHERE = ("gs://", "FlinkRunner")
 PATHS = {
     "/mnt/photos": "Pictures",

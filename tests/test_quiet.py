@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,10 +44,15 @@ def test_the_nightly_script_says_nothing_in_good_nights(mixed: Path, tmp_path: P
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "FEATUREID_PHOTOS": str(mixed),
         "FEATUREID_OUTPUT": str(tmp_path / "ids"),
+        "FEATUREID_OPTIONS": f"--metrics {tmp_path / 'ids.prom'}",
     }
-    for _ in range(2):
+    images = len([path for path in mixed.rglob("*") if path.is_file()])
+    for embedded in (images, 0):
         done = run(["sh", "-c", '"$0" >/dev/null', script], **settings)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        metrics = (tmp_path / "ids.prom").read_text(encoding="utf-8")
+        found = re.findall(r'^featureid_run_images\{.*"embedded".*\} (\d+)$', metrics, re.MULTILINE)
+        assert found == [str(embedded)]
 
 
 @pytest.mark.parametrize(

@@ -1,34 +1,17 @@
-"""Nightly run on Dataflow: start the Flex Template, wait for its job, prune, check freshness.
+"""Nightly run on Dataflow: start the Flex Template and wait for its job.
 
-The Airflow worker needs ``featureid[gcp]`` for the last two; the job has an image of its own.
+The Airflow worker needs ``featureid[gcp]`` for the other tasks; the job has an image of its own.
 """
 
-from datetime import datetime, timedelta
-
 from airflow.providers.google.cloud.operators.dataflow import DataflowStartFlexTemplateOperator
-from airflow.providers.smtp.notifications.smtp import SmtpNotifier
-from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG
+from featureid_common import EVERY_MORNING, NIGHTLY, fresh, new_dag, prune
 
 PROJECT = "example-project"
 REGION = "europe-west1"
 IMAGE = f"{REGION}-docker.pkg.dev/{PROJECT}/images/featureid-dataflow:0.1.0"
 OUTPUT = "gs://example-photos/ids"
 
-with DAG(
-    "featureid_dataflow",
-    schedule="30 1 * * *",
-    start_date=datetime(2026, 1, 1),
-    catchup=False,
-    max_active_runs=1,
-    default_args={
-        "retries": 3,
-        "retry_delay": timedelta(minutes=10),
-        "execution_timeout": timedelta(hours=8),
-        "on_failure_callback": [SmtpNotifier(to="operations@example.com")],
-    },
-    tags=["featureid"],
-):
+with new_dag("featureid_dataflow", NIGHTLY):
     embed = DataflowStartFlexTemplateOperator(
         task_id="embed",
         project_id=PROJECT,
@@ -38,11 +21,11 @@ with DAG(
             "launchParameter": {
                 "jobName": "featureid-{{ ds_nodash }}-{{ ti.try_number }}",
                 "containerSpecGcsPath": "gs://example-photos/templates/featureid.json",
+                # Not max-failure-rate: the job would fail, and be tried again. fresh() checks it.
                 "parameters": {
                     "input": "gs://example-photos/originals",
                     "strip-prefix": "gs://example-photos/originals/",
                     "output": OUTPUT,
-                    "previous": "auto",
                 },
                 "environment": {
                     "sdkContainerImage": IMAGE,
@@ -55,10 +38,7 @@ with DAG(
             }
         },
     )
-    prune = BashOperator(task_id="prune", bash_command=f"featureid prune {OUTPUT} --keep 14")
-    fresh = BashOperator(
-        task_id="fresh",
-        bash_command=f"featureid inspect {OUTPUT} --max-age 26h",
-        trigger_rule="all_done",
-    )
-    embed >> [prune, fresh]
+    embed >> prune(OUTPUT)
+
+with new_dag("featureid_dataflow_fresh", EVERY_MORNING):
+    fresh(OUTPUT)

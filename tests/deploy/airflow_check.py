@@ -18,13 +18,15 @@ from tests.deploy.dataflow_check import EXAMPLES
 from tests.deploy.kubernetes_check import flink_option_problems
 
 PYTHON = "_PythonDecoratedOperator"
+TEMPLATE = "DataflowStartFlexTemplateOperator"
+# DAG file -> task -> kind. The DAGs are called like the file, and that with "fresh" like it, too.
 KINDS = {
-    "featureid_flink.embed": PYTHON,
-    "featureid_flink.prune": PYTHON,
-    "featureid_flink.fresh": PYTHON,
-    "featureid_dataflow.embed": "DataflowStartFlexTemplateOperator",
-    "featureid_dataflow.prune": "BashOperator",
-    "featureid_dataflow.fresh": "BashOperator",
+    name: {
+        f"{name}.embed": TEMPLATE if name == "featureid_dataflow" else PYTHON,
+        f"{name}.prune": PYTHON,
+        f"{name}_fresh.fresh": PYTHON,
+    }
+    for name in ("featureid_dataflow", "featureid_flink", "featureid_local")
 }
 # How a Python task ends if featureid exits with status 0, 1, 2 and 3.
 ENDS = [
@@ -38,7 +40,7 @@ COMMON = {
     "retry_delay": "0:10:00",
     "limit": "8:00:00",
     "alert": ["operations@example.com"],
-    "schedule": "30 1 * * *",
+    "trigger": "all_success",
     "catchup": False,
     "max_active_runs": 1,
     "tags": ["featureid"],
@@ -70,42 +72,45 @@ def read_dags(files: Sequence[Path], home: Path) -> dict[Path, dict[str, Any]]:
     return {Path(path): dag for path, dag in json.loads(output.read_bytes()).items()}
 
 
-def dag_problems(dag_id: str, dag: dict[str, Any], root: Path) -> Iterator[str]:
-    """Yield the problems of a DAG, given what Airflow read from its file."""
+def dag_problems(name: str, dag: dict[str, Any], root: Path) -> Iterator[str]:
+    """Yield the problems of a file of DAGs, given what Airflow read from it."""
     yield from dag["errors"]
     tasks = dag["tasks"]
-    wanted = {name for name in KINDS if name.startswith(f"{dag_id}.")}
-    if set(tasks) != wanted:
+    if set(tasks) != set(KINDS[name]):
         yield f"the tasks are {sorted(tasks)}"
         return
-    for name, task in tasks.items():
-        last = name.rpartition(".")[2]
-        expected = {
-            **COMMON,
-            "kind": KINDS[name],
-            "trigger": "all_done" if last == "fresh" else "all_success",
-            "next": ["fresh", "prune"] if last == "embed" else [],
-        }
-        yield from (
-            f"{name}: {key} is {task[key]}" for key in expected if task[key] != expected[key]
-        )
-        yield from schedule_problems(task["schedule"])
-        if last != "embed" or dag_id == "featureid_flink":
-            words = task["arguments"] or task["command"].split()[1:]
-            if task["command"] and not task["command"].startswith("featureid "):
-                yield f"{name}: {task['command']}"
-            if words[0] != {"fresh": "inspect"}.get(last, last):
-                yield f"{name} runs {words}"
-            wrong = command_lines.is_wrong(words)
-            if wrong:
-                yield f"{name}: {wrong}"
-        if task["kind"] == PYTHON and task["ends"] != ENDS:
-            yield f"{name} ends with {task['ends']}"
-    embed = tasks[f"{dag_id}.embed"]
-    if dag_id == "featureid_flink":
-        yield from flink_option_problems(embed["arguments"], root)
-    else:
+    for task_name, kind in KINDS[name].items():
+        yield from _task_problems(task_name, tasks[task_name], kind)
+    embed = tasks[f"{name}.embed"]
+    if name == "featureid_dataflow":
         yield from template_problems(embed)
+    elif name == "featureid_flink":
+        yield from flink_option_problems(embed["arguments"], root)
+    elif any(word.startswith("--runner") for word in embed["arguments"]):
+        yield f"not a local run: {embed['arguments']}"
+
+
+def _task_problems(name: str, task: dict[str, Any], kind: str) -> Iterator[str]:
+    last = name.rpartition(".")[2]
+    expected = {
+        **COMMON,
+        "kind": kind,
+        "schedule": "0 9 * * *" if last == "fresh" else "30 1 * * *",
+        "next": ["prune"] if last == "embed" else [],
+    }
+    yield from (f"{name}: {key} is {task[key]}" for key in expected if task[key] != expected[key])
+    yield from schedule_problems(task["schedule"])
+    if kind == PYTHON:
+        words = task["arguments"]
+        if words[0] != {"fresh": "inspect"}.get(last, last):
+            yield f"{name} runs {words}"
+        if last == "fresh" and not {"--max-age=26h", "--max-failure-rate=0.05"} <= set(words):
+            yield f"{name} does not check both: {words}"
+        wrong = command_lines.is_wrong(words)
+        if wrong:
+            yield f"{name}: {wrong}"
+        if task["ends"] != ENDS:
+            yield f"{name} ends with {task['ends']}"
 
 
 def template_problems(task: dict[str, Any]) -> Iterator[str]:
@@ -116,6 +121,8 @@ def template_problems(task: dict[str, Any]) -> Iterator[str]:
     text = json.dumps(task["body"]["launchParameter"])
     launch = LaunchFlexTemplateParameter.from_json(text, ignore_unknown_fields=False)
     unknown = set(launch.parameters) - set(EXAMPLES)
+    if "max-failure-rate" in launch.parameters:
+        yield "a job that fails for it is tried again, and then has no changes"
     if unknown or not {"input", "output"} <= set(launch.parameters):
         yield f"parameters: {sorted(launch.parameters)}"
     wrong = command_lines.is_wrong(
@@ -129,7 +136,7 @@ def template_problems(task: dict[str, Any]) -> Iterator[str]:
         yield f"{task['waits']}, {task['place']}"
     places = [launch.environment.staging_location, launch.environment.temp_location]
     for place in (*places, launch.container_spec_gcs_path, *launch.parameters.values()):
-        if place != "auto" and not place.startswith("gs://example-photos/"):
+        if not place.startswith("gs://example-photos/"):
             yield f"{place} is not in the same bucket as the others"
     if launch.job_name != "featureid-{{ ds_nodash }}-{{ ti.try_number }}":
         yield f"a second attempt would have the same name: {launch.job_name}"

@@ -1,9 +1,12 @@
 """Write what Airflow reads from DAG files, as JSON; runs in Airflow's environment.
 
+Like a scheduler, it imports modules from the folder of the file.
+
 ``python airflow_dump.py OUTPUT FILE...`` writes ``{FILE: {"errors": [...], "tasks": {...}}}``.
 """
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -20,13 +23,14 @@ def outcome(task: Any, status: int) -> str:
 
 def dump(path: str) -> dict[str, Any]:
     """Return the tasks of the DAGs in a file, and the errors of importing it."""
+    sys.path[0] = os.path.dirname(path)
+    sys.modules.pop("featureid_common", None)
     bag = DagBag(path)
     tasks = {
         f"{dag.dag_id}.{task.task_id}": {
             "kind": type(task).__name__,
             "arguments": list(getattr(task, "op_args", ())),
             "ends": [outcome(task, status) for status in range(4)],
-            "command": getattr(task, "bash_command", ""),
             "body": getattr(task, "body", {}),
             "place": [getattr(task, "project_id", ""), getattr(task, "location", "")],
             "waits": getattr(task, "wait_until_finished", None),

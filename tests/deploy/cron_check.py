@@ -12,7 +12,7 @@ from tests.deploy.programs import BIN, complaints
 
 RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 INSTALLED = "/opt/featureid/bin/featureid"
-SETTINGS = {f"FEATUREID_{name}" for name in ("PHOTOS", "OUTPUT", "TRIES", "PAUSE_S")}
+SETTINGS = {f"FEATUREID_{name}" for name in ("PHOTOS", "OUTPUT", "TRIES", "PAUSE_S", "OPTIONS")}
 ALERT = 'systemctl status --full --lines=50 "%i" | mail -s "%i failed on %H" '
 FOLDERS = {"/opt/featureid/bin", "/usr/local/bin", "/usr/bin", "/bin"}
 TARGETS = {"network-online.target", "timers.target"}
@@ -86,12 +86,12 @@ def _behavior_problems(script: Path) -> Iterator[str]:
         ([0, 1], 1, ["embed", "prune"]),
     ):
         with tempfile.TemporaryDirectory() as folder:
-            planned, calls = Path(folder, "statuses"), Path(folder, "calls")
+            planned, calls, options = (Path(folder, name) for name in ("plan", "calls", "options"))
             planned.write_text("".join(f"{number}\n" for number in statuses))
             fake = Path(folder, "featureid")
             fake.write_text(
-                f'#!/bin/sh\necho "$1" >>{calls}\nstatus=$(head -n1 {planned})\n'
-                f'sed -i 1d {planned}\nexit "$status"\n'
+                f'#!/bin/sh\necho "$1" >>{calls}\n[ "$1" = prune ] || echo "$*" >{options}\n'
+                f'status=$(head -n1 {planned})\nsed -i 1d {planned}\nexit "$status"\n'
             )
             fake.chmod(0o755)
             said = complaints(
@@ -102,7 +102,10 @@ def _behavior_problems(script: Path) -> Iterator[str]:
                 FEATUREID_OUTPUT="ids",
                 FEATUREID_TRIES="2",
                 FEATUREID_PAUSE_S="0",
+                FEATUREID_OPTIONS="--metrics ids.prom",
             )
+            if not options.read_text().endswith(" --metrics ids.prom\n"):
+                yield f"it does not pass on FEATUREID_OPTIONS: {options.read_text()}"
             ended = [f"exit status {status}"] if status else []
             if commands[-1] == "embed":
                 tries = f"in attempt {len(commands)} of 2"
@@ -123,7 +126,12 @@ def unit_problems(root: Path) -> Iterator[str]:
                 text.replace(f"={INSTALLED} ", f"={BIN / 'featureid'} "), encoding="utf-8"
             )
             yield from _unit_problems(text, {path.name for path in units} | TARGETS)
-        yield from complaints("systemd-analyze", "verify", *sorted(Path(temporary).iterdir()))
+        # What operations.md adds to it.
+        drop_in = Path(temporary) / "featureid.service.d" / "override.conf"
+        drop_in.parent.mkdir()
+        drop_in.write_text(_drop_in(), encoding="utf-8")
+        copies = [Path(temporary) / unit.name for unit in units]
+        yield from complaints("systemd-analyze", "verify", *copies)
         calendars = re.findall(
             r"^OnCalendar=(.*)", "\n".join(p.read_text("utf-8") for p in units), re.MULTILINE
         )
@@ -135,6 +143,12 @@ def unit_problems(root: Path) -> Iterator[str]:
             yield f"{len(calendars)} calendars, not 2"
 
 
+def _drop_in() -> str:
+    operations = Path(__file__).parents[2] / "docs" / "operations.md"
+    (found,) = re.findall(r"^```ini\n(.*?)^```", operations.read_text("utf-8"), re.M | re.S)
+    return str(found)
+
+
 def _unit_problems(text: str, units: set[str]) -> Iterator[str]:
     for name in re.findall(r"^(?:OnFailure|Wants|After|WantedBy)=(.*)", text, re.MULTILINE):
         if name.replace("%n", "") not in units:
@@ -142,6 +156,9 @@ def _unit_problems(text: str, units: set[str]) -> Iterator[str]:
     for user in re.findall(r"^User=(.*)", text, re.MULTILINE):
         if user != "embedder":
             yield f"user {user} is not that of the other units"
+    embeds = f"={INSTALLED} embed " in text
+    if embeds and not re.search(r" \$FEATUREID_OPTIONS$", text, re.MULTILINE):
+        yield "it does not pass on FEATUREID_OPTIONS"
     for command in re.findall(rf"^Exec\w+={INSTALLED} (.*)", text, re.MULTILINE):
         wrong = command_lines.is_wrong(command.split())
         if wrong:

@@ -25,13 +25,18 @@ EXTERNAL = {
     "/opt/java/openjdk/bin:$PATH",
     "/usr/local/nvidia/lib64",
 }
-VALUES = {"3.11", "2.77.0", "1.20", "latest"}
+VALUES = {"3.11", "2.77.0", "1.20", "latest", "aws,faces,heif"}
 ENVIRONMENT = {"FEATUREID_CACHE", "FLEX_TEMPLATE_PYTHON_PY_FILE", "LD_LIBRARY_PATH", "PATH"}
 RUNS = {
     'echo "apache-beam==${BEAM}" > constraints.txt && pip install --no-cache-dir '
-    "'.[aws,faces,gcp]' -c constraints.txt && featureid models image && featureid models face",
+    "\".[${EXTRAS}]\" 'gcsfs>=2024.6' -c constraints.txt "
+    "&& featureid models image && featureid models face "
+    "&& find /usr/local -name shape_predictor_68_face_landmarks.dat -delete",
     "pip uninstall --yes onnxruntime && pip install --no-cache-dir "
     "'onnxruntime-gpu[cuda,cudnn]>=1.22'",
+    "useradd --create-home --uid 1000 featureid "
+    "&& find /opt/featureid /work -type d -exec chmod 777 {} +",
+    'pip install --no-cache-dir "apache-beam[gcp]==${BEAM}"',
     "mvn --quiet --batch-mode dependency:copy -DoutputDirectory=/opt/beam -Dmdep.stripVersion=true "
     '-Dartifact="org.apache.beam:beam-runners-flink-${FLINK}-job-server:${BEAM}" && mv '
     '"/opt/beam/beam-runners-flink-${FLINK}-job-server.jar" /opt/beam/flink-job-server.jar',
@@ -46,7 +51,7 @@ def dockerfile_problems(root: Path) -> Iterator[str]:
     text = path.read_text(encoding="utf-8")
     stages, places, given = set[str](), set[str](), set[str]()
     for_images: set[str] = set()  # arguments before the first stage, which only FROM sees
-    for line in re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines():
+    for line in re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines():
         instruction, _, rest = line.partition(" ")
         words = rest.split()
         for name in re.findall(r"\$\{?(\w+)", line):
@@ -77,6 +82,8 @@ def dockerfile_problems(root: Path) -> Iterator[str]:
                 yield f"not a command that was tested: {line}"
         elif instruction in ("CMD", "ENTRYPOINT"):
             yield from _program_problems(json.loads(rest))
+        elif line.strip() not in ("", "USER 1000", "STOPSIGNAL SIGINT"):
+            yield f"unknown instruction: {line}"
     for target in re.findall(r"--target +(\S+)", text):
         if target not in stages:
             yield f"no such stage: {target}"
@@ -93,6 +100,8 @@ def _copy_problems(root: Path, words: list[str], stages: set[str]) -> Iterator[s
 
 
 def _program_problems(words: list[str]) -> Iterator[str]:
+    if words in (["featureid"], ["--help"]):
+        return  # The image of the command line, which gets a command.
     if words[0] == "featureid":
         wrong = command_lines.is_wrong(words[1:])
         if wrong:

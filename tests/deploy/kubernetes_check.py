@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -17,14 +17,15 @@ from featureid import __version__
 from tests import command_lines
 from tests.deploy.cron_check import schedule_problems
 
-IMAGE = f"registry.example.com/featureid-flink:{__version__}"
+IMAGE = f"registry.example.com/featureid:{__version__}"
+FLINK_IMAGE = f"registry.example.com/featureid-flink:{__version__}"
 SECRET = [{"secretRef": {"name": "featureid-storage"}}]
 POOL = ["featureid", "worker-pool"]
 FLINK = "featureid-rest:8081"
-POLICIES: tuple[tuple[str, str, list[Any]], ...] = (
-    ("Forbid", "Never", [("FailJob", {"operator": "In", "values": [2, 3]})]),
-    ("Replace", "Never", []),
-)
+FINAL = [("FailJob", {"operator": "In", "values": [2, 3]})]
+# What clusters with the Pod Security Standard "restricted" ask for.
+POD_SECURITY = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 AMOUNT = re.compile(r"\d+(m|[KMG]i)?")
 _MAVEN = Path.home() / ".m2" / "repository" / "org" / "apache" / "flink"
 
@@ -82,7 +83,7 @@ def cluster_problems(root: Path) -> Iterator[str]:
         yield f"the fields are {sorted(document)}"
     version = document["apiVersion"], document["kind"], document["metadata"]
     if version != ("flink.apache.org/v1beta1", "FlinkDeployment", {"name": "featureid"}):
-        yield f"{version} is not what the operator and nightly.yaml expect"
+        yield f"{version} is not what the operator and the nightly job expect"
     try:
         spec = document["spec"]
         workers = spec["taskManager"]["podTemplate"]["spec"]["containers"]
@@ -90,7 +91,7 @@ def cluster_problems(root: Path) -> Iterator[str]:
         memory = [spec[part]["resource"]["memory"] for part in ("jobManager", "taskManager")]
         if workers[0] != {"name": "flink-main-container"} or len(workers) != 2:
             yield "the first of two containers must be flink-main-container, as Flink expects"
-        yield from container_problems(workers[1])
+        yield from container_problems(workers[1], FLINK_IMAGE)
         if workers[1]["command"] != POOL:
             yield f"the pool is started with {workers[1]['command']}"
     except (KeyError, IndexError) as error:
@@ -111,53 +112,90 @@ def cluster_problems(root: Path) -> Iterator[str]:
     )
 
 
-def nightly_problems(root: Path) -> Iterator[str]:
-    """Yield the problems of the CronJobs."""
-    text = (root / "deploy/kubernetes/nightly.yaml").read_text(encoding="utf-8")
-    documents = list(yaml.safe_load_all(text))
-    for document in documents:
-        try:
-            kubernetes_validate.validate(document, "1.33", strict=True)
-        except kubernetes_validate.ValidationError as error:
-            yield str(error)
-            return
-    names = [document["metadata"]["name"] for document in documents]
-    if names != ["featureid-nightly", "featureid-fresh"]:
-        yield f"the names are {names}, not those in operations.md"
+def local_problems(root: Path) -> Iterator[str]:
+    """Yield the problems of the nightly job in one pod."""
+    commands = yield from _job_problems(
+        root, "nightly-local", "featureid-nightly", "Forbid", {"embed": IMAGE, "prune": IMAGE}
+    )
+    if commands and any(word.startswith("--runner") for word in commands["embed"]):
+        yield f"not a local run: {commands['embed']}"
+
+
+def flink_problems(root: Path) -> Iterator[str]:
+    """Yield the problems of the nightly job that submits to Flink."""
+    images = {"embed": FLINK_IMAGE, "prune": FLINK_IMAGE}
+    commands = yield from _job_problems(
+        root, "nightly-flink", "featureid-nightly", "Forbid", images
+    )
+    yield from flink_option_problems(commands.get("embed", []), root)
+
+
+def fresh_problems(root: Path) -> Iterator[str]:
+    """Yield the problems of the job that checks the newest snapshot."""
+    commands = yield from _job_problems(
+        root, "fresh", "featureid-fresh", "Replace", {"inspect": IMAGE}
+    )
+    checks = {"--max-age=26h", "--max-failure-rate=0.05"}
+    if not checks <= set(commands.get("inspect", [])):
+        yield f"it does not check {checks}"
+
+
+def _job_problems(
+    root: Path, file: str, name: str, concurrency: str, images: dict[str, str]
+) -> Generator[str, None, dict[str, list[str]]]:
+    """Yield the problems of a CronJob; return container -> the arguments of featureid.
+
+    Args:
+        root: the project.
+        file: the name of its file.
+        name: that of the job, which operations.md and the alerts know.
+        concurrency: its policy.
+        images: container -> image, in the order in which they run.
+    """
+    text = (root / f"deploy/kubernetes/{file}.yaml").read_text(encoding="utf-8")
+    document = yaml.safe_load(text)
+    try:
+        kubernetes_validate.validate(document, "1.33", strict=True)
+    except kubernetes_validate.ValidationError as error:
+        yield str(error)
+        return {}
+    spec = document["spec"]
+    job = spec["jobTemplate"]["spec"]
+    pod = job["template"]["spec"]
+    yield from schedule_problems(spec["schedule"])
+    if spec["timeZone"] not in available_timezones():
+        yield f"unknown time zone: {spec['timeZone']}"
+    # The schema accepts any text here.
+    rules = [(rule["action"], rule["onExitCodes"]) for rule in job["podFailurePolicy"]["rules"]]
+    policies = document["metadata"]["name"], spec["concurrencyPolicy"], pod["restartPolicy"], rules
+    if policies != (name, concurrency, "Never", FINAL):
+        yield f"the policies are {policies}"
+    if job["ttlSecondsAfterFinished"] != 93600 or pod["securityContext"] != POD_SECURITY:
+        yield "not the time to live or the security context of the other jobs"
     commands = {}
-    for document in documents:
-        spec = document["spec"]
-        yield from schedule_problems(spec["schedule"])
-        if spec["timeZone"] not in available_timezones():
-            yield f"unknown time zone: {spec['timeZone']}"
-        job = spec["jobTemplate"]["spec"]
-        pod = job["template"]["spec"]
-        # The schema accepts any text here.
-        rules = [(rule["action"], rule["onExitCodes"]) for rule in _rules(job)]
-        policies = spec["concurrencyPolicy"], pod["restartPolicy"], rules
-        if policies not in POLICIES:
-            yield f"the policies are {policies}"
-        for container in (*pod.get("initContainers", ()), *pod["containers"]):
-            yield from container_problems(container)
-            commands[container["name"]] = container.get("command", ["nothing"])
-    if list(commands) != ["embed", "prune", "inspect"]:
-        yield f"the containers are {list(commands)}"
-    for command in commands.values():
-        wrong = command_lines.is_wrong(command[1:]) if command[0] == "featureid" else command[0]
+    containers = [*pod.get("initContainers", ()), *pod["containers"]]
+    for container in containers:
+        image = images.get(container["name"], "no such container")
+        yield from container_problems(container, image)
+        if container["securityContext"] != SECURITY:
+            yield f"{container['name']}: not the security context of the others"
+        # The image of the command line has an entry point, that for Flink has not.
+        words = container.get("command", ["featureid"]) + container.get("args", [])
+        commands[container["name"]] = words[1:]
+        if words[0] != "featureid" or ("command" in container) == (image == IMAGE):
+            yield f"{container['name']} runs {words} in {image}"
+        wrong = command_lines.is_wrong(words[1:])
         if wrong:
-            yield f"{command}: {wrong}"
-    yield from flink_option_problems(commands["embed"], root)
+            yield f"{words}: {wrong}"
+    if list(commands) != list(images):
+        yield f"the containers are {list(commands)}"
+    return commands
 
 
-def _rules(job: dict[str, Any]) -> list[dict[str, Any]]:
-    rules: list[dict[str, Any]] = job.get("podFailurePolicy", {"rules": []})["rules"]
-    return rules
-
-
-def container_problems(container: dict[str, Any]) -> Iterator[str]:
+def container_problems(container: dict[str, Any], image: str) -> Iterator[str]:
     """Yield the problems of a container of featureid."""
-    if (container.get("image"), container.get("envFrom")) != (IMAGE, SECRET):
-        yield f"{container['name']}: not the image {IMAGE} with the secret"
+    if (container.get("image"), container.get("envFrom")) != (image, SECRET):
+        yield f"{container['name']}: not the image {image} with the secret"
     for amounts in container.get("resources", {"": {"": "none"}}).values():
         if not {"memory"} <= set(amounts) <= {"cpu", "memory"}:
             yield f"{container['name']}: {amounts}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -70,18 +71,13 @@ class Launched:
     graph: beam_runner_api_pb2.Pipeline
 
 
-@pytest.fixture(scope="module")
-def launched(
-    photos: Path, project: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> Launched:
-    folder = tmp_path_factory.mktemp("launched")
+def launch(photos: Path, folder: Path, project: list[str], *parameters: str) -> Launched:
+    """Let the launcher write the job of the template's ``parameters`` instead of submitting it."""
     done = run(
         *("deploy/dataflow/launch.py", f"--input={photos}", f"--output={folder / 'ids'}"),
         *(*project, "--json", f"--template_location={folder / 'job.json'}"),
         *("--dataflow_endpoint=http://localhost:9", f"--sdk_container_image={IMAGE}"),
-        *("--machine_type=g2-standard-8", "--max_num_workers=7", "--disk_size_gb=50"),
-        *("--number_of_worker_harness_threads=4", "--num-shards=2"),
-        *("--embed-hint=min_ram=16GB", f"--embed-hint={EXAMPLES['embed-hint'][0]}"),
+        *parameters,
     )
     assert done.returncode == 0, done.stderr
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
@@ -89,6 +85,29 @@ def launched(
     proto = job["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]
     graph.ParseFromString(Path(proto).read_bytes())
     return Launched(json.loads(done.stdout), folder / "ids", job, graph)
+
+
+def run_here(launched: Launched) -> None:
+    """Run the submitted graph in this process."""
+    graph = beam_runner_api_pb2.Pipeline()
+    graph.CopyFrom(launched.graph)
+    for environment in graph.components.environments.values():
+        environment.urn, environment.payload = "beam:env:embedded_python:v1", b""
+    FnApiRunner().run_via_runner_api(graph, PipelineOptions()).wait_until_finish()
+
+
+@pytest.fixture(scope="module")
+def launched(
+    photos: Path, project: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Launched:
+    return launch(
+        photos,
+        tmp_path_factory.mktemp("launched"),
+        project,
+        *("--machine_type=g2-standard-8", "--max_num_workers=7", "--disk_size_gb=50"),
+        *("--number_of_worker_harness_threads=4", "--num-shards=2", "--retry-failed=false"),
+        f"--embed-hint=min_ram=16GB {EXAMPLES['embed-hint'][0]}",
+    )
 
 
 def test_the_launcher_neither_waits_nor_starts_the_job(launched: Launched) -> None:
@@ -138,11 +157,7 @@ def test_the_job_has_the_stages_of_the_pipeline(launched: Launched) -> None:
 def test_the_submitted_graph_gives_the_snapshot_of_a_local_run(
     launched: Launched, photos: Path, tmp_path: Path
 ) -> None:
-    graph = beam_runner_api_pb2.Pipeline()
-    graph.CopyFrom(launched.graph)
-    for environment in graph.components.environments.values():
-        environment.urn, environment.payload = "beam:env:embedded_python:v1", b""
-    FnApiRunner().run_via_runner_api(graph, PipelineOptions()).wait_until_finish()
+    run_here(launched)
     published = open_snapshot(str(launched.output))
     assert published.folder == launched.printed["folder"]
 
@@ -150,6 +165,17 @@ def test_the_submitted_graph_gives_the_snapshot_of_a_local_run(
     local = open_snapshot(str(tmp_path))
     assert published.row_keys() == local.row_keys()
     np.testing.assert_array_equal(published.vectors(), local.vectors())
+
+
+def test_a_job_with_too_many_failures_fails_after_it_has_published(
+    photos: Path, project: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(photos / "small", tmp_path / "pictures")
+    (tmp_path / "pictures" / "bad.jpg").write_bytes(b"no picture")
+    launched = launch(tmp_path / "pictures", tmp_path, project, "--max-failure-rate=0.1")
+    with pytest.raises(Exception, match="is published, but 1 of the 7 images failed"):
+        run_here(launched)
+    assert len(open_snapshot(str(launched.output))) == 6
 
 
 @contextmanager

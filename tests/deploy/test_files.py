@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy import cron_check, dataflow_check, docker_check, kubernetes_check
+from tests.deploy import (
+    cron_check,
+    dataflow_check,
+    docker_check,
+    kubernetes_check,
+    prometheus_check,
+)
 from tests.deploy.airflow_check import dag_problems, read_dags
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +27,10 @@ CHECKS: dict[str, Callable[[Path], Iterable[str]]] = {
     "dataflow/launch.py": dataflow_check.launcher_problems,
     "dataflow/metadata.json": dataflow_check.metadata_problems,
     "kubernetes/flink.yaml": kubernetes_check.cluster_problems,
-    "kubernetes/nightly.yaml": kubernetes_check.nightly_problems,
+    "kubernetes/fresh.yaml": kubernetes_check.fresh_problems,
+    "kubernetes/nightly-flink.yaml": kubernetes_check.flink_problems,
+    "kubernetes/nightly-local.yaml": kubernetes_check.local_problems,
+    "prometheus/alerts.yml": prometheus_check.alert_problems,
     **{
         f"systemd/{name}": cron_check.unit_problems
         for name in (
@@ -33,7 +42,12 @@ CHECKS: dict[str, Callable[[Path], Iterable[str]]] = {
         )
     },
 }
-DAGS = ("airflow/featureid_dataflow.py", "airflow/featureid_flink.py")
+COMMON = "airflow/featureid_common.py"
+DAGS = (
+    "airflow/featureid_dataflow.py",
+    "airflow/featureid_flink.py",
+    "airflow/featureid_local.py",
+)
 
 # Examples of a user's places, addresses and names, which must be the same in all files.
 EXAMPLES = {
@@ -54,7 +68,7 @@ FREE = {
 _WORD = re.compile(r"[A-Za-z][\w.-]{2,}[A-Za-z]")
 _PROSE = re.compile(
     r'^\s*#.*|  # .*|"""(?s:.*?)"""|(?<=Description=).*|(?<="label": ").*(?=")'
-    r'|(?<="helpText": ").*(?=")|(?<="description": ").*(?=")',
+    r'|(?<="helpText": ").*(?=")|(?<="description": ").*(?=")|(?<=summary: ).*',
     re.MULTILINE,
 )
 
@@ -73,9 +87,6 @@ def example_problems(text: str) -> Iterator[str]:
     for place in _EXAMPLE.findall(_PROSE.sub("", text)):
         if place not in EXAMPLES and f"{place}/" not in text:
             yield f"{place} is not used in the other files"
-    for previous in re.findall(r"previous[\"=:\s]+(\w+)[\s\"]*(?:$|[-,])", text, re.MULTILINE):
-        if previous != "auto":
-            yield f"the previous snapshot is {previous}"
 
 
 @pytest.fixture
@@ -103,7 +114,11 @@ def test_every_file_has_a_check() -> None:
         for path in (ROOT / "deploy").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert files - {name for name in files if name.startswith("flink/")} == {*CHECKS, *DAGS}
+    assert files - {name for name in files if name.startswith("flink/")} == {
+        *CHECKS,
+        *DAGS,
+        COMMON,
+    }
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -122,26 +137,29 @@ def test_every_typo_is_detected(name: str, copy: Path) -> None:
     assert undetected == FREE.get(name, set())
 
 
-@pytest.mark.parametrize("name", DAGS)
+@pytest.mark.parametrize("name", [*DAGS, COMMON])
 def test_a_dag_is_correct_and_every_typo_is_detected(name: str, tmp_path: Path) -> None:
-    path = ROOT / "deploy" / name
+    """A typo in what the DAGs share is looked for in one of them."""
+    damaged_file = ROOT / "deploy" / name
+    dag_name = Path(DAGS[-1] if name == COMMON else name).name
     damaged = {}
-    for number, (word, text) in enumerate(typos(path.read_text(encoding="utf-8"))):
-        (tmp_path / f"{number}").mkdir()
-        file = tmp_path / f"{number}" / path.name
-        file.write_text(text, encoding="utf-8")
-        damaged[file] = word
+    for number, (word, text) in enumerate(typos(damaged_file.read_text(encoding="utf-8"))):
+        folder = tmp_path / f"{number}"
+        shutil.copytree(ROOT / "deploy" / "airflow", folder)
+        (folder / damaged_file.name).write_text(text, encoding="utf-8")
+        damaged[folder / dag_name] = (word, text)
+    path = ROOT / "deploy" / "airflow" / dag_name
     found = read_dags([path, *damaged], tmp_path / "home")
     check = partial(dag_problems, path.stem, root=ROOT)
     assert list(check(found[path])) == []
     undetected = {
-        word for file, word in damaged.items() if not _is_detected(check, file, found[file])
+        word for file, (word, text) in damaged.items() if not _is_detected(check, text, found[file])
     }
     assert undetected == FREE.get(name, set())
 
 
-def _is_detected(check: Callable[..., Iterable[str]], file: Path, dag: dict[str, object]) -> bool:
+def _is_detected(check: Callable[..., Iterable[str]], text: str, dag: dict[str, object]) -> bool:
     try:
-        return bool([*example_problems(file.read_text(encoding="utf-8")), *check(dag)])
+        return bool([*example_problems(text), *check(dag)])
     except Exception:
         return True
