@@ -315,7 +315,8 @@ def test_compare_distinguishes_the_same_from_another(
     assert status == 0 and found["cosine"] > 0.98 and found["distance"] < 0.2
     assert found["distance"] == pytest.approx((2 - 2 * found["cosine"]) ** 0.5, abs=1e-3)
     status, out, _ = run(capsys, "compare", image_folder / "one.png", image_folder / "none.png")
-    assert status == 0 and re.fullmatch(r"cosine 0\.\d{4}, distance \d\.\d{4}\n", out)
+    assert status == 0
+    assert re.match(r"cosine 0\.\d{4}, angle \d+\.\d°, distance \d\.\d{4}\n", out)
 
 
 def test_compare_says_what_strangers_score_where_that_is_known(
@@ -327,7 +328,7 @@ def test_compare_says_what_strangers_score_where_that_is_known(
         _, out, _ = run(capsys, "compare", *same, "--detector", detector, "--json")
         assert json.loads(out).get("different_people") == said
     _, out, _ = run(capsys, "compare", *same)
-    assert out.splitlines()[0] == "cosine 1.0000, distance 0.0000"
+    assert out.splitlines()[0] == "cosine 1.0000, angle 0.0°, distance 0.0000"
     assert "different people is 0.848 in the median, and above 0.902 for 1 %" in out
 
 

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from featureid.cli import console, face_options
+from featureid.images import DecodeLimits, decode_image
+from featureid.images.pdq import MAX_DISTANCE, hash_distances, pdq_hash
+from featureid.inputs import read_image
 from featureid.library import generate_feature_id, model_info
+from featureid.matching.bands import Band, bands_of
+from featureid.matching.scores import Matrix, pair_scores
 from featureid.models import known_models
 from featureid.storage.records import ModelInfo
 
@@ -41,10 +46,25 @@ def run(argv: Sequence[str], prog: str) -> int:
         "first": {"image": arguments.images[0]},
         "second": {"image": arguments.images[1]},
         "model": asdict(model),
-        "cosine": round(float(a @ b), 6),
-        "distance": round(float(np.linalg.norm(a - b)), 6),
+        **_likeness(a, b),
+        **_files(arguments.images),
     }
-    lines = [f"cosine {compared['cosine']:.4f}, distance {compared['distance']:.4f}"]
+    lines = [
+        f"cosine {compared['cosine']:.4f}, angle {compared['angle']:.1f}°, distance "
+        f"{compared['distance']:.4f}",
+        "the files have the same bytes"
+        if compared["identical"]
+        else f"the perceptual hashes differ in {compared['hash_distance']} of 256 bits; copies of "
+        f"one picture in at most {MAX_DISTANCE}",
+    ]
+    if bands := bands_of(model):
+        reached = [band for band in bands if compared["cosine"] >= band.threshold]
+        compared["band"] = reached[0].name if reached else "none"
+        lines.append(
+            _meaning(reached[0])
+            if reached
+            else f"below {bands[-1].threshold}: different photos, as far as this model can tell"
+        )
     if _is_measured(model):
         compared["different_people"] = {"cosine_percentiles": _DIFFERENT_PEOPLE}
         median, high = _DIFFERENT_PEOPLE.values()
@@ -54,6 +74,33 @@ def run(argv: Sequence[str], prog: str) -> int:
         )
     console.print_result(compared, arguments.json, lines)
     return console.DONE
+
+
+def _likeness(a: Matrix, b: Matrix) -> dict[str, float]:
+    """Return how alike two feature IDs are; the angle in degrees."""
+    score = float(pair_scores(a, b[np.newaxis])[0])
+    return {
+        "cosine": round(score, 6),
+        "angle": round(float(np.degrees(np.arccos(np.clip(score, -1, 1)))), 3),
+        "distance": round(float(np.linalg.norm(a - b)), 6),
+    }
+
+
+def _files(images: Sequence[str]) -> dict[str, Any]:
+    """Return whether the files have the same bytes, and in how many bits their hashes differ."""
+    limits = DecodeLimits()
+    first, second = (read_image(image, limits.max_bytes) for image in images)
+    one, other = (pdq_hash(decode_image(data, limits=limits).pixels)[0] for data in (first, second))
+    distance = hash_distances(one, other[np.newaxis])[0]
+    return {"identical": first == second, "hash_distance": int(distance)}
+
+
+def _meaning(band: Band) -> str:
+    bound = "less than " if band.bound else ""
+    return (
+        f"{band.threshold} or more: {band.name}; measured for this model: {bound}"
+        f"{band.false_positives:.2g} of all pairs of different photos score so high"
+    )
 
 
 def _is_measured(model: ModelInfo) -> bool:

@@ -1,0 +1,66 @@
+"""``featureid compare`` as a user runs it, on two files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageOps
+
+
+@pytest.fixture(scope="module")
+def folder(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo, a smaller copy, a mirrored one, and another photo."""
+    place = tmp_path_factory.mktemp("compare")
+    with Image.open(photos / "coffee.png") as image:
+        image.save(place / "a.png")
+        image.resize((image.width // 2, image.height // 2)).save(place / "half.jpg")
+        ImageOps.mirror(image).save(place / "mirrored.png")
+    with Image.open(photos / "rocket.jpg") as image:
+        image.save(place / "other.png")
+    (place / "b.png").write_bytes((place / "a.png").read_bytes())
+    return place
+
+
+def compare(folder: Path, *argv: str) -> str:
+    command = [sys.executable, "-m", "featureid", "compare", *argv]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def compared(folder: Path, name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(compare(folder, "a.png", name, "--json"))
+    return result
+
+
+def test_the_same_bytes(folder: Path) -> None:
+    found = compared(folder, "b.png")
+    assert {name: found[name] for name in ("cosine", "angle", "distance", "hash_distance")} == {
+        "cosine": 1.0,
+        "angle": 0.0,
+        "distance": 0.0,
+        "hash_distance": 0,
+    }
+    assert (found["identical"], found["band"]) == (True, "duplicate")
+    lines = compare(folder, "a.png", "b.png").splitlines()
+    assert lines[:2] == [
+        "cosine 1.0000, angle 0.0°, distance 0.0000",
+        "the files have the same bytes",
+    ]
+    assert lines[2].startswith("0.9 or more: duplicate; measured for this model: less than 1.3e-07")
+
+
+def test_copies_and_another_photo(folder: Path) -> None:
+    names = "half.jpg", "mirrored.png", "other.png"
+    half, mirrored, other = (compared(folder, name) for name in names)
+    assert (half["band"], mirrored["band"]) == ("review", "duplicate")
+    assert not half["identical"] and not other["identical"]
+    # The vector hardly changes in a mirror, the hash hardly with the size.
+    assert half["hash_distance"] <= 31 < mirrored["hash_distance"]
+    assert other["band"] == "none" and other["hash_distance"] > 60
+    assert mirrored["angle"] < half["angle"] < 37 < other["angle"]
+    last = compare(folder, "a.png", "other.png").splitlines()[-1]
+    assert last == "below 0.7: different photos, as far as this model can tell"
