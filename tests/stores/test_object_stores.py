@@ -143,3 +143,26 @@ def test_the_name_of_an_object_is_taken_as_it_is(
     embed(capsys, folder, "--output", f"{folder}/out")
     assert cli.main(["prune", f"{folder}/out", "--keep=1"]) == 0
     assert verify_snapshot(f"{folder}/out").ok
+
+
+def test_vectors_go_out_and_come_back(
+    scheme: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    place = f"{scheme}://{BUCKET}"
+    embed(capsys, f"{place}/in", "--output", f"{place}/out")
+    for number, kind in enumerate(("parquet", "npy")):
+        file = f"{place}/x[{number}].{kind}"
+        assert cli.main(["export", f"{place}/out", "--to", kind, file]) == 0
+        name = [] if kind == "parquet" else ["--model=m"]
+        assert cli.main(["import", file, "--output", f"{place}/{kind}", *name]) == 0
+    capsys.readouterr()
+    assert cli.main(["diff", f"{place}/out", f"{place}/parquet"]) == 0
+    said = capsys.readouterr().out
+    assert "6 with the same image (compared by SHA-256)" in said
+    assert "6 of 6 shared vectors are equal bit for bit" in said
+    (tmp_path / "keys.txt").write_text("twice\n" * 6)
+    argv = ["--output", f"{place}/bad", "--model=m", "--keys", str(tmp_path / "keys.txt")]
+    assert cli.main(["import", file, *argv]) == 1
+    assert "rows 0 and 1 (from 0) have the same key, 'twice'" in capsys.readouterr().err
+    fsspec.filesystem(scheme).invalidate_cache()
+    assert not fsspec.filesystem(scheme).exists(f"{BUCKET}/bad")
