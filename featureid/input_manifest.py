@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -14,6 +15,8 @@ from featureid.storage import files
 
 _PARQUET_BATCH_ROWS = 65_536
 _SNIFFED_BYTES = 4096
+#: Surrogates, but for those that stand for a byte that is not UTF-8.
+_HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 # What manifests are by mistake, by the bytes that they start with.
 _NOT_TEXT = {
     b"\x1f\x8b": "compressed with gzip; decompress it",
@@ -133,6 +136,8 @@ def _json_paths(lines: Iterable[str], path: str, column: str) -> Iterator[str]:
             raise _no_column(where, column, list(value))
         if not isinstance(found, str | None):
             raise UsageError(f"{where}: {column!r} is {found!r}; give the path as text")
+        if found and _HALF_CHARACTER.search(found):
+            raise UsageError(f"{where}: {column!r} is {found!r}, which is not valid Unicode")
         if found:
             yield found
 

@@ -203,7 +203,7 @@ def read_image(uri: str, max_bytes: int) -> bytes:
 
 
 def _not_found(uri: str) -> str:
-    if uri == readable(uri):
+    if not files.can_be_path(uri) or uri == readable(uri):
         return "no such file, or a broken link"
     return (
         "no such file, or a broken link; its name is not UTF-8: if a manifest names it, is the "
@@ -213,7 +213,7 @@ def _not_found(uri: str) -> str:
 
 def _read_local(uri: str, size: int) -> bytes:
     path = files.local_path(uri)
-    if "\0" in path:
+    if not files.can_be_path(path):
         raise FileNotFoundError(path)  # Asked for it, the system raises a ValueError.
     # Checked before it is opened: opening a named pipe would block forever.
     if not stat.S_ISREG(os.stat(path).st_mode):

@@ -237,4 +237,5 @@ def naming(name: str) -> Iterator[None]:
 
 
 def _joined(name: str, error: Exception) -> str:
-    return f"{name}: {error}" if name else str(error)
+    message = str(error)
+    return f"{name}: {message}" if name and not message.startswith(name) else message

@@ -153,3 +153,27 @@ def test_an_interrupt_has_its_own_status(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_parser_error_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"unrecognized arguments: --nonsense"):
         console.Parser(prog="x").parse_args(["--nonsense"])
+
+
+@pytest.mark.parametrize("command", sorted(set(cli.COMMANDS) - {"worker-pool"}))
+def test_an_empty_argument_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As from a variable of a shell that is not set."""
+    parser = cli.load_command(command).make_parser(command)
+    places = [action for action in parser._actions if not action.option_strings]
+    assert places
+    for place in places:
+        arguments = [
+            "" if action is place else "x"
+            for action in places
+            for _ in range(action.nargs if isinstance(action.nargs, int) else 1)
+        ]
+        required = {"export": ["--to=npy"], "prune": ["--keep=1"], "search": ["--query=x"]}
+        output = ["--output=x"] if command in ("embed", "plan", "import") else []
+        status, err = run(capsys, command, *arguments, *required.get(command, []), *output)
+        assert status == 2
+        assert f"argument {place.metavar} is empty; is a variable not set?" in err
+
+
+def test_a_place_is_named_once(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, err = run(capsys, "compare", photos / "astronaut.png", "no-store://b/x.jpg")
+    assert status == 2 and err.count("no-store://b/x.jpg") == 1

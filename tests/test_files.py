@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from featureid.errors import StorageError, UsageError
+from featureid.errors import ImageError, StorageError, UsageError
+from featureid.inputs import read_image
 from featureid.storage import files
 
 
@@ -187,3 +188,11 @@ def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
         files.write_atomic(str(link), [content])
         assert link.is_symlink() and target.read_bytes() == content
     assert list((tmp_path / "disk").iterdir()) == [target]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="has a character that no path can have"):
+        files.read_bytes(str(tmp_path / name))
+    with pytest.raises(ImageError, match="no such file"):
+        read_image(str(tmp_path / name), 1000)

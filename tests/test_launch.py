@@ -5,10 +5,11 @@ import signal
 import threading
 from collections.abc import Callable
 
+import grpc
 import pytest
 
 from featureid.errors import FeatureIdError
-from featureid.jobs.launch import wait_for_end
+from featureid.jobs.launch import start_elsewhere, wait_for_end
 
 
 class Result:
@@ -40,6 +41,15 @@ def test_a_failure_names_the_first_and_last_line_of_its_cause() -> None:
     assert "failed: java.lang.Exception: lost: Caused by: x; see the logs" in str(caught.value)
     with pytest.raises(FeatureIdError, match="failed: canceled; see the logs"):
         wait_for_end(failing("canceled"))
+
+
+def test_a_job_server_that_does_not_answer_is_named() -> None:
+    class Pipeline:
+        def run(self) -> None:
+            raise grpc.FutureTimeoutError
+
+    with pytest.raises(FeatureIdError, match="submitted: no answer from the job server; check"):
+        start_elsewhere(Pipeline())  # A real one waits for minutes.
 
 
 def test_an_error_of_ours_stays_as_it_is() -> None:

@@ -106,6 +106,18 @@ def test_what_libraries_write_is_shown_where_it_may_explain_an_error(
     assert ("a library's" in done.stderr) == ("a library's" in seen)
 
 
+def test_a_package_that_cannot_be_imported_is_named(tmp_path: Path, photos: Path) -> None:
+    (tmp_path / "dlib.py").write_text("raise ImportError('libblas.so.3: cannot open it')")
+    paths = f"{tmp_path}{os.pathsep}{ROOT}"
+    image = photos / "astronaut.png"
+    for command in (["faces", image], ["embed", image, "--model=face", "--output", tmp_path / "o"]):
+        done = run([sys.executable, "-m", "featureid", *command], PYTHONPATH=paths)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        (line,) = (line for line in done.stderr.splitlines() if line.startswith("featureid: "))
+        assert line.startswith("featureid: a package cannot be imported: libblas.so.3: cannot open")
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "status", "stdout", "stderr"),
     [

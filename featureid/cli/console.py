@@ -58,6 +58,10 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             similar = errors.did_you_mean(unknown[0].split("=")[0], self._option_string_actions)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{similar}")
+        for action in self._actions:
+            value = None if action.option_strings else getattr(found, action.dest, None)
+            if "" in (value if isinstance(value, list) else [value]):
+                self.error(f"argument {action.metavar} is empty; is a variable not set?")
         return found
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

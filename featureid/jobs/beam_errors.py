@@ -20,6 +20,11 @@ def as_known_error(error: BaseException) -> errors.FeatureIdError | None:
         return errors.UsageError(_without_step(str(error)))
     if isinstance(error, errors.FeatureIdError):
         return errors.FeatureIdError(_without_step(str(error)))
+    if isinstance(error, ImportError) and not str(error.name).startswith("featureid"):
+        return errors.FeatureIdError(
+            f"a package cannot be imported: {_without_step(str(error))}; install it again, or the "
+            "extra of featureid that contains it"
+        )
     found = re.findall(r"^featureid\.[\w.]+\.(\w+Error): (.*)", str(error), re.MULTILINE)
     if not found:
         return None

@@ -16,6 +16,8 @@ from featureid.errors import FeatureIdError
 from featureid.jobs.beam_errors import as_known_error
 
 _CAUSE_CHARACTERS = 300
+#: What a gRPC channel that finds no server raises says nothing.
+_WITHOUT_TEXT = "no answer from the job server"
 
 
 def run_here(pipeline: beam.Pipeline) -> PipelineResult:
@@ -41,9 +43,10 @@ def start_elsewhere(pipeline: beam.Pipeline) -> PipelineResult:
     except Exception as error:  # Each runner has errors of its own.
         if as_known_error(error) is not None:
             raise
+        cause = f"{type(error).__name__}: {error}" if str(error) else _WITHOUT_TEXT
         raise FeatureIdError(
-            f"the run could not be submitted: {type(error).__name__}: {error}; check the runner's "
-            "options, that it can be reached, and what you are allowed to do there"
+            f"the run could not be submitted: {cause}; check the runner's options, that it can be "
+            "reached, and what you are allowed to do there"
         ) from error
 
 

@@ -346,9 +346,17 @@ def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:
 
 def _path(uri: str) -> str:
     path = local_path(uri)
-    if "\0" in path:  # The system's functions raise a ValueError for it.
-        raise StorageError(f"{uri!r} has a NUL character, which no path can have")
+    if not can_be_path(path):  # The system's functions raise a ValueError for it.
+        raise StorageError(f"{uri!r} has a character that no path can have")
     return path
+
+
+def can_be_path(path: str) -> bool:
+    """Return whether the system can have such a path: one without NUL and half characters."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
