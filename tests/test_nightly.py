@@ -227,3 +227,19 @@ def test_options_that_need_a_previous_snapshot_say_so(nights: Nights) -> None:
     assert "not allowed with" in error
     error = nights.run("--previous", nights.pictures, status=1)["error"]
     assert "no complete snapshot" in error
+
+
+def test_a_damaged_previous_snapshot_stops_a_run_unless_it_is_ignored(nights: Nights) -> None:
+    folder = nights.output / "snapshots" / nights.current
+    shard = next(folder.glob("embeddings-*"))
+    (nights.pictures / "new.jpg").write_bytes(b"new")
+    for damaged in (shard, folder / "failures-00000-of-00001.jsonl.gz", folder / "manifest.json"):
+        data = bytearray(damaged.read_bytes())
+        data[len(data) // 2] ^= 1
+        damaged.write_bytes(data)
+        error = nights.run(status=1)["error"]
+        assert damaged.name in error and error.endswith("add --no-previous\n"), error
+    (folder / "manifest.json").unlink()
+    assert nights.run(status=1)["error"].endswith("add --no-previous\n")
+    assert nights.run("--no-previous")["published"]
+    nights.check()

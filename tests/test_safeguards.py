@@ -90,14 +90,11 @@ def test_the_current_snapshot_is_neither_mixed_nor_emptied(tmp_path: Path) -> No
     check_current(output, MODEL, Safeguards(new_model=True))
 
 
-def test_a_current_snapshot_that_is_gone_or_damaged_is_no_obstacle(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_current_snapshot_that_is_gone_or_damaged_is_no_obstacle(tmp_path: Path) -> None:
     write_snapshot(tmp_path, ["a"])
     manifest = tmp_path / "snapshots" / ID / "manifest.json"
     manifest.write_bytes(b"{}")
     check_current(str(tmp_path), MODEL, Safeguards())
-    assert "nothing is compared with the current snapshot" in caplog.text
     manifest.unlink()
     check_current(str(tmp_path), MODEL, Safeguards(), images=0)
 

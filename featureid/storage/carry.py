@@ -69,7 +69,7 @@ def check_can_carry(previous: Snapshot, model: ModelInfo) -> None:
     Raises:
         StorageError: they do not, or the first shard cannot be read.
     """
-    with previous.shard(0).open() as (shard, _):
+    with naming_way_out(), previous.shard(0).open() as (shard, _):
         _check_columns(shard, model)
 
 

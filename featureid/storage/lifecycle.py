@@ -37,6 +37,7 @@ from featureid.storage.snapshot import (
     CURRENT,
     FAILURES,
     MANIFEST,
+    MODELS,
     SNAPSHOTS,
     current_snapshot,
     read_checked,
@@ -212,8 +213,7 @@ class SnapshotWriter:
             with contextlib.suppress(FeatureIdError):
                 self.abort()
                 if not had_output:
-                    files.remove_if_empty(files.join(self.output, SNAPSHOTS))
-                    files.remove_if_empty(self.output)
+                    self._remove_output()
             raise
 
     def _write_manifest(
@@ -247,6 +247,14 @@ class SnapshotWriter:
             if newest is None or newest < self.info.snapshot:
                 name = self.info.snapshot.encode() + b"\n"
                 files.write_atomic(files.join(self.output, CURRENT), [name])
+
+    def _remove_output(self) -> None:
+        """Remove the output folder, unless another run uses it meanwhile."""
+        snapshots = files.join(self.output, SNAPSHOTS)
+        if not files.list_places(snapshots):
+            files.remove_folder(files.join(self.output, MODELS))  # for workers of this run
+            files.remove_if_empty(snapshots)
+            files.remove_if_empty(self.output)
 
     def _remove_unless_complete(self) -> None:
         if not self.is_complete:

@@ -6,7 +6,6 @@ gallery. Each of these checks stops a run before anything is published, and name
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections import Counter
@@ -18,7 +17,6 @@ from featureid.storage import files
 from featureid.storage.records import ModelInfo, first_difference
 from featureid.storage.snapshot import MANIFEST, current_snapshot, read_manifest, snapshot_folder
 
-_LOG = logging.getLogger(__name__)
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)%", re.ASCII)
 # The last image of a folder may go unnoticed; a folder that had several has lost them at once.
@@ -99,7 +97,7 @@ def check_current(
     Raises:
         MixedModelsError: the current snapshot is of another model.
         FeatureIdError: it has many more images.
-        StorageError: it cannot be read.
+        StorageError: it cannot be read, though it is not damaged.
     """
     newest = current_snapshot(output)
     folder = "" if newest is None else snapshot_folder(output, newest)
@@ -107,10 +105,8 @@ def check_current(
         return
     try:
         current = read_manifest(folder)
-    except CorruptFileError as error:  # There is nothing to protect, and embedding again helps.
-        if images is None:
-            _LOG.warning("nothing is compared with the current snapshot: %s", error)
-        return
+    except CorruptFileError:
+        return  # There is nothing left to protect, and embedding again is what helps.
     if not safeguards.new_model:
         check_model(output, current.info.model, model)
     total = current.counts.images

@@ -182,6 +182,7 @@ def find_snapshot(path: str) -> str:
         path: an output folder, meaning its current snapshot, or a snapshot's own folder.
 
     Raises:
+        CorruptFileError: the current snapshot has no manifest.
         StorageError: there is no complete snapshot.
     """
     if files.exists(files.join(path, MANIFEST)):
@@ -193,7 +194,7 @@ def find_snapshot(path: str) -> str:
             return folder
         before, newest = newest, current_snapshot(path)
         if newest == before:
-            raise StorageError(
+            raise CorruptFileError(
                 f"{path}: its current snapshot {newest} has no {MANIFEST}; embed again"
             )
         # A run has published another one meanwhile, and prune has deleted the one before.
