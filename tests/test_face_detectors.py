@@ -15,14 +15,13 @@ import pytest
 
 from featureid.errors import ModelError, UsageError
 from featureid.face_crops import open_face_finder
-from featureid.images import DETECTORS, FaceFinder, FaceSettings, open_detector
-from featureid.images import detectors as detectors_module
-from featureid.images.detectors import DetectedFace
+from featureid.images import DETECTORS, FaceFinder, FaceSettings, dlib_faces, open_detector
+from featureid.images.face import DetectedFace
 from featureid.images.face_finder import MAX_DETECTION_SIDE, detect_bounded
 from featureid.images.opencv import single_threaded
 from tests.face_images import astronaut
 
-INSTALLED = ("dlib", "haar")
+INSTALLED = ("dlib", "blazeface", "blazeface-tiles", "haar")
 
 
 @pytest.mark.parametrize("detector", INSTALLED)
@@ -36,6 +35,7 @@ class Recorder:
     """A detector that finds two boxes anywhere, and records what it sees."""
 
     name = identity = "recorder"
+    landmarks = ""
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
@@ -63,7 +63,10 @@ def test_a_large_image_is_shrunk_for_detection() -> None:
 
 
 def test_an_unknown_detector_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown detector 'mtcnn'; known: dlib, haar, yunet"):
+    with pytest.raises(
+        UsageError,
+        match="unknown detector 'mtcnn'; known: dlib, blazeface, blazeface-tiles, yunet, haar",
+    ):
         open_detector("mtcnn", tmp_path)
 
 
@@ -71,13 +74,17 @@ def test_yunet_says_which_model_it_needs(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("FEATUREID_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"detectors/face_detection_yunet.*put it there"):
         open_face_finder(FaceSettings(detector="yunet"))
-    (tmp_path / "no.onnx").write_bytes(b"not a network")
-    with pytest.raises(ModelError, match=r"OpenCV cannot load the model .*no\.onnx"):
+
+
+@pytest.mark.parametrize("content", [b"", b"not a network", b"version https://git-lfs\n"])
+def test_a_damaged_model_of_yunet_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "no.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=r"no\.onnx is damaged or another model: its SHA-256 is"):
         open_face_finder(FaceSettings(detector="yunet", detector_model=str(tmp_path / "no.onnx")))
 
 
 def test_without_dlib_no_other_detector_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detectors_module, "dlib_is_installed", lambda: False)
+    monkeypatch.setattr(dlib_faces, "dlib_is_installed", lambda: False)
     for settings in (FaceSettings(), FaceSettings(detector="dlib")):
         with pytest.raises(ModelError, match=r"dlib is not installed: .*'featureid\[faces\]'"):
             open_face_finder(settings)
@@ -122,7 +129,7 @@ def test_the_callers_threads_of_opencv_stay_as_they_are(detector: str, three_thr
     assert cv2.getNumThreads() == 3
     image = np.asarray(astronaut())
     (face,) = finder.find(image)
-    finder.cut(image, face, {}, 0.25, (50, 50))
+    finder.cut(image, face, 0.25, (50, 50))
     assert cv2.getNumThreads() == 3
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from featureid.images.resize import STRETCH
 from featureid.models import Preprocessing
-from featureid.models.preprocessing import FaceCrop
+from featureid.models.preprocessing import FACES_REVISION, FaceCrop
 from featureid.stored_json import convert_json
 
 EYES = ((40.0, 40.0), (110.0, 40.0))
 PLAIN = Preprocessing(150, 150, (0,) * 3, (1,) * 3, STRETCH, 2)
-FACES = replace(PLAIN, face=FaceCrop({"eyes": EYES}, margin=0.25, revision=1))
+FACES = replace(PLAIN, face=FaceCrop({"eyes": EYES}, margin=0.25, revision=FACES_REVISION))
 
 
 def test_a_face_crop_survives_json() -> None:

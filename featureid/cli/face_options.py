@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from typing import get_args
 
 from featureid.images import DETECTORS, FaceSettings
+from featureid.images.detectors import DEFAULT_DETECTOR
 from featureid.images.face_finder import DEFAULT_MIN_FACE, FaceChoice, NoFace
 
 
@@ -18,7 +19,11 @@ def add_arguments(
     group = parser.add_argument_group("faces", "For face models.")
     add = group.add_argument
     add("--faces", dest="choose", choices=choices, help=f"which faces; default: {choices[0]}")
-    add("--detector", choices=DETECTORS, help="face detector; default: dlib")
+    add(
+        "--detector",
+        choices=DETECTORS,
+        help=f"face detector; default: {DEFAULT_DETECTOR}",
+    )
     add("--detector-model", metavar="FILE", help="ONNX file for yunet; default: in the cache")
     add(
         "--min-face",

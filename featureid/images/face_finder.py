@@ -13,12 +13,9 @@ import numpy.typing as npt
 
 from featureid.errors import ImageError, UsageError
 from featureid.images.align import Point, box_transform, similarity_transform, warp
-from featureid.images.detectors import (
-    DEFAULT_DETECTOR,
-    DETECTORS,
-    DetectedFace,
-    FaceDetector,
-)
+from featureid.images.detectors import DEFAULT_DETECTOR, DETECTORS
+from featureid.images.dlib_faces import DlibDetector, DlibLandmarks
+from featureid.images.face import DetectedFace, FaceDetector
 from featureid.images.opencv import single_threaded
 
 Pixels = npt.NDArray[np.uint8]
@@ -31,6 +28,7 @@ DEFAULT_MIN_FACE = 20
 MAX_DETECTION_SIDE = 1600
 # Detectors misbehave on a few pixels (YuNet fails, Haar takes noise for faces).
 _MIN_IMAGE_SIDE = 16
+_DLIB = DlibDetector.landmarks
 _LINE = re.compile(
     r"(?P<detector>\S+) \S+ min-face=(?P<min_face>\d+) no-face=(?P<no_face>\S+)(?P<box> box)?"
 )
@@ -47,7 +45,7 @@ class FaceSettings:
         min_face: faces whose shorter side has fewer pixels of the original are ignored.
         no_face: without a face, ``skip`` fails the image and ``whole`` takes all of it.
         detector_model: path of YuNet's file; "" for the one in the cache.
-        align: if False, the box is cropped even if there are landmarks.
+        align: if False, the box is cropped, and landmarks stay those of the detector.
 
     Raises:
         UsageError: a value is not allowed.
@@ -84,14 +82,45 @@ class FaceSettings:
 class FaceFinder:
     """A detector with its settings, for one thread at a time.
 
+    The chosen faces keep the landmarks of their detector if the model knows these, and get dlib's
+    if it knows only those; the detector ``haar`` finds none, and its faces are cropped by the box.
+
     Args:
         detector: the detector that ``settings`` names.
         settings: which faces are taken.
+        templates: kind of landmarks to their positions in the input of a model; None to find faces
+            for no model, with the detector's own landmarks.
+
+    Raises:
+        UsageError: the model cannot align faces by the landmarks of this detector.
+        ModelError: dlib is not installed, whose landmarks are needed.
     """
 
-    def __init__(self, detector: FaceDetector, settings: FaceSettings) -> None:
+    def __init__(
+        self,
+        detector: FaceDetector,
+        settings: FaceSettings,
+        templates: Mapping[str, Sequence[Point]] | None = None,
+    ) -> None:
         self._detector = detector
+        self._template: Sequence[Point] | None = None
+        self._dlib: DlibLandmarks | None = None
+        self._landmarks = detector.landmarks
         self.settings = settings
+        if settings.align and detector.landmarks and templates is not None:
+            self._align_by(templates)
+
+    def _align_by(self, templates: Mapping[str, Sequence[Point]]) -> None:
+        if self._landmarks not in templates:
+            if _DLIB not in templates:
+                raise UsageError(
+                    f"this model cannot align faces by the landmarks of the detector "
+                    f"{self._detector.name}, {self._landmarks!r}; it knows "
+                    f"{', '.join(templates) or 'none'}: choose another `detector`"
+                )
+            self._landmarks = _DLIB
+            self._dlib = DlibLandmarks()
+        self._template = templates[self._landmarks]
 
     @property
     def line(self) -> str:
@@ -107,6 +136,7 @@ class FaceFinder:
             "detector": self._detector.identity,
             "detection_side": MAX_DETECTION_SIDE,
             "align": self.settings.align,
+            "landmarks": self._landmarks,
             "no_face": self.settings.no_face,
         }
 
@@ -126,29 +156,26 @@ class FaceFinder:
             if _shorter_side(face) * scale >= self.settings.min_face
         ]
         height, width = pixels.shape[:2]
-        return choose_faces(found, self.settings.choose, (width / 2, height / 2))
+        chosen = choose_faces(found, self.settings.choose, (width / 2, height / 2))
+        if self._dlib is None:
+            return chosen
+        with single_threaded():
+            return [self._dlib.of(pixels, face, self._detector.landmarks) for face in chosen]
 
     def cut(
-        self,
-        pixels: Pixels,
-        face: DetectedFace,
-        templates: Mapping[str, Sequence[Point]],
-        margin: float,
-        size: tuple[int, int],
+        self, pixels: Pixels, face: DetectedFace, margin: float, size: tuple[int, int]
     ) -> Pixels:
         """Return a face as the input of a model, uint8 (height, width, 3).
 
         Args:
             pixels: uint8 (h, w, 3), the image in which :meth:`find` found the face.
             face: the face.
-            templates: name of a detector to the positions of its landmarks in the result.
-            margin: added around the box if there are no landmarks or no template for them.
+            margin: added around the box of a face that is not aligned.
             size: (height, width) of the result.
         """
         height, width = size
-        template = templates.get(self._detector.name)
-        if self.settings.align and template and len(face.landmarks) == len(template):
-            matrix = similarity_transform(face.landmarks, template)
+        if self._template:
+            matrix = similarity_transform(face.landmarks, self._template)
         else:
             matrix = box_transform(face.box, margin, width, height)
         with single_threaded():

@@ -22,7 +22,7 @@ Raise it with every change of :mod:`featureid.images` that gives any image other
 other pixels are not comparable, and this number gives their model another digest.
 """
 
-FACES_REVISION = 1
+FACES_REVISION = 2
 """Revision of the code that finds and crops faces, likewise; it concerns face models only."""
 
 Layout = Literal["nchw", "nhwc"]

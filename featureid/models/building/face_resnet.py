@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import ModelError
-from featureid.models.building.onnx_graph import OnnxGraph, Weights
+from featureid.images.dlib_faces import DLIBS_CROP
+from featureid.onnx_graph import OnnxGraph, Weights
 
 IMAGE_SIZE = 150
 FEATURES = 256
@@ -23,23 +24,9 @@ DIMENSION = 128
 MEAN = (122.782, 117.001, 104.298)
 STD = (256.0, 256.0, 256.0)
 
-#: Where a face's landmarks belong in the network's input, by kind of landmarks.
-TEMPLATES = {
-    # The mean shape with which dlib crops faces (`get_face_chip_details`, 5 points), with the
-    # padding of 0.25 that the network was trained with.
-    "dlib": tuple(
-        (100 * (0.25 + x), 100 * (0.25 + y))
-        for x, y in (
-            (0.8595674595992, 0.2134981538014),
-            (0.6460604764104, 0.2289674387677),
-            (0.1205750620789, 0.2137274526848),
-            (0.3340850613712, 0.2290642403242),
-            (0.4901123135679, 0.6277975316475),
-        )
-    ),
-    # The mean position of YuNet's points in faces cropped by dlib.
-    "yunet": ((45.65, 43.63), (100.44, 43.59), (70.70, 75.39), (49.07, 98.70), (95.39, 98.39)),
-}
+#: Where a face's landmarks belong in the network's input. It distinguishes people better by dlib's,
+#: with which it was trained, than by those of any other detector (docs/faces.md).
+TEMPLATES = {"dlib": DLIBS_CROP["dlib"]}
 #: What is added to a detector's box on every side if it has no landmarks.  0 is best for Haar's
 #: boxes, with which a network trained on aligned faces does poorly (docs/faces.md).
 MARGIN = 0.0
