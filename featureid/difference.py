@@ -41,7 +41,7 @@ class Difference:
         examples: up to 20 keys each of rows added, removed and changed.
         same_model: whether model, preprocessing and dimension are the same, so that vectors can be
             compared.
-        identical: number of shared rows whose vectors are equal bit for bit.
+        identical_vectors: number of shared rows whose vectors are equal bit for bit.
         cosine_percentiles: percentile -> cosine similarity of the two vectors of shared rows; empty
             if the models differ or no row is shared.
         overlap: with different models, the mean share of the ``k`` nearest neighbors of a row in
@@ -58,7 +58,7 @@ class Difference:
     same: int | None
     examples: dict[str, list[str]]
     same_model: bool
-    identical: int
+    identical_vectors: int
     cosine_percentiles: dict[str, float]
     overlap: float | None
     k: int
@@ -120,7 +120,7 @@ def diff_snapshots(first: Snapshot, second: Snapshot, k: int, sample: int) -> Di
             what: sorted({key for key, _ in names})[:_EXAMPLES] for what, names in lists.items()
         },
         same_model=same_model,
-        identical=identical,
+        identical_vectors=identical,
         cosine_percentiles={
             str(p): round(float(value), 6)
             for p, value in zip(PERCENTILES, np.percentile(cosines, PERCENTILES), strict=True)

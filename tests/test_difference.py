@@ -50,14 +50,14 @@ def test_what_came_went_and_changed(tmp_path: Path) -> None:
         "removed": KEYS[:5] + KEYS[6:10],
         "changed": ["005"],
     }
-    assert found.same_model and found.identical == 41 and found.overlap is None
+    assert found.same_model and found.identical_vectors == 41 and found.overlap is None
     assert all(value == pytest.approx(1, abs=1e-5) for value in found.cosine_percentiles.values())
 
 
 def test_of_other_models_only_neighbors_are_compared(tmp_path: Path) -> None:
     one = write(tmp_path / "1", "aa", KEYS)
     turned = diff_snapshots(one, write(tmp_path / "2", "bb", KEYS, turned=True), 5, 50)
-    assert not turned.same_model and turned.cosine_percentiles == {} and turned.identical == 0
+    assert not turned.same_model and turned.cosine_percentiles == {} and turned.identical_vectors == 0
     assert turned.overlap == 1 and turned.sampled_rows == 50
     few = diff_snapshots(one, write(tmp_path / "3", "bb", KEYS[:4]), 5, 50)
     assert few.overlap is None
@@ -126,7 +126,7 @@ def test_without_anything_to_compare_by_changes_are_not_known(tmp_path: Path) ->
 def test_vectors_are_compared_in_the_coarser_type(tmp_path: Path) -> None:
     first = imported(tmp_path / "1", KEYS)
     found = diff_snapshots(first, imported(tmp_path / "2", KEYS, dtype="float16"), 5, 50)
-    assert (found.compared_by, found.changed, found.identical) == ("vector", 0, 0)
+    assert (found.compared_by, found.changed, found.identical_vectors) == ("vector", 0, 0)
 
 
 def test_another_dimension_is_another_model(

@@ -209,6 +209,7 @@ def killed_run(photos: Path, tmp_path: Path) -> Path:
     for i in range(400):
         os.link(photos / "small" / "coffee.jpg", many / f"{i}.jpg")
     command = ["embed", str(many), "--output", str(output), "--log-level=debug", "--threads=1"]
+    command.append("--no-previous")
     run = subprocess.Popen(
         [sys.executable, "-m", "featureid", *command],
         cwd=ROOT,
@@ -235,7 +236,7 @@ def test_a_killed_run_leaves_the_snapshot_before_and_the_next_run_succeeds(
     with pytest.raises(StorageError, match="no complete snapshot"):
         featureid.open_snapshot(str(rubble))
 
-    embed(capsys, photos / "small", "--output", killed_run)
+    embed(capsys, photos / "small", "--output", killed_run, "--max-deleted=100%")
     assert rubble.exists()
     assert (killed_run / "current").read_text().strip() != before
     assert len(featureid.open_snapshot(str(killed_run))) == 6

@@ -205,7 +205,8 @@ def test_choices(faces: list[DetectedFace], middle: tuple[float, float]) -> None
         assert choose_faces(faces, "require-one", middle) == faces
 
 
-@pytest.mark.parametrize("detector", INSTALLED)
+# For blazeface the faces of so wide an image are too small.
+@pytest.mark.parametrize("detector", [name for name in INSTALLED if name != "blazeface"])
 def test_policies_on_a_real_group(detector: str) -> None:
     image = decoded(group((30, 20, 300), (400, 60, 220), (700, 40, 260)))
 

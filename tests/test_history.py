@@ -48,7 +48,8 @@ def test_snapshots_are_listed_by_age_with_their_state(tmp_path: Path) -> None:
     entries = {entry.snapshot: entry for entry in list_snapshots(str(tmp_path), NOW, DAY)}
     manifest = entries[IDS[0]].manifest
     assert manifest is not None and manifest.rows == 2
-    assert list_snapshots(str(tmp_path / "nothing"), NOW, DAY) == []
+    with pytest.raises(StorageError, match="nothing does not exist"):
+        list_snapshots(str(tmp_path / "nothing"), NOW, DAY)
 
 
 def test_a_record_is_read_as_it_was_written_and_a_damaged_one_is_none(tmp_path: Path) -> None:
