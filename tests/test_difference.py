@@ -57,7 +57,9 @@ def test_what_came_went_and_changed(tmp_path: Path) -> None:
 def test_of_other_models_only_neighbors_are_compared(tmp_path: Path) -> None:
     one = write(tmp_path / "1", "aa", KEYS)
     turned = diff_snapshots(one, write(tmp_path / "2", "bb", KEYS, turned=True), 5, 50)
-    assert not turned.same_model and turned.cosine_percentiles == {} and turned.identical_vectors == 0
+    assert (
+        not turned.same_model and turned.cosine_percentiles == {} and turned.identical_vectors == 0
+    )
     assert turned.overlap == 1 and turned.sampled_rows == 50
     few = diff_snapshots(one, write(tmp_path / "3", "bb", KEYS[:4]), 5, 50)
     assert few.overlap is None

@@ -12,6 +12,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from featureid.cli import main as cli
+from featureid.models import known_models
 from featureid.storage.records import ModelInfo
 from featureid.storage.verify import verify_snapshot
 from featureid.transforms import WriteSnapshot
@@ -19,7 +20,7 @@ from tests.commands import PORTABLE, run_here, run_process
 from tests.storage_samples import make_info, make_row, write_snapshot
 
 SCRIPT = (sys.executable, "pipelines/embed.py")
-IMAGE = "sha256:2a2ee93c"
+(IMAGE,) = (model.digest for model in known_models() if model.name == "image")
 
 
 @pytest.fixture

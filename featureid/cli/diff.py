@@ -80,7 +80,9 @@ def _lines(found: Difference, first: Snapshot, second: Snapshot, statement: str)
         percentiles = found.cosine_percentiles.items()
         values = ", ".join(f"{p} % {value:.4f}" for p, value in percentiles)
         lines.append(f"cosine similarity of shared rows, percentiles: {values}")
-        lines.append(f"{found.identical_vectors} of {found.shared} shared vectors are equal bit for bit")
+        lines.append(
+            f"{found.identical_vectors} of {found.shared} shared vectors are equal bit for bit"
+        )
     if found.overlap is not None:
         lines.append(
             f"{found.overlap:.1%} of the {found.k} nearest neighbors are the same, "
