@@ -12,18 +12,16 @@ import random
 import signal
 import subprocess
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from featureid.storage.snapshot import checked_at, new_snapshot_id
+from featureid.storage.snapshot import checked_at
 from featureid.storage.verify import verify_snapshot
 from tests.imports import ImportSamples
 from tests.nightly_samples import Nights, contents
 from tests.processes import wait_until
 from tests.run_points import SHARD, WRITING, Point, actors, featureid, run_until, stopped
-from tests.storage_samples import write_snapshot
 
 UNMARKED = ("nothing", "folder")
 READING_PREVIOUS = Point("open", SHARD.format(0), 2, "mark")
@@ -169,7 +167,7 @@ class Carrying:
     def __init__(self, nights: Nights) -> None:
         nights.run()
         self.output, self.old = nights.output, nights.current
-        write_snapshot(self.output, ["x"], snapshot=new_snapshot_id(datetime.now(UTC)))
+        nights.run("--re-embed")
         self.current = nights.current
         folder = self.output / "snapshots" / self.old
         self.run = nights.arguments(self.output, "--previous", folder, "--max-deleted=1")
