@@ -88,7 +88,8 @@ def openvino_engine(path: str) -> Callable[[], Run]:
     import openvino
 
     core = openvino.Core()
-    options = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
+    # Pinned, all models would run on the same core.
+    options = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1", "ENABLE_CPU_PINNING": "NO"}
 
     def load() -> Run:
         model = core.compile_model(core.read_model(path), "CPU", options)
