@@ -13,6 +13,11 @@ from typing import IO, Any
 from featureid.errors import FeatureIdError, StorageError, UsageError
 from featureid.storage import files
 
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_JSON_LINES = (".jsonl", ".ndjson")
+_PARQUET = ".parquet"
+#: Names of manifests with columns end in one of these; any other has a path per line.
+MANIFEST_SUFFIXES = (*_DELIMITERS, *_JSON_LINES, _PARQUET)
 _PARQUET_BATCH_ROWS = 65_536
 _SNIFFED_BYTES = 4096
 #: Surrogates, but for those that stand for a byte that is not UTF-8.
@@ -45,17 +50,17 @@ def read_manifest(path: str, column: str = "path") -> Iterator[str]:
     suffix = PurePosixPath(path).suffix.lower()
     try:
         with _open(path) as file:
-            if suffix == ".parquet":
+            if suffix == _PARQUET:
                 yield from _parquet_paths(file, path, column)
                 return
             _check_text(file, path)
             # Only CSV has its own line breaks inside of fields.
-            newline = "" if suffix in (".csv", ".tsv") else None
+            newline = "" if suffix in _DELIMITERS else None
             lines = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline)
-            if suffix in (".jsonl", ".ndjson"):
+            if suffix in _JSON_LINES:
                 yield from _json_paths(lines, path, column)
-            elif suffix in (".csv", ".tsv"):
-                yield from _csv_paths(lines, "\t" if suffix == ".tsv" else ",", path, column)
+            elif suffix in _DELIMITERS:
+                yield from _csv_paths(lines, _DELIMITERS[suffix], path, column)
             else:
                 yield from filter(None, (line.rstrip("\n") for line in lines))
     except FeatureIdError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from featureid.errors import ImageError, UsageError
-from featureid.input_manifest import read_manifest
+from featureid.input_manifest import MANIFEST_SUFFIXES, read_manifest
 from featureid.keys import ImageLocations, common_root, image_key, is_absolute, readable
 from featureid.output_files import local_outputs, named_outputs, remote_outputs, without_links
 from featureid.parallel import map_in_order
@@ -105,6 +105,8 @@ def check_sources(sources: Iterable[InputSource]) -> tuple[InputSource, ...]:
     """
     filled, keys = [], []
     for source in sources:
+        if not source.manifest:
+            _check_no_manifest(source)
         some = _first_keys(source)
         if some:
             filled.append(source)
@@ -124,6 +126,15 @@ def check_sources(sources: Iterable[InputSource]) -> tuple[InputSource, ...]:
             keys[0],
         )
     return tuple(filled)
+
+
+def _check_no_manifest(source: InputSource) -> None:
+    """Refuse a manifest that is given as if it were an image."""
+    looks_so = source.path.lower().endswith(MANIFEST_SUFFIXES)
+    if looks_so and (files.is_remote(source.path) or os.path.isfile(source.place)):
+        raise UsageError(
+            f"input {source.path!r} lists images, by its name, and is none; give it as `manifest`"
+        )
 
 
 def _first_keys(source: InputSource) -> list[str]:

@@ -177,6 +177,13 @@ def test_a_bad_manifest_is_refused(folder: Path) -> None:
             check_sources([InputSource(str(folder / name), manifest=True)])
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".TSV", ".jsonl", ".parquet"])
+def test_a_manifest_given_as_an_image_is_refused(folder: Path, suffix: str) -> None:
+    (folder / f"list{suffix}").touch()
+    with pytest.raises(UsageError, match=rf"list{suffix}' lists images.*give it as `manifest`"):
+        check_sources([InputSource(f"{folder}/list{suffix}")])
+
+
 def test_an_empty_input_is_refused() -> None:
     with pytest.raises(UsageError, match="an input is empty"):
         InputSource("")

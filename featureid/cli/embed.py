@@ -71,10 +71,14 @@ def _submission_lines(submission: Submission) -> list[str]:
 def _summary_lines(summary: EmbedSummary) -> list[str]:
     changes = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in summary.changes.items())
     return [
-        f"{summary.images} images: {summary.embedded} embedded, {summary.failed} failed"
-        + (f"; {summary.rows} faces" if summary.rows != summary.embedded else ""),
+        f"{_counted(summary.images, 'image')}: {summary.embedded} embedded, {summary.failed} failed"
+        + (f"; {_counted(summary.rows, 'face')}" if summary.rows != summary.embedded else ""),
         *(f"  {count:8d}  {reason}" for reason, count in summary.failures_by_reason.items()),
         *([f"since the previous snapshot: {changes}"] if changes else []),
         f"{summary.images_per_s:.1f} images/s, {summary.wall_s:.1f} s total",
         f"snapshot: {summary.folder}" if summary.published else "no changes; nothing published",
     ]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

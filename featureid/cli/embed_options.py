@@ -7,6 +7,7 @@ from typing import get_args
 
 from featureid.cli import console, face_options, safeguard_options
 from featureid.embedding import DEFAULT_BATCH_SIZE, EmbedSettings
+from featureid.errors import UsageError
 from featureid.images import DecodeLimits
 from featureid.inputs import InputSource
 from featureid.jobs.beam_options import parse_hints
@@ -43,7 +44,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add(
         "--manifest", metavar="FILE", help="file listing images: text, .csv, .tsv, .jsonl, .parquet"
     )
-    add("--column", default="path", help="manifest column with the paths; default: %(default)s")
+    add("--column", help="manifest column with the paths; default: path")
     add("--strip-prefix", default="", metavar="DIR", help="folder that image keys start in")
     add("--max-bytes", type=int, default=_LIMITS.max_bytes, metavar="N", help="largest image file")
     add("--max-pixels", type=int, default=_LIMITS.max_pixels, metavar="N", help="largest image")
@@ -132,9 +133,10 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
     common = {"strip_prefix": arguments.strip_prefix, "output": arguments.output}
     sources = [InputSource(path, **common) for path in (*arguments.inputs, *arguments.input)]
     if arguments.manifest is not None:
-        sources.append(
-            InputSource(arguments.manifest, manifest=True, column=arguments.column, **common)
-        )
+        column = "path" if arguments.column is None else arguments.column
+        sources.append(InputSource(arguments.manifest, manifest=True, column=column, **common))
+    elif arguments.column is not None:
+        raise UsageError("--column names a column of --manifest; there is no --manifest")
     return EmbedOptions(
         sources=tuple(sources),
         output=arguments.output,
