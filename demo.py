@@ -8,6 +8,7 @@ nearest neighbor of an image is an edit of the same photo.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import shlex
 import shutil
@@ -46,11 +47,17 @@ def edits() -> dict[str, Callable[[Image.Image], Image.Image]]:
     }
 
 
+def shipped_photos() -> Path:
+    """Return the folder of scikit-image's photos, without importing it: SciPy may be missing."""
+    found = importlib.util.find_spec("skimage")
+    if found is None or found.origin is None:
+        sys.exit("scikit-image is not installed, which has the photos: run make demo")
+    return Path(found.origin).parent / "data"
+
+
 def make_images(folder: Path) -> None:
     """Write the photos of scikit-image, their edits, and some broken files."""
-    import skimage
-
-    shipped = Path(skimage.__file__).parent / "data"
+    shipped = shipped_photos()
     for name in PHOTOS:
         (source,) = shipped.glob(f"{name}.*")
         photo = Image.open(source).convert("RGB")
@@ -156,7 +163,6 @@ def main() -> None:
     else:
         make_images(folder)
         queries = [f"{name}/original.png" for name in QUERIES]
-    print("The image model is built on first use, which takes about half a minute.")
     run("embed", str(folder), "--strip-prefix", str(folder), "--output", str(output))
     run("verify", str(output))
     run("inspect", str(output), "--failures")

@@ -33,6 +33,27 @@ def test_ci_runs_targets_of_the_makefile() -> None:
         assert used <= targets
 
 
+def commands_of(target: str, folder: Path) -> str:
+    """Return what make would run for a target in an environment that is not there yet."""
+    command = ["make", "--dry-run", target, f"VENV={folder / 'venv'}", "PYTHON=python3"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_demo_installs_the_core_and_photos_and_the_tests_add_to_it(tmp_path: Path) -> None:
+    demo = re.findall(r"pip install (.+)", commands_of("demo", tmp_path))
+    options = "--quiet --no-compile "
+    assert demo == [
+        options + "--upgrade pip",
+        options + "--editable .",
+        options + "--no-deps 'scikit-image>=0.24'",
+    ]
+    assert "scikit-image>=0.24" in PROJECT["project"]["optional-dependencies"]["test"]
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / ".core").touch()  # As a demo leaves it: no environment is made again.
+    test = commands_of("test", tmp_path)
+    assert "-m venv" not in test and ".[docs,test]" in test
+
+
 def test_the_makefile_installs_the_blazeface_that_messages_name() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (pinned,) = re.findall(r"^BLAZEFACE = (.+)$", makefile, re.MULTILINE)
