@@ -10,7 +10,8 @@ process grew by, from before the engine was imported, at its peak with batches o
 
 An oracle is an ``.npz`` file of images (n, height, width, 3) uint8 RGB and of what a reference
 computed for them: ``image`` and ``features`` (n, 1280), by PyTorch, for the model ``image``;
-``chip`` and ``embedding`` (n, 128), by dlib, for ``face``.
+``chip`` and ``embedding`` (n, 128), by dlib, for ``face``.  ``cosine`` is the lowest of an image,
+which is what matters for vectors of 8-bit integers; their features have another length.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ import numpy.typing as npt
 
 from featureid.models import ModelBundle, open_backend, open_backends, resolve_model
 
-MODELS = ("image", "face")
+MODELS = ("image", "image-int8", "face", "face-int8")
 BATCHES = (1, 8)
 ROUNDS = 5
 PROCESSES = 3
 _ORACLES = {"image": ("image", "features", "pooled"), "face": ("chip", "embedding", "embedding")}
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float32 | np.uint8]
 Run = Callable[[Array], object]
 
 
@@ -98,19 +99,21 @@ def openvino_engine(path: str) -> Callable[[], Run]:
     return load
 
 
-# Module, layout of the input, function.
+# Module, function.
 ENGINES = {
-    "onnx": ("onnxruntime", "nchw", onnx_engine),
-    "litert": ("ai_edge_litert", "nhwc", litert_engine),
-    "openvino": ("openvino", "nchw", openvino_engine),
+    "onnx": ("onnxruntime", onnx_engine),
+    "litert": ("ai_edge_litert", litert_engine),
+    "openvino": ("openvino", openvino_engine),
 }
 
 
-def measure_engine(engine: str, path: str, side: int) -> dict[str, float]:
-    """Return the figures of one engine in this process."""
-    _, layout, import_engine = ENGINES[engine]
-    shape = (8, 3, side, side) if layout == "nchw" else (8, side, side, 3)
-    pixels = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+def measure_engine(engine: str, path: str, dtype: str, shape: tuple[int, ...]) -> dict[str, float]:
+    """Return the figures of one engine in this process, for 8 images of a shape."""
+    _, import_engine = ENGINES[engine]
+    noise = np.random.default_rng(0).normal(0, 50, (8, *shape))
+    pixels = np.clip(noise + 127, 0, 255).astype(np.uint8)
+    if dtype == "float32":
+        pixels = (noise / 50).astype(np.float32)
     before, started = common.peak_mb(), time.perf_counter()
     load = import_engine(path)
     imported = time.perf_counter()
@@ -167,29 +170,41 @@ def compare_engines(bundle: ModelBundle, tflite: str | None) -> dict[str, Any]:
                 rounds[engine] = []
         for _ in range(PROCESSES):
             for engine, found in rounds.items():
-                arguments = [engine, str(paths[engine]), str(bundle.preprocessing.height)]
-                command = [sys.executable, __file__, "--engine", *arguments]
+                arguments = [engine, paths[engine], *_input(bundle, engine)]
+                command = [sys.executable, __file__, "--engine", *map(str, arguments)]
                 printed = subprocess.check_output(command, stderr=subprocess.DEVNULL)
                 found.append(json.loads(printed))
     return result | {engine: common.medians(found) for engine, found in rounds.items()}
+
+
+def _input(bundle: ModelBundle, engine: str) -> tuple[object, ...]:
+    """Return dtype and shape of one image; a ``.tflite`` network takes float32 by rows."""
+    source, size = bundle.network.input, bundle.preprocessing
+    if engine == "litert":
+        return ("float32", size.height, size.width, 3)
+    if source.layout == "nhwc":
+        return (source.dtype, size.height, size.width, 3)
+    return (source.dtype, 3, size.height, size.width)
 
 
 def differences(found: npt.NDArray[Any], reference: npt.NDArray[Any]) -> dict[str, float]:
     """Return the differences of two (n, d) arrays.
 
     ``max_relative`` is max|a - b| / max|b| over all elements; ``l2_relative`` is the largest
-    |a - b| / |b| of a row, in Euclidean norm.
+    |a - b| / |b| of a row, in Euclidean norm; ``cosine`` is the lowest of a row.
     """
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(reference, axis=1)
     rows = np.linalg.norm(found - reference, axis=1) / np.linalg.norm(reference, axis=1)
     return {
         "max_relative": float(np.abs(found - reference).max() / np.abs(reference).max()),
         "l2_relative": float(rows.max()),
+        "cosine": float(((found * reference).sum(1) / lengths).min()),
     }
 
 
 def exactness(bundle: ModelBundle, oracle: Path) -> dict[str, float]:
     """Return how far a model is from a reference."""
-    source, target, output = _ORACLES[bundle.name]
+    source, target, output = _ORACLES[bundle.name.removesuffix("-int8")]
     with np.load(oracle, allow_pickle=False) as arrays:
         images, reference = arrays[source], arrays[target]
     return differences(open_backend(bundle, output=output).embed(images), reference)  # type: ignore[arg-type]
@@ -253,11 +268,11 @@ def main() -> None:
     add = parser.add_argument
     add("--tflite", type=_named, action="append", default=[], metavar="NAME=FILE")
     add("--oracle", type=_named, action="append", default=[], metavar="NAME=FILE")
-    add("--engine", nargs=3, help=argparse.SUPPRESS)
+    add("--engine", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.engine:
-        engine, path, side = options.engine
-        print(json.dumps(measure_engine(engine, path, int(side))))
+        engine, path, dtype, *shape = options.engine
+        print(json.dumps(measure_engine(engine, path, dtype, tuple(map(int, shape)))))
         return
     result = measure(dict(options.tflite), dict(options.oracle))
     common.print_result(result, options.json, table(result))

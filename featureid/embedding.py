@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -207,15 +208,19 @@ def fit_image(
 def normalize(vector: Vector) -> Vector:
     """Return ``vector`` (d,) divided by its Euclidean length, float32.
 
+    The squares are exact and their sum is rounded once, so that every processor gives the same
+    bits.
+
     Raises:
         ImageError: the vector is zero or not finite.
     """
-    length = float(np.linalg.norm(vector.astype(np.float64)))
+    wide = vector.astype(np.float64)
+    length = math.sqrt(math.fsum((wide * wide).tolist()))
     if not np.isfinite(length):
         raise ImageError("embed", "non-finite", "the model returned a vector that is not finite")
     if length == 0:
         raise ImageError("embed", "zero-vector", "the model returned a vector of length zero")
-    unit: Vector = (vector.astype(np.float64) / length).astype(np.float32)
+    unit: Vector = (wide / length).astype(np.float32)
     return unit
 
 

@@ -64,3 +64,9 @@ def test_copies_and_another_photo(folder: Path) -> None:
     assert mirrored["angle"] < half["angle"] < 37 < other["angle"]
     last = compare(folder, "a.png", "other.png").splitlines()[-1]
     assert last == "below 0.7: different photos, as far as this model can tell"
+
+
+def test_the_bands_of_one_model_are_not_said_of_another(folder: Path) -> None:
+    argv = ("a.png", "mirrored.png", "--model", "image-int8", "--json")
+    found = json.loads(compare(folder, *argv))
+    assert found["cosine"] > 0.9 and "band" not in found

@@ -89,7 +89,7 @@ def test_an_edited_photo_is_closer_than_another_photo(image_model: ModelBundle) 
     assert similarity[0, 3] > 0.95 > 0.6 > similarity[0, 1:3].max()
 
 
-@pytest.mark.parametrize("name", ["image", "face"])
+@pytest.mark.parametrize("name", [model.name for model in known_models()])
 def test_a_vector_depends_neither_on_its_batch_nor_on_threads(name: str) -> None:
     model = resolve_model(name)
     side = model.preprocessing.height
@@ -135,7 +135,7 @@ def test_a_path_is_loaded(tmp_path: Path, image_model: ModelBundle) -> None:
 
 @pytest.mark.parametrize("name", ["images", "", "face.onnx", "image "])
 def test_an_unknown_name_is_a_usage_error(name: str) -> None:
-    with pytest.raises(UsageError, match=r"known: image, face, or the path of a \.fidmodel file"):
+    with pytest.raises(UsageError, match=r"known: image, face, image-int8, face-int8, or the "):
         resolve_model(name)
 
 
@@ -175,7 +175,7 @@ def test_building_again_gives_the_same_file(image_model: ModelBundle) -> None:
     assert build_image().digest == image_model.digest
 
 
-@pytest.mark.parametrize("name", ["image", "face"])
+@pytest.mark.parametrize("name", [model.name for model in known_models()])
 def test_the_networks_hold_no_product_over_the_batch(name: str) -> None:
     """Its rounding depends on the number of rows; the reduction is computed image by image."""
     graph = onnx.load_from_string(resolve_model(name).network.data).graph

@@ -77,12 +77,12 @@ def write_network(weights: Mapping[str, tuple[Weights, Weights]]) -> bytes:
     Args:
         weights: from :func:`read_weights`.
     """
-    graph = OnnxGraph()
+    graph = OnnxGraph(_SIDE, _SIDE)
 
     def convolution(x: str, name: str, **options: Any) -> str:
         return graph.convolution(x, name, *weights[name], **options)
 
-    x = graph.node("Relu", "stem", convolution("pixels", "conv2d", stride=2, pads=(1, 2)))
+    x = graph.relu(convolution(graph.source, "conv2d", stride=2, pads=(1, 2)), "stem")
     channels = 24
     for number, (wanted, stride) in enumerate(_BLOCKS):
         depthwise = f"depthwise_conv2d_{number}" if number else "depthwise_conv2d"
@@ -90,18 +90,17 @@ def write_network(weights: Mapping[str, tuple[Weights, Weights]]) -> bytes:
         inner = convolution(x, depthwise, stride=stride, pads=pads, groups=channels)
         inner = convolution(inner, f"conv2d_{number + 1}")
         if stride == 2:
-            x = graph.node("MaxPool", f"pool{number}", x, kernel_shape=[2, 2], strides=[2, 2])
+            x = graph.max_pool(x, f"pool{number}", side=2, stride=2)
         if wanted > channels:
-            more = np.array([0, 0, 0, 0, 0, wanted - channels, 0, 0], np.int64)
-            x = graph.node("Pad", f"widen{number}", x, graph.constant(f"more{number}", more))
-        x = graph.node("Relu", f"block{number}", graph.node("Add", f"sum{number}", x, inner))
+            x = graph.pad(x, f"widen{number}", channels=wanted - channels)
+        x = graph.relu(graph.add(x, inner, f"sum{number}"), f"block{number}")
         channels = wanted
         if number == _FINE_BLOCK:
             fine = x
     graph.node("Concat", "grids", *_grids(graph, convolution, fine, x), axis=1)
     flat = graph.constant("flat", np.array([-1, ANCHORS * NUMBERS], np.int64))
     graph.node("Reshape", "found", "grids", flat)
-    return graph.to_bytes("blazeface", "pixels", _SIDE, _SIDE, ANCHORS * NUMBERS)
+    return graph.to_bytes("blazeface", ANCHORS * NUMBERS)
 
 
 def _grids(graph: OnnxGraph, convolution: Callable[..., str], fine: str, coarse: str) -> list[str]:

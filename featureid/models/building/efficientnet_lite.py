@@ -108,16 +108,16 @@ def folded_weights(state: Mapping[str, npt.NDArray[Any]]) -> dict[str, Weights]:
     return weights
 
 
-def write_network(weights: Mapping[str, Weights]) -> bytes:
+def write_network(weights: Mapping[str, Weights], graph: OnnxGraph) -> bytes:
     """Return the network as ONNX.
 
-    Its input ``pixels`` is float32 (n, 3, 224, 224), RGB, scaled as in training: (x - 127) / 128
-    for x from 0 to 255; its output ``features`` is float32 (n, 1280).
+    Its input are pixels of (n, 3, 224, 224), RGB, scaled as in training: (x - 127) / 128 for x from
+    0 to 255; its output ``features`` is float32 (n, 1280).
 
     Args:
         weights: from :func:`folded_weights`.
+        graph: an empty one, to which it is written.
     """
-    graph = OnnxGraph()
     side = IMAGE_SIZE
 
     def convolve(x: str, name: str, stride: int = 1, relu: bool = True) -> str:
@@ -128,11 +128,9 @@ def write_network(weights: Mapping[str, Weights]) -> bytes:
         bias = weights[f"{name}/bias"]
         x = graph.convolution(x, name, kernel, bias, stride=stride, pads=pads, groups=groups)
         side = -(-side // stride)
-        return graph.node("Clip", f"{name}_relu", x, zero, six) if relu else x
+        return graph.relu(x, f"{name}_relu", ceiling=6) if relu else x
 
-    zero = graph.constant("zero", np.array(0, np.float32))
-    six = graph.constant("six", np.array(6, np.float32))
-    x = convolve("pixels", "stem", 2)
+    x = convolve(graph.source, "stem", 2)
     for block in _blocks():
         shortcut = x
         if block.expansion != 1:
@@ -140,10 +138,9 @@ def write_network(weights: Mapping[str, Weights]) -> bytes:
         x = convolve(x, f"{block.name}_depthwise", block.stride)
         x = convolve(x, f"{block.name}_project", relu=False)
         if block.is_residual:
-            x = graph.node("Add", f"{block.name}_add", x, shortcut)
-    x = graph.node("GlobalAveragePool", "pool", convolve(x, "head"))
-    graph.node("Flatten", "features", x)
-    return graph.to_bytes("image", "pixels", IMAGE_SIZE, IMAGE_SIZE, FEATURES)
+            x = graph.add(x, shortcut, f"{block.name}_add")
+    graph.features(convolve(x, "head"))
+    return graph.to_bytes("image", FEATURES)
 
 
 def _same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -91,16 +91,16 @@ def folded_weights(
     return weights, dense.reshape(FEATURES, DIMENSION)
 
 
-def write_network(weights: Mapping[str, Weights]) -> bytes:
+def write_network(weights: Mapping[str, Weights], graph: OnnxGraph) -> bytes:
     """Return the network without its dense layer as ONNX.
 
-    Its input ``pixels`` is float32 (n, 3, 150, 150), RGB from 0 to 255, minus :data:`MEAN`, divided
-    by :data:`STD`; its output ``features`` is float32 (n, 256).
+    Its input are pixels of (n, 3, 150, 150), RGB from 0 to 255, minus :data:`MEAN`, divided by
+    :data:`STD`; its output ``features`` is float32 (n, 256).
 
     Args:
         weights: from :func:`folded_weights`.
+        graph: an empty one, to which it is written.
     """
-    graph = OnnxGraph()
 
     def convolve(x: str, name: str, stride: int = 1) -> str:
         kernel, bias = weights[f"{name}/kernel"], weights[f"{name}/bias"]
@@ -108,33 +108,24 @@ def write_network(weights: Mapping[str, Weights]) -> bytes:
         around = kernel.shape[-1] // 2 if stride == 1 else 0
         return graph.convolution(x, name, kernel, bias, stride=stride, pads=(around, around))
 
-    x = graph.node("Relu", "stem_relu", convolve("pixels", "stem", 2))
-    x = graph.node("MaxPool", "stem_pool", x, kernel_shape=[3, 3], strides=[2, 2])
+    x = graph.relu(convolve(graph.source, "stem", 2), "stem_relu")
+    x = graph.max_pool(x, "stem_pool", side=3, stride=2)
     side = ((IMAGE_SIZE - 7) // 2 + 1 - 3) // 2 + 1
     channels = _STEM[0]
     for number, (filters, stride) in enumerate(_BLOCKS):
         name = f"block{number:02d}"
         shortcut = x
-        x = graph.node("Relu", f"{name}_a_relu", convolve(x, f"{name}_a", stride))
+        x = graph.relu(convolve(x, f"{name}_a", stride), f"{name}_a_relu")
         x = convolve(x, f"{name}_b")
         if stride == 2:
-            shortcut = graph.node(
-                "AveragePool", f"{name}_pool", shortcut, kernel_shape=[2, 2], strides=[2, 2]
-            )
-            shortcut = _padded(graph, f"{name}_widen", shortcut, channels=filters - channels)
-            # Where the pool has one row and column more than x, dlib treats those of x as 0.
+            shortcut = graph.average_pool(shortcut, f"{name}_pool", side=2, channels=channels)
+            if filters != channels:
+                shortcut = graph.pad(shortcut, f"{name}_widen", channels=filters - channels)
             pooled, side = side // 2, (side - 3) // 2 + 1
-            x = _padded(graph, f"{name}_pad", x, sides=pooled - side)
+            if pooled != side:
+                # dlib treats the last row and column, which x lacks, as 0.
+                x = graph.pad(x, f"{name}_pad", sides=pooled - side)
             side, channels = pooled, filters
-        x = graph.node("Relu", f"{name}_relu", graph.node("Add", f"{name}_add", x, shortcut))
-    x = graph.node("GlobalAveragePool", "pool", x)
-    graph.node("Flatten", "features", x)
-    return graph.to_bytes("face", "pixels", IMAGE_SIZE, IMAGE_SIZE, FEATURES)
-
-
-def _padded(graph: OnnxGraph, name: str, x: str, channels: int = 0, sides: int = 0) -> str:
-    """Append channels, or a row and a column, of zeros."""
-    if not channels and not sides:
-        return x
-    pads = np.array([0, 0, 0, 0, 0, channels, sides, sides], np.int64)
-    return graph.node("Pad", name, x, graph.constant(f"{name}/pads", pads))
+        x = graph.relu(graph.add(x, shortcut, f"{name}_add"), f"{name}_relu")
+    graph.features(x)
+    return graph.to_bytes("face", FEATURES)
