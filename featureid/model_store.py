@@ -18,6 +18,8 @@ from featureid.models import (
     resolve_model,
     write_bundle,
 )
+from featureid.models.building.check import ensure_checked
+from featureid.models.folder import added_models
 from featureid.storage import files
 from featureid.storage.records import ModelInfo
 from featureid.storage.snapshot import MODELS
@@ -49,7 +51,7 @@ def keep_model(output: str, bundle: ModelBundle) -> str:
 def model_of(folder: str, info: ModelInfo) -> ModelBundle:
     """Return the model that computed the vectors of a snapshot, to embed queries with.
 
-    It is found beside the snapshot or, by its digest, among the known models.
+    It is found beside the snapshot or, by its digest, among the known and the added models.
 
     Args:
         folder: the folder of the snapshot; local or a URI.
@@ -63,10 +65,18 @@ def model_of(folder: str, info: ModelInfo) -> ModelBundle:
     output = folder.rstrip("/").rsplit("/", 2)[0]
     place = files.join(output, MODELS, bundle_file_name(info.name, info.digest))
     if files.exists(place):
-        return open_model(place, info.digest)
+        data = files.read_bytes(place)
+        bundle = read_bundle(data, place)
+        _check_digest(bundle, place, info.digest)
+        ensure_checked(bundle, data)
+        return bundle
     for known in known_models():
         if known.digest == info.digest:
             return resolve_model(known.name)
+    if info.name in added_models():
+        bundle = resolve_model(info.name)
+        if bundle.digest == info.digest:
+            return bundle
     raise UsageError(
         f"the model {info.name!r} {info.digest} of {folder} is neither beside it nor known here; "
         "name its file with `model`"
@@ -97,9 +107,13 @@ def open_model(name_or_place: str, digest: str) -> ModelBundle:
         bundle = read_bundle(files.read_bytes(name_or_place), name_or_place)
     else:
         bundle = resolve_model(name_or_place)
+    _check_digest(bundle, name_or_place, digest)
+    return bundle
+
+
+def _check_digest(bundle: ModelBundle, name_or_place: str, digest: str) -> None:
     if bundle.digest != digest:
         raise BundleError(
             f"model {name_or_place!r} has the digest {bundle.digest}, but the run was started "
             f"with {digest}; do not replace a model file while a run uses it"
         )
-    return bundle

@@ -20,13 +20,13 @@ def is_wrong(argv: Sequence[str]) -> str | None:
     """Return why ``featureid`` refuses a command line, or None if it does not."""
     argv = [word for word in argv if word not in _OPTIONS]
     try:
-        command = cli.make_parser().parse_args(argv[:1]).command
+        command, rest = cli.find_command(argv)
         parser = cli.load_command(command).make_parser(f"featureid {command}")
         if command == "embed":
-            _, own = split_beam_options(argv[1:])
+            _, own = split_beam_options(rest)
             embed_options(parser.parse_args(own))
         else:
-            parser.parse_args(argv[1:])
+            parser.parse_args(rest)
     except UsageError as error:
         return str(error)
     return None

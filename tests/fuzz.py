@@ -28,6 +28,8 @@ from featureid.errors import FeatureIdError
 from featureid.images.resize import STRETCH
 from featureid.models import ModelBundle, Preprocessing, read_bundle, write_bundle
 from featureid.models.archive import read_stored_zip, write_stored_zip
+from featureid.models.building.onnx_structure import read_structure
+from featureid.models.building.preprocess_config import read_preprocess_config
 from featureid.models.bundle import Network, NetworkInput
 from featureid.models.features import Reduction
 from featureid.storage import export, ingest, layout, published
@@ -46,6 +48,7 @@ from featureid.storage.records import Failure
 from featureid.storage.shard import ShardSummary, shard_name
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.verify import verify_snapshot
+from tests.foreign_networks import convolutional
 from tests.storage_samples import ID, encode, make_info, make_row, write_snapshot
 
 #: Memory that a reader may take: a multiple of the file's size, plus what Python always takes.
@@ -104,6 +107,24 @@ BUNDLE = write_bundle(
         license="Apache-2.0",
         statistics={"parameters": 12},
     )
+)
+
+ONNX = convolutional(2)
+CONFIGS: tuple[dict[str, Any], ...] = (
+    {
+        "image_processor_type": "CLIPImageProcessor",
+        "crop_size": {"height": 224, "width": 224},
+        "do_center_crop": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "rescale_factor": 0.00392156862745098,
+        "size": {"shortest_edge": 224},
+    },
+    {
+        "model_cfg": {"vision_cfg": {"image_size": 224}},
+        "preprocess_cfg": {"size": [224, 224], "mean": [0, 0, 0], "resize_mode": "longest"},
+    },
+    {"pretrained_cfg": {"input_size": [3, 224, 224], "crop_pct": 0.9, "std": [1, 1, 1]}},
 )
 
 
@@ -341,6 +362,22 @@ def forged_failure(rng: random.Random, _: Path) -> None:
     assert Failure.from_json(found.to_json()) == found
 
 
+def damaged_onnx(rng: random.Random, _: Path) -> None:
+    """An ONNX file, of which much is weights and names, where any change gives another network."""
+    data = mutate(ONNX, rng)
+    bounded(lambda: read_structure(data), len(data))
+
+
+def forged_preprocessing(rng: random.Random, folder: Path) -> None:
+    """A configuration file that says how images are prepared, with other values."""
+    config = forge(json.loads(json.dumps(rng.choice(CONFIGS))), rng)
+    path = folder / "config.json"
+    path.write_text(json.dumps(config))
+    found = read_preprocess_config(path)
+    if found.size is not None:
+        found.preprocessing(found.size, "float32", None)
+
+
 def bounded(read: Callable[[], Any], size: int) -> Any:
     """Return what ``read`` returns, after checking that it needed little memory."""
     tracemalloc.reset_peak()
@@ -361,6 +398,8 @@ TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
         forged_manifest,
         forged_failure,
         forged_bundle,
+        forged_preprocessing,
+        damaged_onnx,
         damaged_many,
         damaged_gzip,
         damaged_single,

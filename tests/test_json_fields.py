@@ -16,6 +16,7 @@ import pytest
 from featureid.cli import main as cli
 from featureid.durations import parse_time
 from featureid.storage.records import ModelInfo
+from tests.foreign_networks import convolutional
 
 # Their names are data: reasons, percentiles, options of a model.
 FREE = {"failures_by_reason", "cosine_percentiles", "preprocessing", "provenance", "examples"}
@@ -36,7 +37,7 @@ def printed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         with contextlib.redirect_stdout(output):
             assert cli.main([*map(str, argv), "--json"]) == 0
         (line,) = output.getvalue().splitlines()
-        results[str(argv[0])] = json.loads(line)
+        results[cli.find_command([*map(str, argv)])[0]] = json.loads(line)
 
     run("embed", images, "--output", out)
     first = results["embed"]["folder"]
@@ -54,7 +55,15 @@ def printed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     run("search", out, "--query", images)
     run("duplicates", out)
     run("faces", photos / "astronaut.png")
-    run("models", "image")
+    network = place / "net.onnx"
+    network.write_bytes(convolutional(8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATUREID_MODELS", str(place / "models"))
+        run("models", "add", network, "--name", "mine", "--mean", "0", "--std", "1")
+        run("models")
+        run("models", "describe", "mine")
+        run("models", "check", "mine")
+        run("models", "remove", "mine")
     return results
 
 

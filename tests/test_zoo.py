@@ -24,7 +24,8 @@ from featureid.models import (
     resolve_model,
     write_bundle,
 )
-from featureid.models.building.build import build_image, projection
+from featureid.models.building.build import build_image
+from featureid.models.building.reductions import projection
 
 # The identity of the model, on every machine and for years: stored vectors depend on it.
 _IMAGE_DIGEST = "sha256:e58b60ef7fba0fdb73e16732f4843fcdc8a45969471dbf7f16a93269ea02ec3b"

@@ -12,8 +12,8 @@ from featureid import __version__
 from featureid.cli import console
 from featureid.cli.quiet import quiet_libraries
 
-# Command -> its module and one line of help. A module is imported only when its command runs: Beam
-# alone takes a second to import.
+# Command, of one word or two -> its module and one line of help. A module is imported only when its
+# command runs: Beam alone takes a second to import.
 COMMANDS = {
     "embed": ("embed", "embed images into a new published snapshot"),
     "plan": ("plan", "estimate time, memory and output size of an embed run"),
@@ -28,7 +28,11 @@ COMMANDS = {
     "search": ("search", "find the images in snapshots that are most like others"),
     "duplicates": ("duplicates", "group the images of a snapshot that look alike"),
     "faces": ("faces", "show which faces are found in an image"),
-    "models": ("models", "list the known models, or describe one"),
+    "models": ("models", "list, describe, add, check and remove models"),
+    "models describe": ("models_describe", "describe a model"),
+    "models add": ("models_add", "make a model out of an ONNX, LiteRT or Keras file"),
+    "models check": ("models_check", "try a model in a process of its own"),
+    "models remove": ("models_remove", "delete an added model"),
     "worker-pool": ("worker_pool", "start workers for a runner (EXTERNAL environment)"),
 }
 
@@ -73,13 +77,25 @@ def make_parser() -> console.Parser:
     parser.add_argument("--version", action="version", version=f"featureid {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, description) in COMMANDS.items():
-        commands.add_parser(name, help=description, add_help=False)
+        if " " not in name:
+            commands.add_parser(name, help=description, add_help=False)
     return parser
 
 
+def find_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the command that a command line names, and what follows it.
+
+    Raises:
+        UsageError: there is no such command.
+    """
+    command: str = make_parser().parse_args(arguments[:1]).command
+    words = " ".join(arguments[:2])
+    return (words, [*arguments[2:]]) if words in COMMANDS else (command, [*arguments[1:]])
+
+
 def _dispatch(arguments: list[str]) -> int:
-    command = make_parser().parse_args(arguments[:1]).command
-    return _run(command, arguments[1:], f"featureid {command}")
+    command, rest = find_command(arguments)
+    return _run(command, rest, f"featureid {command}")
 
 
 def _run(command: str, arguments: list[str], prog: str) -> int:

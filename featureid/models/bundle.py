@@ -285,12 +285,20 @@ def load_bundle(path: str | os.PathLike[str]) -> ModelBundle:
     Raises:
         BundleError: the file cannot be read, or :func:`read_bundle` refuses it.
     """
+    return read_bundle(read_file(path), os.fspath(path))
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a bundle file.
+
+    Raises:
+        BundleError: it cannot be read.
+    """
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         cause = error.strerror or str(error)
         raise BundleError(f"model bundle {os.fspath(path)}: cannot be read: {cause}") from error
-    return read_bundle(data, os.fspath(path))
 
 
 def _read_bundle(data: bytes) -> ModelBundle:

@@ -28,7 +28,7 @@ FACES_REVISION = 2
 Layout = Literal["nchw", "nhwc"]
 Channels = Literal["rgb", "bgr"]
 
-_MAX_SIDE = 4096
+MAX_SIDE = 4096
 _MAX_MARGIN = 4.0
 _MAX_POINTS = 5
 
@@ -99,10 +99,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
-            if not 1 <= getattr(self, name) <= _MAX_SIDE:
-                raise BundleError(
-                    f"{name} must be from 1 to {_MAX_SIDE}, got {getattr(self, name)}"
-                )
+            if not 1 <= getattr(self, name) <= MAX_SIDE:
+                raise BundleError(f"{name} must be from 1 to {MAX_SIDE}, got {getattr(self, name)}")
         # Floats in any case: the digest of 127 is not that of 127.0.
         for name in ("mean", "std"):
             object.__setattr__(self, name, _floats(name, getattr(self, name)))

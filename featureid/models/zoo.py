@@ -11,16 +11,18 @@ from pathlib import Path
 
 from featureid.errors import BundleError, ModelError, UsageError, did_you_mean
 from featureid.models.building.build import build_face, build_image
+from featureid.models.building.check import ensure_checked, remember
 from featureid.models.bundle import (
     BUNDLE_FORMAT,
     BUNDLE_SUFFIX,
     ModelBundle,
     bundle_file_name,
-    load_bundle,
     read_bundle,
+    read_file,
     write_bundle,
 )
 from featureid.models.cache import built_once, cache_folder
+from featureid.models.folder import added_models
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,23 +105,51 @@ def known_models() -> tuple[KnownModel, ...]:
 
 
 def resolve_model(name_or_path: str) -> ModelBundle:
-    """Return a model by its name or from its file; a named model is built on first use.
+    """Return a model by its name or from its file; a known model is built on first use.
+
+    A file that this machine has not seen before is first tried in a child process.
 
     Args:
-        name_or_path: a name of :func:`known_models`, or the path of a ``.fidmodel`` file.
+        name_or_path: a name of :func:`known_models` or of a model that was added, or the path of a
+            ``.fidmodel`` file.
 
     Raises:
         UsageError: ``name_or_path`` is neither.
         BundleError: the file cannot be read, or is damaged or unsafe.
-        ModelError: the model cannot be built; the message says what to install or set.
+        ModelError: the model cannot be built, and the message says what to install or set; or it
+            cannot be used.
     """
     if name_or_path in _MODELS:
         return _cached(_MODELS[name_or_path])
+    bundle, data = find_bundle(name_or_path)
+    ensure_checked(bundle, data)
+    return bundle
+
+
+def find_bundle(name_or_path: str) -> tuple[ModelBundle, bytes]:
+    """Return a model and its file, without trying it.
+
+    Raises:
+        UsageError, BundleError, ModelError: as :func:`resolve_model`.
+    """
+    if name_or_path in _MODELS:
+        bundle = _cached(_MODELS[name_or_path])
+        return bundle, write_bundle(bundle)
+    path = _path_of(name_or_path)
+    data = read_file(path)
+    return read_bundle(data, str(path)), data
+
+
+def _path_of(name_or_path: str) -> Path:
+    added = added_models()
+    if name_or_path in added:
+        return added[name_or_path]
     if name_or_path.endswith(BUNDLE_SUFFIX):
-        return load_bundle(name_or_path)
+        return Path(name_or_path)
+    names = [*_MODELS, *added]
     raise UsageError(
-        f"unknown model {name_or_path!r}; known: {', '.join(_MODELS)}, or the path of a "
-        f"{BUNDLE_SUFFIX} file{did_you_mean(name_or_path, _MODELS)}"
+        f"unknown model {name_or_path!r}; known: {', '.join(names)}, or the path of a "
+        f"{BUNDLE_SUFFIX} file{did_you_mean(name_or_path, names)}"
     )
 
 
@@ -143,5 +173,6 @@ def _build(model: KnownModel) -> bytes:
     if importlib.util.find_spec(module) is None:
         raise ModelError(f"model {model.name!r} must be built first; run: pip install '{package}'")
     data = write_bundle(model.build())
+    remember(data)  # a run keeps this very file beside its snapshots
     _LOG.info("built model %s, once: %s", model.name, model.path)
     return data

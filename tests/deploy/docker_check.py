@@ -30,7 +30,7 @@ ENVIRONMENT = {"FEATUREID_CACHE", "FLEX_TEMPLATE_PYTHON_PY_FILE", "LD_LIBRARY_PA
 RUNS = {
     'echo "apache-beam==${BEAM}" > constraints.txt && pip install --no-cache-dir '
     "\".[${EXTRAS}]\" 'gcsfs>=2024.6' -c constraints.txt "
-    "&& featureid models image && featureid models face "
+    "&& featureid models describe image && featureid models describe face "
     "&& find /usr/local -name shape_predictor_68_face_landmarks.dat -delete",
     "pip uninstall --yes onnxruntime && pip install --no-cache-dir "
     "'onnxruntime-gpu[cuda,cudnn]>=1.22'",

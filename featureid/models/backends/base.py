@@ -66,14 +66,28 @@ class Backend(ABC):
             ModelError: the batch has another shape or dtype.
         """
         self._check_batch(batch)
-        bundle = self._bundle
-        features = np.empty((len(batch), bundle.native_dimension), np.float32)
+        features = np.empty((len(batch), self._bundle.native_dimension), np.float32)
         for start in range(0, len(batch), self._rows):
-            rows = batch[start : start + self._rows]
-            outputs = self._run(self._as_input(rows))
-            found = pool(outputs, bundle.pooling, bundle.native_dimension)
-            features[start : start + len(rows)] = found[: len(rows)]
+            rows = slice(start, start + self._rows)
+            features[rows] = self._features(batch[rows])
         return features if self._reduction is None else self._reduction.apply(features)
+
+    def embed_at_once(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return the same in one call of the network, if it takes any number of images.
+
+        It shows whether the images of a call influence each other, which :meth:`embed` may hide by
+        running them one by one.
+        """
+        if self._bundle.network.input.batch is not None or self._filled:
+            return self.embed(batch)
+        self._check_batch(batch)
+        features = self._features(batch)
+        return features if self._reduction is None else self._reduction.apply(features)
+
+    def _features(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        outputs = self._run(self._as_input(images))
+        bundle = self._bundle
+        return pool(outputs, bundle.pooling, bundle.native_dimension)[: len(images)]
 
     @abstractmethod
     def _load(self, bundle: ModelBundle) -> tuple[int, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,22 +19,11 @@ class LiteRTBackend(Backend):
 
     def _load(self, bundle: ModelBundle) -> tuple[int, bool]:
         try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise ModelError(
-                f"model {bundle.name!r} is a LiteRT network: {error}; pip install "
-                "'featureid[litert]'"
-            ) from error
-        try:
-            self._interpreter = Interpreter(model_content=bundle.network.data, num_threads=1)
-            self._interpreter.allocate_tensors()
-            sources = self._interpreter.get_input_details()
-            targets = {item["name"]: item for item in self._interpreter.get_output_details()}
-        except (ValueError, RuntimeError) as error:
-            raise ModelError(
-                f"model {bundle.name!r} cannot be loaded by LiteRT: {error!r}; build the bundle "
-                "again, or upgrade ai-edge-litert"
-            ) from error
+            self._interpreter = open_interpreter(bundle.network.data)
+        except ModelError as error:
+            raise ModelError(f"model {bundle.name!r} {error}") from error
+        sources = self._interpreter.get_input_details()
+        targets = {item["name"]: item for item in self._interpreter.get_output_details()}
         network = bundle.network
         names = [source["name"] for source in sources]
         check_declared(bundle, "inputs", names, [network.input.name])
@@ -52,3 +41,26 @@ class LiteRTBackend(Backend):
         self._interpreter.invoke()
         vectors: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._target)
         return vectors
+
+
+def open_interpreter(data: bytes) -> Any:
+    """Load a LiteRT network, for one thread at a time.
+
+    Raises:
+        ModelError: it cannot be loaded; or ``ai-edge-litert`` is not installed.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise ModelError(
+            f"is a LiteRT network: {error}; pip install 'featureid[litert]'"
+        ) from error
+    try:
+        interpreter = Interpreter(model_content=data, num_threads=1)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"cannot be loaded by LiteRT: {' '.join(str(error).split())}; upgrade ai-edge-litert, "
+            "or make the file again"
+        ) from error
+    return interpreter

@@ -53,18 +53,12 @@ class OnnxBackend(Backend):
         return vectors
 
     def _open(self, bundle: ModelBundle, providers: list[Any]) -> None:
-        runtime = import_onnxruntime()
-        options = runtime.SessionOptions()
-        options.log_severity_level = _SILENT
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        import_onnxruntime()  # that it is missing is no fault of the model
         try:
-            self._session = runtime.InferenceSession(
-                bundle.network.data, options, providers=providers
-            )
-        except Exception as error:  # a bad network can make it raise anything
+            self._session = open_session(bundle.network.data, providers)
+        except ModelError as error:
             raise ModelError(
-                f"model {bundle.name!r} cannot be loaded by ONNX Runtime: {_one_line(error)}; "
-                "build the bundle again, or upgrade onnxruntime"
+                f"model {bundle.name!r} {error}; build the bundle again, or upgrade onnxruntime"
             ) from error
         _check_network(bundle, self._session)
         _return_freed_memory()
@@ -113,6 +107,26 @@ def import_onnxruntime() -> Any:
     except ImportError as error:
         raise ModelError(f"models cannot run: {error}; pip install onnxruntime") from error
     return onnxruntime
+
+
+def open_session(data: bytes, providers: list[Any]) -> Any:
+    """Load an ONNX network for one thread at a time.
+
+    Args:
+        data: the whole file.
+        providers: what runs it.
+
+    Raises:
+        ModelError: it cannot be loaded; or ``onnxruntime`` is not installed.
+    """
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        return runtime.InferenceSession(data, options, providers=providers)
+    except Exception as error:  # a bad network can make it raise anything
+        raise ModelError(f"cannot be loaded by ONNX Runtime: {_one_line(error)}") from error
 
 
 def _check_network(bundle: ModelBundle, session: Any) -> None:

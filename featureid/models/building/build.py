@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from featureid.errors import ModelError
 from featureid.images.resize import STRETCH
 from featureid.models.building import efficientnet_lite, face_resnet
 from featureid.models.building.dlib_network import read_dlib_network
 from featureid.models.building.quantized_graph import QuantizedGraph
+from featureid.models.building.reductions import on_grid, projection
 from featureid.models.building.torch_checkpoint import read_torch_checkpoint
 from featureid.models.bundle import ModelBundle, Network, NetworkInput, model_digest
 from featureid.models.features import Reduction
@@ -38,23 +37,6 @@ _FACE_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
 _FACE_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 _IMAGE_DIMENSION = 128
 _PROJECTION_SEED = 1280_128
-_GRID = 2.0**16
-
-
-def projection(features: int, dimension: int, seed: int) -> npt.NDArray[np.float32]:
-    """Return a fixed random matrix (features, dimension) with orthonormal columns.
-
-    Orthogonal random projections nearly preserve angles (Johnson and Lindenstrauss).  The result
-    must have the same bits on every machine.  Therefore each number before orthogonalization is the
-    exact sum of 12 uniform ones (close to Gaussian) from PCG64's raw stream, which NumPy guarantees
-    not to change, unlike its ``standard_normal``; and the result is rounded to multiples of 2**-16,
-    far coarser than the digits in which two LAPACKs differ.  The columns stay orthonormal to 3e-5.
-    """
-    words = np.random.PCG64(seed).random_raw(features * dimension * 3).astype("<u8")
-    gaussian = words.view("<u2").reshape(features, dimension, 12).sum(-1, np.float64) - 6 * 65535.0
-    q, r = np.linalg.qr(gaussian)
-    q *= np.sign(np.diag(r))
-    return _on_grid(q)
 
 
 def build_image(*, integers: bool = False) -> ModelBundle:
@@ -143,7 +125,7 @@ def _bundle(
         preprocessing = replace(preprocessing, mean=(0.0,) * 3, std=(1.0,) * 3)
         numbers |= {f"range/{of}": np.array(ends, np.float32) for of, ends in ranges.items()}
         # On a grid, sums of its products with integers are exact in float64.
-        matrix = _on_grid(matrix)
+        matrix = on_grid(matrix)
     else:
         architecture = f"{architecture}-2"
         graph, source = OnnxGraph(*size), NetworkInput("pixels", "nchw", "float32")
@@ -161,10 +143,6 @@ def _bundle(
         license=license,
         statistics={"parameters": parameters},
     )
-
-
-def _on_grid(matrix: npt.NDArray[np.floating[Any]]) -> Weights:
-    return np.asarray(np.rint(matrix * _GRID) / _GRID, np.float32)
 
 
 def _package_file(package: str, name: str, sha256: str) -> bytes:
