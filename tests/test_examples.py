@@ -30,6 +30,7 @@ DOCUMENTS = (
 SETUP = ("make ", "pip ", "sudo ", "docker ", "cp deploy/")
 ELSEWHERE = ("gs://", "FlinkRunner")
 PATHS = {
+    "~/people": "~/Pictures",
     "/mnt/photos": "Pictures",
     "/srv/photos": "Pictures",
     "/data/ids": "ids",

@@ -41,3 +41,34 @@ def bands_of(model: ModelInfo) -> tuple[Band, ...]:
     """Return the bands of a model, highest first; () where none were measured."""
     (image,) = (known for known in known_models() if known.name == "image")
     return _IMAGE if model.digest == image.digest else ()
+
+
+@dataclass(frozen=True)
+class PeopleScores:
+    """What the scores of two faces mean, measured over all pairs of many photos.
+
+    Attributes:
+        median: the median for two different people.
+        high: what 1 % of the pairs of different people exceed.
+        threshold: from this score on, two faces are taken for those of one person.
+        false_positives: how many of all pairs of different people reach the threshold.
+        true_positives: how many of all pairs of one person reach it.
+    """
+
+    median: float
+    high: float
+    threshold: float
+    false_positives: float
+    true_positives: float
+
+
+#: Of the model ``face``, by detector: 12.2 million pairs of different people and 3,137 of one, in
+#: the photos of View 1 of Labeled Faces in the Wild, which has 3,066 people.
+_FACE = {"dlib": PeopleScores(0.835, 0.907, 0.93, 5.8e-4, 0.912)}
+
+
+def people_scores(model: ModelInfo) -> PeopleScores | None:
+    """Return what scores of a model of faces mean; None where that has not been measured."""
+    (face,) = (known for known in known_models() if known.name == "face")
+    detector = model.faces.partition(" ")[0]
+    return _FACE.get(detector) if model.digest == face.digest else None

@@ -82,8 +82,7 @@ class Gallery:
     >>> keys, scores = gallery.search(queries, k=10)      # queries: (n, 128), of unit length
 
     The answers are those of the definition in :mod:`featureid.matching.scores`, bit for bit,
-    whatever the number of queries, threads, shards or snapshots. FAISS is used where it is
-    installed (``pip install 'featureid[search]'``), which changes the time only.
+    whatever the number of queries, threads, shards or snapshots.
 
     Args:
         snapshots: a snapshot, a path or URI of one or of an output folder, or several of them.
