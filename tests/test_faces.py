@@ -325,7 +325,7 @@ def test_compare_says_what_strangers_score_where_that_is_known(
 ) -> None:
     same = (image_folder / "one.png", image_folder / "one.png", "--model", "face")
     measured = {"cosine_percentiles": {"50": 0.835, "99": 0.907}}
-    for detector, said in {"dlib": measured, "haar": None}.items():
+    for detector, said in {"dlib": measured, "blazeface": measured, "haar": None}.items():
         _, out, _ = run(capsys, "compare", *same, "--detector", detector, "--json")
         assert json.loads(out).get("different_people") == said
     _, out, _ = run(capsys, "compare", *same)

@@ -64,7 +64,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         compared["different_people"] = {"cosine_percentiles": percentiles}
         lines.append(
             f"for comparison: the cosine of two different people is {people.median} in the median, "
-            f"and above {people.high} for 1 % (12 million pairs of photos of 3,066 people)"
+            f"and above {people.high} for 1 % (12 million pairs of photos of 3,000 people)"
         )
     console.print_result(compared, arguments.json, lines)
     return console.DONE

@@ -203,7 +203,8 @@ def _line(result: dict[str, Any]) -> str:
 def _meaning(measured: PeopleScores, faces: int) -> str:
     wrong = 1 - (1 - measured.false_positives) ** faces
     return (
-        f"{measured.threshold} or more names a person: {measured.false_positives:.2g} of all pairs "
-        f"of different people score so high, so that of 100 strangers about {100 * wrong:.2g} are "
-        f"taken for one of {faces} known faces"
+        f"{measured.threshold} or more names a person: {100 * measured.true_positives:.0f} % of "
+        f"all pairs of one person score so high, and {100 * measured.false_positives:.2g} % of "
+        f"those of different people, so that of 100 strangers about {100 * wrong:.2g} are taken "
+        f"for one of {faces} known faces"
     )
