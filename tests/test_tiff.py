@@ -236,6 +236,16 @@ def test_tags_that_writers_leave_out() -> None:
     assert first_row(page(ROWS_PER_STRIP=[0])) == FIRST_ROW
 
 
+def test_of_a_repeated_tag_the_first_counts() -> None:
+    data = bytearray(page())
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        if struct.unpack_from("<H", data, entry) == (Tag.ROWS_PER_STRIP,):
+            struct.pack_into("<HHII", data, entry, Tag.WIDTH, 3, 1, 2)
+    assert first_row(bytes(data)) == FIRST_ROW
+
+
 def test_a_single_plane_of_16_bits() -> None:
     # The bytes of a row are 0, 10, 20, 30.
     assert first_row(page(BITS=[16], WIDTH=[2], PLANAR=[2])) == [10, 30]

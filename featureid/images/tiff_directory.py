@@ -133,10 +133,10 @@ class TiffReader:
             raise truncated("the TIFF directory")
         if count > _MAX_ENTRIES:
             raise corrupt("TIFF", f"{count} tags")
-        directory = {}
+        directory: Directory = {}
         for at in range(begin, end, entry_size):
             (tag,) = self._unpack("H", at)
-            if tag in _TAGS:
+            if tag in _TAGS and tag not in directory:  # as libtiff, which ignores repeated tags
                 directory[Tag(tag)] = self._field(tag, at)
         # Some writers leave out the offset of the next directory.
         following = self.data[end : end + struct.calcsize("=" + self._word)]
