@@ -21,6 +21,7 @@ from featureid.models.building.check import TRIAL_IMAGES
 from featureid.models.building.face_template import face_crop
 from featureid.models.building.keras_conversion import convert_keras
 from featureid.models.building.preprocess_config import PixelOptions, read_preprocess_config
+from featureid.models.building.quantization import MOST_IMAGES, Likeness, quantize
 from featureid.models.building.reductions import (
     check_dimensions,
     principal_components,
@@ -68,8 +69,9 @@ class AddOptions:
         pool: how tokens become one vector.
         dimension: length of the vectors; None for the network's own.
         reduce: how to get there, if it is another: ``pca`` or ``project``.
-        samples: folder, glob or file of images to try the model on, and to compute ``pca`` from; ""
-            for made-up images.
+        quantize: whether an ONNX network shall compute with 8-bit integers.
+        samples: folder, glob or file of images to try the model on, and to compute ``pca`` and
+            the ranges of ``quantize`` from; "" for made-up images.
         face: template of a model of faces, see
             :func:`featureid.models.building.face_template.face_crop`; "" for whole images.
         time_limit: seconds that the trial may take; None for the default.
@@ -90,6 +92,7 @@ class AddOptions:
     pool: Pooling | None = None
     dimension: int | None = None
     reduce: Reducing | None = None
+    quantize: bool = False
     samples: str = ""
     face: str = ""
     time_limit: float | None = None
@@ -109,13 +112,35 @@ class AddOptions:
             )
         if self.reduce == "pca" and not self.samples:
             raise UsageError("`reduce='pca'` is computed from images; give some with `samples`")
+        if self.quantize and not self.samples:
+            raise UsageError("`quantize` measures ranges in images; give some with `samples`")
+        if self.quantize and not self.path.lower().endswith(".onnx"):
+            raise UsageError(
+                f"{self.path}: `quantize` is for ONNX files; others are quantized where they are "
+                "made"
+            )
         for name, value in (("time_limit", self.time_limit), ("memory_limit", self.memory_limit)):
             if value is not None and not value > 0:
                 raise UsageError(f"`{name}` is {value}; it must be positive")
 
 
-def add_model(options: AddOptions) -> tuple[ModelBundle, Tried]:
-    """Return the model of a network, and how it did on a few images.
+@dataclass(frozen=True)
+class Added:
+    """A model that was made.
+
+    Attributes:
+        bundle: the model.
+        tried: how it did on a few images.
+        likeness: how near it comes to the network that was quantized; None for one that was not.
+    """
+
+    bundle: ModelBundle
+    tried: Tried
+    likeness: Likeness | None
+
+
+def add_model(options: AddOptions) -> Added:
+    """Return the model of a network.
 
     The network is checked and run in child processes only.
 
@@ -129,7 +154,7 @@ def add_model(options: AddOptions) -> tuple[ModelBundle, Tried]:
         raise type(error)(f"{options.path}: {error}") from error
 
 
-def _add(options: AddOptions) -> tuple[ModelBundle, Tried]:
+def _add(options: AddOptions) -> Added:
     source = _read(options.path)
     pixels = options.pixels
     if options.preprocess:
@@ -161,11 +186,17 @@ def _add(options: AddOptions) -> tuple[ModelBundle, Tried]:
         statistics={} if probed.parameters is None else {"parameters": probed.parameters},
     )
     samples = _Samples(options.samples, preprocessing) if options.samples else None
-    bundle, tried = with_safe_batch(bundle, _trial_images(samples, preprocessing), limits)
+    images = _trial_images(samples, preprocessing)
+    bundle, tried = with_safe_batch(bundle, images, limits)
+    likeness = None
+    if options.quantize and samples:
+        bundle, likeness = quantize(bundle, np.stack(samples.first(MOST_IMAGES)), limits)
+        bundle, tried = with_safe_batch(bundle, images, limits)
     reduction = _reduction(options, bundle, samples, limits)
     digest = network_digest(bundle.network, pooling, reduction, preprocessing)
     dimension = reduction.matrix.shape[1] if reduction else features
-    return replace(bundle, digest=digest, reduction=reduction, dimension=dimension), tried
+    bundle = replace(bundle, digest=digest, reduction=reduction, dimension=dimension)
+    return Added(bundle, tried, likeness)
 
 
 def _read(path: str) -> bytes:
@@ -224,12 +255,12 @@ class _Samples:
 
     def __init__(self, place: str, preprocessing: Preprocessing) -> None:
         listed = list_source(InputSource(place))
-        refs = sorted((item for item in listed if isinstance(item, ImageRef)), key=lambda r: r.key)
+        refs = [item for item in listed if isinstance(item, ImageRef)]
         if not refs:
             raise UsageError(f"`samples` is {place!r}, where no image was found")
-        # Spread evenly over all of them, and always the same.
-        count = min(len(refs), _MAX_SAMPLES)
-        self._refs = [refs[i * len(refs) // count] for i in range(count)]
+        # Any of them, and always the same.
+        refs.sort(key=lambda ref: hashlib.sha256(ref.key.encode()).digest())
+        self._refs = refs[:_MAX_SAMPLES]
         self._place = place
         self._preprocessing = preprocessing
 

@@ -68,7 +68,7 @@ def test_wrong_use_is_one_clear_line(
         (["inspect", tmp_path, "--max-age", "26"], 2, "invalid duration '26'"),
         (["verify", tmp_path / "nothing"], 1, "no complete snapshot"),
         (["models", "describe", "imagine"], 2, "unknown model"),
-        (["models", "chek", "image"], 2, "invalid choice: 'chek'; did you mean 'check'?"),
+        (["models", "lst"], 2, "invalid choice: 'lst'; did you mean 'list'?"),
         (["compare", photos / "coffee.png", "gone.jpg"], 1, "gone.jpg: no such file"),
         (["faces", "gone.jpg"], 1, "gone.jpg: no such file"),
         (["worker-pool", "--port=99999"], 2, "--port is 99999; give 0 (any free one) to 65535"),

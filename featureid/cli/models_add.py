@@ -70,7 +70,8 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     add("--pool", choices=get_args(Pooling), help="how tokens become one vector")
     add("--dimension", type=int, metavar="N", help="of the vectors; default: that of the network")
     add("--reduce", choices=get_args(Reducing), help="to N: principal components, or at random")
-    add("--samples", default="", metavar="INPUT", help="images to try it on, and for pca")
+    add("--quantize", action="store_true", help="compute with 8-bit integers; ONNX only")
+    add("--samples", default="", metavar="INPUT", help="images to try it on, for pca and quantize")
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -98,8 +99,8 @@ def run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     options = _options(arguments)
     _check_target(arguments)
-    bundle, tried = add_model(options)
-    data = write_bundle(bundle)
+    added = add_model(options)
+    data = write_bundle(added.bundle)
     path = Path(arguments.output) if arguments.output else None
     if path is None:
         path = keep_bundle(options.name, data)
@@ -109,7 +110,13 @@ def run(argv: Sequence[str], prog: str) -> int:
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
     remember(data)
-    found = {**described(bundle), **trial(tried), "path": str(path)}
+    found = {**described(added.bundle), **trial(added.tried), "path": str(path)}
+    if added.likeness:
+        found["quantized_cosine"] = {
+            "images": added.likeness.images,
+            "median": round(added.likeness.median, 4),
+            "lowest": round(added.likeness.lowest, 4),
+        }
     console.print_result(found, arguments.json, lines_of(found))
     return console.DONE
 
@@ -155,6 +162,7 @@ def _options(arguments: argparse.Namespace) -> AddOptions:
         pool=arguments.pool,
         dimension=arguments.dimension,
         reduce=arguments.reduce,
+        quantize=arguments.quantize,
         samples=arguments.samples,
         face=arguments.face,
         time_limit=arguments.time_limit,

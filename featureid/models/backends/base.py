@@ -101,11 +101,7 @@ class Backend(ABC):
         if self._filled and len(images) < self._rows:
             padding = ((0, self._rows - len(images)), (0, 0), (0, 0), (0, 0))
             images = np.pad(images, padding)
-        source = self._bundle.network.input
-        preprocessing = self._bundle.preprocessing
-        if source.dtype == "uint8":
-            return preprocessing.arrange(images, source.layout)
-        return preprocessing.scale(images, source.layout)
+        return as_input(self._bundle, images)
 
     def _check_batch(self, batch: npt.NDArray[np.uint8]) -> None:
         wanted = (self._bundle.preprocessing.height, self._bundle.preprocessing.width, 3)
@@ -114,6 +110,16 @@ class Backend(ABC):
                 f"model {self._bundle.name!r} takes uint8 images of shape (n, {wanted[0]}, "
                 f"{wanted[1]}, 3), got {batch.dtype} of shape {batch.shape}"
             )
+
+
+def as_input(
+    bundle: ModelBundle, images: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32 | np.uint8]:
+    """Return images (n, height, width, 3) as the input of a model's network."""
+    source = bundle.network.input
+    if source.dtype == "uint8":
+        return bundle.preprocessing.arrange(images, source.layout)
+    return bundle.preprocessing.scale(images, source.layout)
 
 
 def check_declared(bundle: ModelBundle, what: str, found: object, wanted: object) -> None:

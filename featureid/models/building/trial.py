@@ -95,7 +95,7 @@ class Features(msgspec.Struct, frozen=True, tag=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """The answer that the features are written."""
+    """The answer that the result is written."""
 
 
 def limits_for(size: int, seconds: float | None = None, memory_bytes: int | None = None) -> Limits:
@@ -104,6 +104,11 @@ def limits_for(size: int, seconds: float | None = None, memory_bytes: int | None
         _SECONDS if seconds is None else seconds,
         _MEMORY_BASE + _MEMORY_PER_BYTE * size if memory_bytes is None else memory_bytes,
     )
+
+
+def time_for(limits: Limits, images: int) -> Limits:
+    """Return limits with more time, for that many images."""
+    return replace(limits, seconds=limits.seconds + _SECONDS_PER_IMAGE * images)
 
 
 def probe_network(data: bytes, probe: Probe, limits: Limits) -> Probed:
@@ -186,10 +191,9 @@ def features_of(
         images: uint8 (n, height, width, 3).
         limits: of the child process, which is given more time for many images.
     """
-    limits = replace(limits, seconds=limits.seconds + _SECONDS_PER_IMAGE * len(images))
     with work_folder() as folder:
-        _write_inputs(folder, bundle, images)
-        run_child(_CHILD, folder, Features(), Written, limits)
+        write_inputs(folder, bundle, images)
+        run_child(_CHILD, folder, Features(), Written, time_for(limits, len(images)))
         features = np.fromfile(folder / FEATURES, "<f4").astype(np.float32)
     if features.size != len(images) * bundle.native_dimension:
         raise ModelError("its child process wrote features of another size")
@@ -204,10 +208,11 @@ def _run_bundle(
     limits: Limits,
 ) -> Tried:
     with work_folder() as folder:
-        _write_inputs(folder, bundle, images)
+        write_inputs(folder, bundle, images)
         return run_child(_CHILD, folder, work, result, limits)
 
 
-def _write_inputs(folder: Path, bundle: ModelBundle, images: npt.NDArray[np.uint8]) -> None:
+def write_inputs(folder: Path, bundle: ModelBundle, images: npt.NDArray[np.uint8]) -> None:
+    """Write what a child needs to run a model on images."""
     (folder / BUNDLE).write_bytes(write_bundle(bundle))
     np.save(folder / IMAGES, images, allow_pickle=False)
