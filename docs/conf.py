@@ -38,6 +38,7 @@ _CONTENTS = """
 ```{toctree}
 :hidden:
 
+docs/install
 docs/running
 docs/models
 docs/faces

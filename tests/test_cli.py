@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from apache_beam.runners.portability.stager import Stager
 
 from featureid import __version__
 from featureid.cli import console
@@ -126,6 +127,15 @@ def test_an_error_that_beam_has_wrapped_is_still_known() -> None:
     known = as_known_error(wrapped)
     assert type(known) is FeatureIdError
     assert str(known) == "Cannot write a: No space left"
+
+
+def test_a_package_for_workers_that_cannot_be_built_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "setup.py").write_text("raise SystemExit('unusable metadata\\nand more')")
+    with pytest.raises(RuntimeError) as beams:
+        Stager._build_setup_package(str(tmp_path / "setup.py"), str(tmp_path / "sdist"))
+    known = as_known_error(beams.value)
+    assert "setup.py sdist" in str(known) and "'setuptools>=77'" in str(known)
+    assert len(str(known).splitlines()) == 1
 
 
 def test_a_bug_keeps_its_stack_trace() -> None:

@@ -40,9 +40,8 @@ def test_every_option_of_embed_is_documented() -> None:
 
 
 def test_the_install_steps_name_what_there_is() -> None:
-    docs = {
-        name: (ROOT / "docs" / name).read_text("utf-8") for name in ("operations.md", "running.md")
-    }
+    names = ("install.md", "operations.md", "running.md")
+    docs = {name: (ROOT / "docs" / name).read_text("utf-8") for name in names}
     text = "\n".join(docs.values())
     for path in set(re.findall(r"(?<![\w-])deploy/[\w./@-]+\w", text)):
         assert (ROOT / path).exists(), path

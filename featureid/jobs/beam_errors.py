@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 
 from featureid import errors
 
@@ -25,12 +27,25 @@ def as_known_error(error: BaseException) -> errors.FeatureIdError | None:
             f"a package cannot be imported: {_without_step(str(error))}; install it again, or the "
             "extra of featureid that contains it"
         )
+    if isinstance(error.__cause__, subprocess.CalledProcessError):
+        return _failed_command(error.__cause__)
     found = re.findall(r"^featureid\.[\w.]+\.(\w+Error): (.*)", str(error), re.MULTILINE)
     if not found:
         return None
     name, message = found[-1]
     is_usage = issubclass(getattr(errors, name, errors.FeatureIdError), errors.UsageError)
     return (errors.UsageError if is_usage else errors.FeatureIdError)(_without_step(message))
+
+
+def _failed_command(error: subprocess.CalledProcessError) -> errors.FeatureIdError:
+    """Return the error for a command of Beam's, which builds or downloads packages for workers."""
+    output = error.output or b""
+    lines = (output.decode(errors="replace") if isinstance(output, bytes) else output).splitlines()
+    return errors.FeatureIdError(
+        f"Beam could not prepare the packages for the workers: {shlex.join(error.cmd)} failed"
+        f"{f': {lines[0]}' if lines else ''}; `setup_file` needs two packages on this machine: "
+        "pip install build 'setuptools>=77'"
+    )
 
 
 def _without_step(message: str) -> str:

