@@ -22,13 +22,13 @@ def python(tmp_path: Path) -> Path:
     venv.create(tmp_path / "worker", with_pip=True)
     python = tmp_path / "worker" / "bin" / "python"
     packages = [f"apache-beam=={beam.__version__}", "setuptools>=77", "wheel"]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
     assert not has_featureid(python)
     return python
 
 
 def has_featureid(python: Path) -> bool:
-    command = [python, "-I", "-c", "import featureid, onnxruntime"]
+    command = [str(python), "-I", "-c", "import featureid, onnxruntime"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
@@ -37,7 +37,9 @@ def options(python: Path, tmp_path: Path) -> Iterator[list[str]]:
     """Options for Beam's own job service and worker pool, whose workers Beam's boot sets up."""
     boot = tmp_path / "boot"
     command = [str(needed("BOOT")), f"--semi_persist_dir={tmp_path}"]
-    boot.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@" >>{tmp_path}/boot.log 2>&1\n')
+    boot.write_text(
+        f'#!/bin/sh\ncd {tmp_path} && exec {shlex.join(command)} "$@" >>{tmp_path}/boot.log 2>&1\n'
+    )
     boot.chmod(0o755)
     environment = {
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",

@@ -14,8 +14,9 @@ import pytest
 from packaging.metadata import Metadata
 
 from featureid import __version__
-from tests.package.conftest import Distributions, environment
+from tests.package.conftest import ROOT, Distributions, environment
 
+EXTRAS = {"all", "aws", "faces", "gcp", "heif", "litert", "search", "train"}
 MADE_BY_SETUPTOOLS = {"PKG-INFO", "setup.cfg"}
 
 
@@ -74,9 +75,26 @@ def test_the_metadata_is_valid(distributions: Distributions) -> None:
     assert valid.license_expression == "Apache-2.0" and valid.license_files == ["LICENSE"]
     assert valid.description_content_type == "text/markdown"
     assert valid.description and valid.description.startswith("# featureid\n")
-    assert valid.provides_extra and {"all", "aws", "gcp"} <= set(valid.provides_extra)
+    assert valid.provides_extra and set(valid.provides_extra) >= EXTRAS
     points = [(point.name, point.value) for point in distribution.entry_points]
     assert points == [("featureid", "featureid.cli.main:main")]
+
+
+def test_the_core_is_light(installed: Path, folder: Path) -> None:
+    code = (
+        "from importlib.metadata import distributions as d; "
+        "print(*{x.name.lower() for x in d()}, sum(f.size or 0 for x in d() for f in x.files))"
+    )
+    *names, size = run(folder, installed / "python", "-c", code).split()
+    assert {"apache-beam", "featureid", "onnxruntime"} <= set(names)
+    heavy = {"ai-edge-litert", "dlib-bin", "keras", "pandas", "scipy", "tensorflow", "torch"}
+    assert not heavy & set(names)
+    assert int(size) < 750e6  # docs/install.md: 691 MB, without pip and setuptools
+
+
+def test_the_demo_needs_only_the_core(installed: Path, folder: Path) -> None:
+    shown = run(folder, installed / "python", ROOT / "demo.py", "--images", folder / "photos")
+    assert "Nearest neighbors" in shown and (folder / "demo" / "neighbors.png").exists()
 
 
 def test_the_installed_command_embeds_beside_modules_of_the_same_names(
