@@ -29,6 +29,7 @@ from featureid.images import (
     resize_image,
 )
 from featureid.images.face_finder import FaceChoice
+from featureid.images.pdq import image_hash
 from featureid.inputs import ImageRef, read_image
 from featureid.models import (
     Backend,
@@ -40,7 +41,14 @@ from featureid.models import (
     resolve_model,
 )
 from featureid.parallel import OrderedFutures, available_cpus
-from featureid.storage.records import EmbeddingRow, Face, Failure, ModelInfo
+from featureid.storage.records import (
+    PDQ,
+    EmbeddingRow,
+    Face,
+    Failure,
+    ModelInfo,
+    PerceptualHash,
+)
 
 Pixels = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
@@ -63,6 +71,7 @@ class EmbedSettings:
         batch_size: images in one call of the model.
         limits: the largest file to read and the largest image to decode.
         faces: which faces to take; None for a model of whole images, and for the defaults.
+        hash: the perceptual hash to compute beside the vectors, ``pdq``; "" for none.
     """
 
     backend: str | None = None
@@ -70,8 +79,11 @@ class EmbedSettings:
     batch_size: int = DEFAULT_BATCH_SIZE
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     faces: FaceSettings | None = None
+    hash: str = ""
 
     def __post_init__(self) -> None:
+        if self.hash not in ("", PDQ):
+            raise UsageError(f"`hash` is {self.hash!r}; give {PDQ!r}, or '' for none")
         if self.backend is not None:
             check_backend(self.backend)
         if self.threads < 0:
@@ -99,18 +111,32 @@ def describe_model(
         and the record.
 
     Raises:
-        UsageError: the model is unknown, or takes whole images and the settings name faces, or the
-            backend cannot run it.
+        UsageError: the model is unknown, or takes whole images and the settings name faces, or
+            takes faces and they name a hash, or the backend cannot run it.
         ModelError: the model or the face detector cannot be loaded or built.
     """
     bundle = resolve_model(model)
+    check_hash(bundle, settings)
     finder = finder_for(bundle.preprocessing, settings.faces)
     used = replace(
         settings,
         backend=backend_for(bundle, settings.backend),
         faces=finder.settings if finder else None,
     )
-    return bundle, used, replace(describe_bundle(bundle, finder), dtype=dtype)
+    return bundle, used, replace(describe_bundle(bundle, finder), dtype=dtype, hash=settings.hash)
+
+
+def check_hash(bundle: ModelBundle, settings: EmbedSettings) -> None:
+    """Refuse to compute perceptual hashes for a model of faces.
+
+    Raises:
+        UsageError: the settings name a hash, and the model takes faces.
+    """
+    if settings.hash and bundle.preprocessing.face:
+        raise UsageError(
+            f"`hash` is {settings.hash!r}, but the model {bundle.name} takes faces, of which the "
+            "hash of the whole image says nothing; leave it out"
+        )
 
 
 def describe_bundle(bundle: ModelBundle, finder: FaceFinder | None) -> ModelInfo:
@@ -135,6 +161,7 @@ class LoadedImage:
         width: of the upright original, in pixels.
         height: of the upright original, in pixels.
         face: the face that was cut out; None for a whole image.
+        hash: perceptual hash of the image; None if it was not asked for.
     """
 
     pixels: Pixels
@@ -143,6 +170,7 @@ class LoadedImage:
     width: int
     height: int
     face: Face | None = None
+    hash: PerceptualHash | None = None
 
 
 def load_image(
@@ -150,6 +178,7 @@ def load_image(
     preprocessing: Preprocessing,
     limits: DecodeLimits | None = None,
     finder: FaceFinder | None = None,
+    hash: str = "",
 ) -> list[LoadedImage]:
     """Read and decode one image; resize it, or cut out its faces.
 
@@ -158,6 +187,7 @@ def load_image(
         preprocessing: of the model.
         limits: the largest file to read and the largest image to decode.
         finder: finds the faces, for a model of faces.
+        hash: the perceptual hash to compute, ``pdq``; "" for none.
 
     Returns:
         One item, or with ``finder`` one for each chosen face, at least one.
@@ -170,10 +200,15 @@ def load_image(
     image = decode_for(data, preprocessing, limits)
     fitted = fit_image(image, preprocessing, finder)
     sha256 = hashlib.sha256(data).digest()
-    return [
-        LoadedImage(pixels, sha256, len(data), width=image.width, height=image.height, face=face)
-        for face, pixels in fitted
-    ]
+    size = {"source_size": len(data), "width": image.width, "height": image.height}
+    hashed = hash_image(image) if hash else None
+    return [LoadedImage(pixels, sha256, **size, face=face, hash=hashed) for face, pixels in fitted]
+
+
+def hash_image(image: DecodedImage) -> PerceptualHash:
+    """Return the perceptual hash of an image that was decoded by :func:`decode_for`."""
+    bits, quality = image_hash(image.pixels)
+    return PerceptualHash(bits.tobytes(), quality)
 
 
 def decode_for(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits) -> DecodedImage:
@@ -329,7 +364,8 @@ class Embedder:
     def _load_or_fail(self, ref: ImageRef) -> list[LoadedImage] | Failure:
         try:
             with self._finder() as finder:
-                return load_image(ref.uri, self._preprocessing, self._settings.limits, finder)
+                limits = self._settings.limits
+                return load_image(ref.uri, self._preprocessing, limits, finder, self._settings.hash)
         except ImageError as error:
             return failure(ref, error)
 
@@ -358,6 +394,7 @@ def embedding_result(
         width=image.width,
         height=image.height,
         face=image.face,
+        hash=image.hash,
     )
 
 

@@ -301,8 +301,8 @@ def _unique(refs: Iterable[ImageRef]) -> dict[str, ImageRef]:
     return chosen
 
 
-def check_dtype(previous: ModelInfo, model: ModelInfo, place: str) -> None:
-    """Refuse to carry vectors into a snapshot that stores them in another type.
+def check_stored(previous: ModelInfo, model: ModelInfo, place: str) -> None:
+    """Refuse to carry rows into a snapshot that stores vectors or hashes in another way.
 
     Args:
         previous: of the snapshot that rows would be carried from.
@@ -310,12 +310,18 @@ def check_dtype(previous: ModelInfo, model: ModelInfo, place: str) -> None:
         place: the previous snapshot.
 
     Raises:
-        UsageError: the types differ.
+        UsageError: the types of the vectors differ, or only one of both stores hashes.
     """
     if previous.dtype != model.dtype:
         raise UsageError(
             f"{place} stores {previous.dtype}, this run {model.dtype}; rows are only carried over "
             f"bit for bit. Give `dtype={previous.dtype!r}`, or `re_embed=True`"
+        )
+    if previous.hash != model.hash:
+        stored, wanted = previous.hash or "none", model.hash or "none"
+        raise UsageError(
+            f"{place} stores the perceptual hash {stored}, this run {wanted}; all rows of a "
+            "snapshot have one or none has. Leave out `hash`, or give `re_embed=True`"
         )
 
 

@@ -12,7 +12,13 @@ import numpy as np
 from featureid.storage.files import RangeReader
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.manifest import Manifest
-from featureid.storage.records import EmbeddingRow, Failure, ModelInfo, SnapshotInfo
+from featureid.storage.records import (
+    EmbeddingRow,
+    Failure,
+    ModelInfo,
+    PerceptualHash,
+    SnapshotInfo,
+)
 from featureid.storage.run_record import RunRecord
 from featureid.storage.shard import (
     ShardEncoder,
@@ -51,6 +57,12 @@ def make_row(key: str, dimension: int = 4) -> EmbeddingRow:
     vector = rng.standard_normal(dimension)
     unit = (vector / np.linalg.norm(vector)).astype(np.float32)
     return EmbeddingRow(key, unit, digest, digest[0] << 33, f'"{digest[1]}"', digest[2], digest[3])
+
+
+def make_hash(key: str) -> PerceptualHash:
+    """Return a hash that follows from a key."""
+    digest = hashlib.sha256(key.encode()).digest()
+    return PerceptualHash(digest, digest[0] % 101)
 
 
 def encode(rows: Sequence[EmbeddingRow], info: SnapshotInfo, block_rows: int = 1024) -> bytes:

@@ -19,7 +19,7 @@ from featureid.storage import gzip_members as gm
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import Face
 from tests.golden import make_published
-from tests.storage_samples import make_info, make_row, write_rows, write_snapshot
+from tests.storage_samples import make_hash, make_info, make_row, write_rows, write_snapshot
 
 FORMAT = Path(__file__).parents[1] / "docs" / "format.md"
 
@@ -115,7 +115,9 @@ def test_the_documents_list_every_column_and_its_types(tmp_path: Path) -> None:
     import polars
 
     info = make_info(dimension=128, faces="dlib all min-face=20 no-face=skip")
-    write_rows(tmp_path / "out", info, [replace(make_row("a", 128), face=Face(0, (0, 0, 9, 9)))])
+    info = replace(info, model=replace(info.model, hash="pdq"))
+    row = replace(make_row("a", 128), face=Face(0, (0, 0, 9, 9)), hash=make_hash("a"))
+    write_rows(tmp_path / "out", info, [row])
     path = exported(open_snapshot(tmp_path / "out"), "parquet", "x.parquet")
     described = duckdb.execute(f"describe from '{path}'").fetchall()
     in_duckdb = {name: kind for name, kind, *_ in described}

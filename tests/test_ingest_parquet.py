@@ -24,7 +24,7 @@ from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import EmbeddingRow, Face
 from featureid.storage.run_record import read_run
 from featureid.storage.verify import verify_snapshot
-from tests.storage_samples import make_info, make_row, write_rows
+from tests.storage_samples import make_hash, make_info, make_row, write_rows
 
 FACES = "dlib all min-face=20 no-face=whole-image"
 KEYS = [f"{n}/é.jpg" for n in range(20)]
@@ -49,6 +49,19 @@ def write(output: Path, keys: list[str], dtype: str, faces: str, root: str = "")
     rows = [row for key in keys for row in (faces_of(key) if faces else [make_row(key)])]
     write_rows(output, info, rows)
     return open_snapshot(str(output))
+
+
+def test_hashes_come_back(tmp_path: Path) -> None:
+    info = make_info(3)
+    info = replace(info, model=replace(info.model, hash="pdq"))
+    write_rows(tmp_path / "out", info, [replace(make_row(k), hash=make_hash(k)) for k in KEYS])
+    before = open_snapshot(tmp_path / "out")
+    after = there_and_back(before, str(tmp_path / "x.parquet"), tmp_path / "back")
+    assert after.model == before.model and contents(after) == contents(before)
+    assert after.shard(0).columns() == before.shard(0).columns()
+    assert [row.hash for shard in after.shards() for row in shard.rows()] == [
+        make_hash(key) for shard in after.shards() for key in shard.row_keys()
+    ]
 
 
 def bits(value: Any) -> Any:

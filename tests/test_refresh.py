@@ -18,7 +18,7 @@ from featureid.refresh import (
     PartitionPlan,
     Planner,
     RefreshPolicy,
-    check_dtype,
+    check_stored,
     plan_partition,
     refreshed_num_shards,
     with_num_shards,
@@ -191,9 +191,9 @@ def test_a_full_run_has_partitions_without_a_previous_snapshot() -> None:
 
 def test_rows_of_another_type_are_refused() -> None:
     model = ModelInfo("image", "sha256:aa", "sha256:bb", 4)
-    check_dtype(model, model, "out")
+    check_stored(model, model, "out")
     with pytest.raises(UsageError, match=r"float32, this run float16.*`re_embed=True`"):
-        check_dtype(model, replace(model, dtype="float16"), "out")
+        check_stored(model, replace(model, dtype="float16"), "out")
 
 
 def test_what_is_gone_is_counted_by_folder() -> None:

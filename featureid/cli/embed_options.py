@@ -11,7 +11,7 @@ from featureid.errors import UsageError
 from featureid.images import DecodeLimits
 from featureid.inputs import InputSource
 from featureid.jobs.beam_options import parse_hints
-from featureid.jobs.options import AUTO, EmbedOptions, RefreshOptions
+from featureid.jobs.options import AUTO, EmbedOptions, Hash, RefreshOptions
 from featureid.models import BACKENDS
 from featureid.refresh import Check, RefreshPolicy
 from featureid.storage.records import DTYPES
@@ -108,6 +108,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         choices=BACKENDS,
         help="what runs the model; default: onnx, or litert for a model that needs it",
     )
+    add(
+        "--hash",
+        choices=get_args(Hash),
+        default=AUTO,
+        help="perceptual hash to store beside the vectors; auto: as in the previous snapshot, or "
+        "pdq for models of whole images; default: %(default)s",
+    )
     add("--threads", type=int, default=0, metavar="N", help="per process; default: one per core")
     add("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, metavar="N", help="images per batch")
 
@@ -153,6 +160,7 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
         refresh=_refresh_options(arguments),
         safeguards=safeguard_options.safeguards(arguments),
         hints=parse_hints(arguments.embed_hint),
+        hash=arguments.hash,
         max_failure_rate=arguments.max_failure_rate,
     )
 

@@ -15,6 +15,7 @@ from featureid.storage.ingest_parquet import read_parquet
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.process import this_process
 from featureid.storage.records import DTYPES, ModelInfo
+from featureid.storage.row_columns import stored_hash
 from featureid.storage.run_record import RunRecord, versions_of
 from featureid.storage.shard import choose_num_shards
 from featureid.storage.snapshot import new_info, new_snapshot_id
@@ -164,14 +165,16 @@ def _model(arguments: argparse.Namespace, rows: ingest.Rows, origin: Origin | No
     dtype = arguments.dtype or (
         origin.model.dtype if origin else "float16" if rows.vectors.itemsize == 2 else "float32"
     )
+    hash_ = stored_hash(rows.attributes)
     if arguments.model is not None:
-        return ModelInfo.unverified(arguments.model, rows.vectors.shape[1], dtype)
+        model = ModelInfo.unverified(arguments.model, rows.vectors.shape[1], dtype)
+        return replace(model, hash=hash_)
     if origin is None:
         raise UsageError(
             f"{arguments.file} does not name the model of its vectors, as Parquet files of "
             "featureid export do; name it with --model"
         )
-    return replace(origin.model, dtype=dtype)
+    return replace(origin.model, dtype=dtype, hash=hash_)
 
 
 def _keys_beside(path: str) -> str:

@@ -126,6 +126,7 @@ def _lines(described: dict[str, Any]) -> list[str]:
         f"model digest  {model['digest']}",
         f"preprocessing {model['preprocessing_digest']}",
         *([f"faces         {model['faces']}"] if model["faces"] else []),
+        *([f"hash          {model['hash']}"] if model["hash"] else []),
         *([f"root          {root}"] if root else []),
         f"rows          {described['rows']} in {len(described['shards'])} shards, "
         f"{described['bytes'] / 1e6:.2f} MB",

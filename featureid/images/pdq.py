@@ -18,6 +18,8 @@ import numpy.typing as npt
 HASH_BYTES = 32
 #: Bits in which the hashes of two copies of an image may differ, as Meta recommends.
 MAX_DISTANCE = 31
+#: Hashes of a lower quality say too little to be compared, as Meta recommends.
+MIN_QUALITY = 50
 
 Hash = npt.NDArray[np.uint8]
 _Plane = npt.NDArray[np.float32]
@@ -28,6 +30,32 @@ _PASSES = 2
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 _QUALITY_SCALE = 90
 _MIN_SIDE = 5
+# The shorter side to which larger images are reduced: as exact as JPEG's own reduction.
+_REDUCED_SIDE = 512
+
+
+def image_hash(pixels: npt.NDArray[np.uint8]) -> tuple[Hash, int]:
+    """Return the hash of an image of any size in bounded time, and its quality.
+
+    An image whose shorter side has 1,024 pixels or more is reduced first, each pixel the mean of a
+    square of pixels. That, or decoding a JPEG file at a reduced scale, changes some 4 bits.
+
+    Args:
+        pixels: uint8 (h, w, 3) RGB, upright.
+
+    Returns:
+        What :func:`pdq_hash` returns.
+    """
+    import cv2
+
+    height, width = pixels.shape[:2]
+    factor = min(height, width) // _REDUCED_SIDE
+    if factor > 1:
+        size = width // factor, height // factor
+        # Whole squares only: a factor that is an integer is several times as fast as another.
+        whole = pixels[: size[1] * factor, : size[0] * factor]
+        pixels = np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return pdq_hash(pixels)
 
 
 def pdq_hash(pixels: npt.NDArray[np.uint8]) -> tuple[Hash, int]:

@@ -12,7 +12,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
-from featureid.embedding import describe_model
+from featureid.embedding import check_hash, describe_model
 from featureid.errors import StorageError, UsageError
 from featureid.inputs import check_sources, locate
 from featureid.jobs.beam_options import is_local, new_pipeline
@@ -27,6 +27,7 @@ from featureid.progress import Progress
 from featureid.refresh import Planner
 from featureid.storage import files
 from featureid.storage.lifecycle import SnapshotWriter
+from featureid.storage.reader import Snapshot
 from featureid.storage.records import SnapshotInfo
 from featureid.storage.snapshot import new_info, new_snapshot_id, read_manifest
 from featureid.transforms import CheckContent, EmbedReferences, ListImages, RefreshSnapshot
@@ -184,9 +185,7 @@ def _start(
     options = replace(options, sources=check_sources(options.sources))
     if not local:  # Workers elsewhere share files with this process, but not its current folder.
         options = replace(options, output=files.absolute(options.output))
-    options, model, info = describe_run(options)
-    previous, policy = find_previous(options, info.model)
-    options = replace(options, refresh=replace(options.refresh, policy=policy))
+    options, model, info, previous = describe_run(options)
     record = new_record(info, options, beam_options, previous)
     folder = "" if previous is None else previous.folder
     plan = WritePlan(
@@ -211,22 +210,29 @@ def _start(
     return plan, result
 
 
-def describe_run(options: EmbedOptions) -> tuple[EmbedOptions, ModelBundle, SnapshotInfo]:
+def describe_run(
+    options: EmbedOptions,
+) -> tuple[EmbedOptions, ModelBundle, SnapshotInfo, Snapshot | None]:
     """Load the model and find out what every file of the new snapshot will say about it.
 
     Returns:
-        The options with nothing left open that depends on what is installed, the model, and what
-        the snapshot will say.
+        The options with nothing left open that depends on what is installed or published, the
+        model, what the snapshot will say, and the previous snapshot; None for a full run.
 
     Raises:
         UsageError: the model is unknown, or takes whole images and the options name faces.
         ModelError: the model or the face detector cannot be loaded or built.
+        FeatureIdError: as in :func:`featureid.jobs.previous.find_previous`.
     """
     bundle, settings, model = describe_model(options.model, options.settings, options.dtype)
+    previous, policy, hash_ = find_previous(options, model)
+    settings, model = replace(settings, hash=hash_), replace(model, hash=hash_)
+    check_hash(bundle, settings)
     now = datetime.now(UTC)
     locations = locate(options.sources)
     info = new_info(new_snapshot_id(now), now, model, options.num_shards or 1, locations)
-    return replace(options, settings=settings), bundle, info
+    refresh = replace(options.refresh, policy=policy)
+    return replace(options, settings=settings, refresh=refresh), bundle, info, previous
 
 
 def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> EmbedSummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
 
 from featureid.embedding import EmbedSettings
 from featureid.errors import UsageError
@@ -11,7 +12,8 @@ from featureid.refresh import RefreshPolicy
 from featureid.storage.safeguards import Safeguards
 
 #: The previous snapshot that is the current one of the output, if there is one.
-AUTO = "auto"
+AUTO: Final = "auto"
+Hash = Literal["auto", "pdq", "none"]
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,12 @@ class EmbedOptions:
         model: a known model's name, or the path of a model bundle.
         num_shards: files to spread the rows over; None chooses by the number of images.
         dtype: how vectors are stored, ``float32`` or ``float16``.
-        settings: threads, batch size, limits, backend and faces.
+        settings: threads, batch size, limits, backend and faces; its ``hash`` is ``hash`` below.
         refresh: what is carried over from a previous snapshot.
         safeguards: what the run may do to the snapshots that it follows.
         hints: Beam's resource hints for the workers that embed, by name.
+        hash: the perceptual hash to store beside the vectors, ``pdq`` or ``none``; ``auto`` for
+            what the previous snapshot has and, without one, ``pdq`` for a model of whole images.
         max_failure_rate: the share of the images that may fail in a run that succeeds.
     """
 
@@ -61,6 +65,7 @@ class EmbedOptions:
     refresh: RefreshOptions = field(default_factory=RefreshOptions)
     safeguards: Safeguards = field(default_factory=Safeguards)
     hints: dict[str, str] = field(default_factory=dict)
+    hash: Hash = AUTO
     max_failure_rate: float = 1.0
 
     def __post_init__(self) -> None:
@@ -68,5 +73,7 @@ class EmbedOptions:
             raise UsageError("no input: name folders, globs or images, or a `manifest`")
         if self.num_shards is not None and self.num_shards < 1:
             raise UsageError(f"`num_shards` is {self.num_shards}; it must be 1 or more")
+        if self.hash not in get_args(Hash):
+            raise UsageError(f"`hash` is {self.hash!r}; known: {', '.join(get_args(Hash))}")
         if not 0 <= self.max_failure_rate <= 1:
             raise UsageError(f"`max_failure_rate` is {self.max_failure_rate}; give 0 to 1")

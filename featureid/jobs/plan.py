@@ -9,7 +9,6 @@ from featureid.estimate import Estimate, Listing, embed_sample, estimate, plan_s
 from featureid.inputs import check_sources
 from featureid.jobs.embed import describe_run
 from featureid.jobs.options import EmbedOptions
-from featureid.jobs.previous import find_previous
 from featureid.storage.records import ModelInfo
 from featureid.storage.safeguards import check_current, check_missing
 
@@ -25,9 +24,8 @@ def plan(options: EmbedOptions, sample_size: int) -> Estimate:
         FeatureIdError: the inputs, the previous snapshot or the model cannot be used.
     """
     options = replace(options, sources=check_sources(options.sources))
-    options, model, info = describe_run(options)
-    previous, policy = find_previous(options, info.model)
-    listing = plan_sources(options.sources, previous, policy)
+    options, model, info, previous = describe_run(options)
+    listing = plan_sources(options.sources, previous, options.refresh.policy)
     sample = embed_sample(listing.images, model, options.settings, sample_size)
     found = estimate(listing, sample, info, previous, options.num_shards is not None)
     return replace(found, stopped=_why_stopped(options, info.model, listing))

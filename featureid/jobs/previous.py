@@ -5,28 +5,31 @@ from __future__ import annotations
 from dataclasses import replace
 
 from featureid.errors import MixedModelsError
-from featureid.jobs.options import AUTO, EmbedOptions
-from featureid.refresh import RefreshPolicy, check_dtype
+from featureid.jobs.options import AUTO, EmbedOptions, Hash
+from featureid.refresh import RefreshPolicy, check_stored
 from featureid.storage import files
 from featureid.storage.carry import check_can_carry, naming_way_out
 from featureid.storage.reader import Snapshot, open_snapshot
-from featureid.storage.records import ModelInfo
+from featureid.storage.records import PDQ, ModelInfo, first_difference
 from featureid.storage.safeguards import check_current, check_model
 from featureid.storage.snapshot import current_snapshot
 
 
-def find_previous(options: EmbedOptions, model: ModelInfo) -> tuple[Snapshot | None, RefreshPolicy]:
-    """Return the snapshot to carry rows from, None for a full run, and what counts as unchanged.
+def find_previous(
+    options: EmbedOptions, model: ModelInfo
+) -> tuple[Snapshot | None, RefreshPolicy, str]:
+    """Return the snapshot to carry rows from, what counts as unchanged, and the hash to store.
 
-    That is as the options say, or, if the run may be of another model and is, nothing.
+    The snapshot is None for a full run. What counts as unchanged is as the options say, or, if the
+    run may be of another model and is, nothing. The hash is ``pdq``, or "" for none.
 
     Args:
         options: what to embed; ``output`` may be empty.
-        model: of the run.
+        model: of the run; its ``hash`` does not count.
 
     Raises:
         MixedModelsError: it, or the current snapshot of the output, is of another model.
-        UsageError: it stores vectors in another type.
+        UsageError: it stores vectors in another type, or has another hash.
         StorageError: it cannot be read, or its rows do not fit into this run's snapshot.
     """
     safeguards, policy = options.safeguards, options.refresh.policy
@@ -37,7 +40,7 @@ def find_previous(options: EmbedOptions, model: ModelInfo) -> tuple[Snapshot | N
         has_current = options.output and current_snapshot(options.output) is not None
         place = options.output if has_current else ""
     if not place:
-        return None, policy
+        return None, policy, _hash(options.hash, model, None)
     with naming_way_out():
         previous = open_snapshot(files.absolute(place))  # workers have another current folder
     try:
@@ -46,7 +49,17 @@ def find_previous(options: EmbedOptions, model: ModelInfo) -> tuple[Snapshot | N
         if not safeguards.new_model:
             raise
         policy = replace(policy, check="version", re_embed=True)
+    model = replace(model, hash=_hash(options.hash, model, previous.model))
     if not policy.re_embed:
-        check_dtype(previous.model, model, previous.folder)
+        check_stored(previous.model, model, previous.folder)
         check_can_carry(previous, model)
-    return previous, policy
+    return previous, policy, model.hash
+
+
+def _hash(wanted: Hash, model: ModelInfo, previous: ModelInfo | None) -> str:
+    """Return the hash to store, given what the options say and the models of two runs."""
+    if wanted != AUTO:
+        return "" if wanted == "none" else wanted
+    if previous is not None and first_difference(previous, model) is None:
+        return previous.hash
+    return "" if model.faces else PDQ

@@ -29,6 +29,8 @@ BLOCK_ROWS = 1536
 KEY = "key"
 VECTOR = "vector"
 FACE_INDEX = "face_index"
+HASH = "pdq"
+HASH_QUALITY = "pdq_quality"
 
 _MAGIC = b"FIDSHARD"
 _FOOTER = struct.Struct("<8sIIQQQ")

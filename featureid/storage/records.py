@@ -25,6 +25,9 @@ STORED_UNIT_TOLERANCE = {"float32": 0.00101, "float16": 0.0015}
 WHOLE_IMAGE = -1
 #: Maximum number of landmarks in a row.
 MAX_LANDMARKS = 5
+#: The perceptual hash that can be stored beside the vectors, see :mod:`featureid.images.pdq`.
+PDQ = "pdq"
+HASH_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class ModelInfo:
         dtype: ``float32`` or ``float16``, as stored.
         faces: how faces were found and chosen, in one line; with another line, the same image may
             have other rows. "" for a model of whole images.
+        hash: the perceptual hash that is stored beside the vectors, ``pdq``; "" for none.
     """
 
     name: str
@@ -47,6 +51,7 @@ class ModelInfo:
     dimension: Size
     dtype: str = "float32"
     faces: str = ""
+    hash: str = ""
 
     def __post_init__(self) -> None:
         if self.dimension < 1:
@@ -78,7 +83,7 @@ class ModelInfo:
 def first_difference(one: ModelInfo, other: ModelInfo) -> tuple[str, str, str] | None:
     """Return why feature IDs of two models are not comparable: what differs, and both values.
 
-    Name and stored type may differ; None means that the feature IDs are comparable.
+    Name, stored type and hash may differ; None means that the feature IDs are comparable.
     """
     for name, what in (
         ("digest", "model digest"),
@@ -158,6 +163,23 @@ class Face:
         return cls(int(index), (left, top, right, bottom), points, float(score))
 
 
+@dataclass(frozen=True, slots=True)
+class PerceptualHash:
+    """What :func:`featureid.images.pdq.image_hash` returns, to be stored.
+
+    Attributes:
+        bits: 32 bytes.
+        quality: from 0 to 100.
+    """
+
+    bits: bytes
+    quality: int
+
+    def __post_init__(self) -> None:
+        if len(self.bits) != HASH_BYTES:
+            raise StorageError(f"the hash has {len(self.bits)} bytes, not {HASH_BYTES}")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddingRow:
     """One embedded image, or one face of it.
@@ -171,6 +193,7 @@ class EmbeddingRow:
         width: pixels of the upright original.
         height: pixels of the upright original.
         face: the face that was embedded; None for a model of whole images.
+        hash: the perceptual hash of the image; None if none is stored.
     """
 
     key: str
@@ -181,6 +204,7 @@ class EmbeddingRow:
     width: int
     height: int
     face: Face | None = None
+    hash: PerceptualHash | None = None
 
     def __post_init__(self) -> None:
         if self.vector.ndim != 1 or self.vector.dtype != np.float32:

@@ -16,6 +16,7 @@ from featureid.storage import columns, files, gzip_members, layout
 from featureid.storage.columns import ColumnSpec, Values
 from featureid.storage.layout import Block, Index, Member, ShardHeader
 from featureid.storage.records import (
+    HASH_BYTES,
     STORED_UNIT_TOLERANCE,
     UNIT_TOLERANCE,
     EmbeddingRow,
@@ -74,7 +75,8 @@ def shard_of(key: str, num_shards: int) -> int:
 def choose_num_shards(rows: int, model: ModelInfo) -> int:
     """Return the number of shards that gives files of about 50 MB, at least 1."""
     vector_bytes = model.dimension * columns.NUMBER_TYPES[model.dtype].itemsize
-    return max(1, round(rows * (vector_bytes + _ATTRIBUTE_BYTES) / _SHARD_BYTES))
+    hash_bytes = HASH_BYTES if model.hash else 0
+    return max(1, round(rows * (vector_bytes + _ATTRIBUTE_BYTES + hash_bytes) / _SHARD_BYTES))
 
 
 def shard_name(shard: int, num_shards: int) -> str:
