@@ -104,9 +104,10 @@ def check_sources(sources: Iterable[InputSource]) -> tuple[InputSource, ...]:
             a manifest does not have the column, or there is nothing but the output.
     """
     filled, keys = [], []
+    sources = tuple(sources)
+    if len(sources) == 1 and not sources[0].manifest:  # of many, a shell's * may have named it
+        _check_no_manifest(sources[0])
     for source in sources:
-        if not source.manifest:
-            _check_no_manifest(source)
         some = _first_keys(source)
         if some:
             filled.append(source)
