@@ -34,7 +34,13 @@ def make_parser(prog: str) -> console.CommandParser:
     parser.add_argument("file", metavar="FILE", help=".onnx, .tflite or .keras")
     add = parser.add_argument_group("model").add_argument
     add("--name", required=True, help="what it is called from now on")
-    add("--license", default="not stated", metavar="TEXT", help="of its weights, as SPDX if known")
+    add(
+        "--license",
+        "--licence",
+        default="not stated",
+        metavar="TEXT",
+        help="of its weights, as SPDX if known",
+    )
     add("--provenance", default="", metavar="TEXT", help="where the weights come from")
     add("--replace", action="store_true", help="replace an added model of this name")
     add("--output", metavar="FILE", help=f"write a {BUNDLE_SUFFIX} file instead of keeping it")
