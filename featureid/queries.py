@@ -12,8 +12,10 @@ import numpy.typing as npt
 from featureid.embedding import Embedder
 from featureid.errors import ImageError
 from featureid.images import DecodedImage, DecodeLimits
+from featureid.images.pdq import MAX_DISTANCE, image_hash
 from featureid.inputs import ImageRef, read_image
 from featureid.matching.gallery import Gallery, Match, Matches
+from featureid.matching.hashes import Hashes
 from featureid.parallel import map_in_order
 from featureid.storage import layout
 from featureid.storage.reader import Snapshot
@@ -23,6 +25,8 @@ Matrix = npt.NDArray[np.float32]
 
 #: How far an image is turned, in degrees, clockwise.
 TURNS = (0, 90, 180, 270)
+# More than any distance.
+_UNKNOWN = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,13 @@ class Query:
         name: key of the image.
         face: index of the face in the image; None for a whole image.
         vectors: float32 (n, dimension): one, or one for each way that the image is turned.
+        hashes: the perceptual hashes of the image, turned likewise; None if they are not known.
     """
 
     name: str
     face: int | None
     vectors: Matrix
+    hashes: Hashes | None = None
 
 
 def image_queries(
@@ -68,16 +74,20 @@ def image_queries(
 
 def snapshot_queries(snapshot: Snapshot) -> Iterator[Query]:
     """Yield every row of a snapshot as a query."""
-    columns = [layout.KEY, layout.VECTOR]
-    if snapshot.model.faces:
-        columns.append(layout.FACE_INDEX)
+    model = snapshot.model
+    columns = [layout.KEY, layout.VECTOR, *[layout.FACE_INDEX] * bool(model.faces)]
+    columns += [layout.HASH, layout.HASH_QUALITY] * bool(model.hash)
     for block in snapshot.blocks(columns):
         vectors = np.asarray(block[layout.VECTOR])
         faces: Sequence[int | None] = [None] * len(vectors)
-        if snapshot.model.faces:
+        if model.faces:
             faces = np.asarray(block[layout.FACE_INDEX]).tolist()
-        for key, face, vector in zip(block[layout.KEY], faces, vectors, strict=True):
-            yield Query(key, face, vector[np.newaxis])
+        hashes = None
+        if model.hash:
+            hashes = Hashes.of(*(np.asarray(block[name]) for name in columns[-2:]))
+        for row, (key, face) in enumerate(zip(block[layout.KEY], faces, strict=True)):
+            own = None if hashes is None else hashes.take(np.array([row]))
+            yield Query(key, face, vectors[row : row + 1], own)
 
 
 def _embed(key: str, image: DecodedImage, embedder: Embedder, turned: bool) -> list[Query]:
@@ -86,19 +96,25 @@ def _embed(key: str, image: DecodedImage, embedder: Embedder, turned: bool) -> l
     Raises:
         ImageError: it has no face, or the model fails.
     """
-    ways = [embedder.fit(_turned(image, turns)) for turns in range(len(TURNS) if turned else 1)]
-    fitted = [face_and_pixels for way in ways for face_and_pixels in way]
+    ways = [_turned(image, turns) for turns in range(len(TURNS) if turned else 1)]
+    fitted = [face_and_pixels for way in ways for face_and_pixels in embedder.fit(way)]
     vectors = []
     for vector in embedder.infer(np.stack([pixels for _, pixels in fitted])):
         if isinstance(vector, ImageError):
             raise vector
         vectors.append(vector)
-    if turned:
-        return [Query(key, None, np.stack(vectors))]
+    if not embedder.info.faces:
+        return [Query(key, None, np.stack(vectors), _hashes(ways))]
     return [
         Query(key, face.index if face else None, vector[np.newaxis])
         for (face, _), vector in zip(fitted, vectors, strict=True)
     ]
+
+
+def _hashes(images: Iterable[DecodedImage]) -> Hashes:
+    found = [image_hash(image.pixels) for image in images]
+    quality = np.array([quality for _, quality in found], np.uint8)
+    return Hashes.of(np.stack([bits for bits, _ in found]), quality)
 
 
 def _turned(image: DecodedImage, turns: int) -> DecodedImage:
@@ -109,10 +125,23 @@ def _turned(image: DecodedImage, turns: int) -> DecodedImage:
 
 @dataclass(frozen=True)
 class Hit:
-    """A match of a query, and how far the query was turned for it, in degrees clockwise."""
+    """A match of a query.
+
+    Attributes:
+        match: the row.
+        turned: how far the query was turned for it, in degrees clockwise.
+        hash_distance: bits in which their perceptual hashes differ, in the closest of the ways that
+            the query was turned; None if one is not known, or says too little.
+    """
 
     match: Match
     turned: int
+    hash_distance: int | None = None
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the hashes are as near as those of two copies of an image."""
+        return self.hash_distance is not None and self.hash_distance <= MAX_DISTANCE
 
 
 @dataclass(frozen=True)
@@ -122,8 +151,8 @@ class Answer:
     Attributes:
         query: the query.
         hits: its matches, best first; each row once, as the best of the turned images matches it.
-        cut_off: how many more rows reach the threshold, which ``k`` has cut off; of a turned image,
-            at least so many. 0 if there is no threshold.
+        cut_off: how many more rows reach the threshold, or are copies by their hash, which ``k``
+            has cut off; of a turned image, at least so many. 0 if there is no threshold.
     """
 
     query: Query
@@ -137,8 +166,12 @@ def search(
     k: int | None,
     threshold: float | None = None,
     exclude_self: bool = False,
+    hashes: Hashes | None = None,
 ) -> list[Answer]:
     """Return the matches of each query.
+
+    Rows whose perceptual hash differs from the query's in at most 31 bits match whatever they
+    score, and are the last that ``k`` cuts off.
 
     Args:
         gallery: what is searched.
@@ -146,6 +179,7 @@ def search(
         k: how many rows at most; None for all that reach the threshold.
         threshold: the lowest score; None for no limit.
         exclude_self: leave out the rows whose key is the query's name.
+        hashes: those of all rows of the gallery; None to go by the vectors alone.
     """
     own = [gallery.count(query.name) if exclude_self else 0 for query in queries]
     counts = [len(query.vectors) for query in queries]
@@ -155,23 +189,58 @@ def search(
         if queries
         else ()
     )
-    return [
-        _answer(query, [*islice(found, count)], k, threshold is not None, mine)
-        for query, count, mine in zip(queries, counts, own, strict=True)
-    ]
+    answers = []
+    for query, count, mine in zip(queries, counts, own, strict=True):
+        best, total = _best([*islice(found, count)])
+        if hashes is not None and query.hashes is not None:
+            total += _add_copies(best, gallery, query, hashes, threshold)
+        if exclude_self:
+            best = {row: hit for row, hit in best.items() if hit.match.key != query.name}
+        hits = sorted(best.values(), key=lambda hit: hit.match.order)
+        kept = hits if k is None else _first(hits, k)
+        more = max(0, total - mine - len(kept)) if threshold is not None else 0
+        answers.append(Answer(query, tuple(kept), more))
+    return answers
 
 
-def _answer(
-    query: Query, by_turn: Sequence[Matches], k: int | None, limited: bool, own: int
-) -> Answer:
+def _best(by_turn: Sequence[Matches]) -> tuple[dict[int, Hit], int]:
+    """Return the best hit of each row, by its number, and how many rows match at least."""
     best: dict[int, Hit] = {}
     for turned, matches in zip(TURNS, by_turn, strict=False):
         for match in matches.hits:
-            if own and match.key == query.name:
-                continue
             if match.row not in best or match.score > best[match.row].match.score:
                 best[match.row] = Hit(match, turned)
-    hits = sorted(best.values(), key=lambda hit: hit.match.order)
-    total = max((matches.total for matches in by_turn), default=0) - own
-    kept = hits if k is None else hits[:k]
-    return Answer(query, tuple(kept), max(0, total - len(kept)) if limited else 0)
+    return best, max((matches.total for matches in by_turn), default=0)
+
+
+def _add_copies(
+    best: dict[int, Hit],
+    gallery: Gallery,
+    query: Query,
+    hashes: Hashes,
+    threshold: float | None,
+) -> int:
+    """Add rows that are copies by their hash to the hits of a query, and all hits' distances.
+
+    Returns:
+        How many rows match that do not reach the threshold.
+    """
+    assert query.hashes is not None
+    ways = np.stack([query.hashes.distances(way, hashes) for way in range(len(query.hashes))])
+    ways[ways < 0] = _UNKNOWN
+    nearest, distances = ways.argmin(axis=0), ways.min(axis=0)
+    for row in np.flatnonzero(distances <= MAX_DISTANCE).tolist():
+        if row not in best:
+            way = int(nearest[row])
+            best[row] = Hit(gallery.match(query.vectors[way], row), TURNS[way])
+    for row, hit in best.items():
+        if distances[row] != _UNKNOWN:
+            best[row] = replace(hit, hash_distance=int(distances[row]))
+    lowest = np.float32(-1 if threshold is None else threshold)
+    return sum(bool(hit.match.score < lowest) for hit in best.values())
+
+
+def _first(hits: Sequence[Hit], k: int) -> list[Hit]:
+    """Return k of hits that are ordered, copies before others, in their order."""
+    places = sorted(range(len(hits)), key=lambda place: (not hits[place].is_copy, place))[:k]
+    return [hits[place] for place in sorted(places)]

@@ -60,7 +60,7 @@ def test_a_threshold_limits_the_matches_and_k_says_what_it_cut_off(collection: P
     )
     assert done.stdout.splitlines() == [
         "rocket.jpg",
-        "   1.0000  rocket.jpg",
+        "   1.0000    0 bits  rocket.jpg",
         "  … and 1 more; raise -k to see them",
     ]
 

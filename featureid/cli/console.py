@@ -253,3 +253,8 @@ def counting(unit: str, total: int = 0) -> Iterator[Callable[[int], None]]:
     progress = Progress(unit, total)
     with show_progress(progress):
         yield progress.add
+
+
+def bits_apart(distance: int | None) -> str:
+    """Return in how many bits two perceptual hashes differ, for a table; "" if not known."""
+    return "" if distance is None else f"{distance:3} bits"

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from featureid.cli import console
 from featureid.errors import UsageError
+from featureid.images.pdq import MAX_DISTANCE
 from featureid.matching.bands import DEFAULT_THRESHOLD, bands_of
 from featureid.matching.duplicates import (
     Collection,
@@ -29,7 +30,7 @@ from featureid.matching.scores import check_comparable
 from featureid.storage import files
 from featureid.storage.reader import Snapshot, open_snapshot
 
-_COLUMNS = ("group", "keep", "key", "face", "score", "identical", "known", "uri")
+_COLUMNS = ("group", "keep", "key", "face", "score", "hash_distance", "identical", "known", "uri")
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -46,6 +47,7 @@ def make_parser(prog: str) -> console.CommandParser:
         metavar="T",
         help="lowest score of a duplicate; default: %(default)s, for the model image",
     )
+    add("--no-hash", action="store_true", help="leave out what only perceptual hashes tell")
     add("--prefix", default="", metavar="P", help="only images whose keys start with P")
     add(
         "--keep",
@@ -104,6 +106,8 @@ def run(argv: Sequence[str], prog: str) -> int:
         lines = _script(found, rows, places, arguments.move_to)
         files.write_atomic(arguments.script, ["".join(f"{line}\n" for line in lines).encode()])
     result = {"groups": groups, **_counts(rows, found), "threshold": arguments.threshold}
+    if rows.hashes is not None:
+        result["max_hash_distance"] = MAX_DISTANCE
     bands = [band for band in bands_of(snapshot.model) if band.threshold <= arguments.threshold]
     if bands:
         result["false_positive_rate"] = bands[0].false_positives
@@ -141,11 +145,12 @@ def _ignored(file: str | None) -> frozenset[tuple[str, str]]:
 
 def _rows(arguments: argparse.Namespace, snapshot: Snapshot) -> tuple[Collection, Snapshot]:
     """Return what is compared, and the snapshot that its known rows are in."""
-    rows = read_collection(snapshot, arguments.prefix)
+    hashes = not arguments.no_hash
+    rows = read_collection(snapshot, arguments.prefix, hashes=hashes)
     if arguments.against:
         other = open_snapshot(arguments.against)
         check_comparable(snapshot.model, snapshot.folder, other.model, other.folder)
-        return joined_collections(rows, read_collection(other, origin=1)), other
+        return joined_collections(rows, read_collection(other, origin=1, hashes=hashes)), other
     if arguments.since:
         before = open_snapshot(arguments.since)
         check_comparable(snapshot.model, snapshot.folder, before.model, before.folder)
@@ -160,6 +165,8 @@ def _described(group: Group, rows: Collection) -> dict[str, Any]:
         if rows.faces[member.row] is not None:
             described["face"] = rows.faces[member.row]
         described |= {"score": round(member.score, 6), "identical": member.identical}
+        if member.hash_distance is not None:
+            described["hash_distance"] = member.hash_distance
         if rows.origin.any():
             described["known"] = bool(rows.origin[member.row])
         members.append(described)
@@ -222,16 +229,19 @@ def _script(
 
 
 def _lines(result: dict[str, Any], found: Duplicates) -> Iterator[str]:
+    limit = result.get("max_hash_distance")
     for described, group in zip(result["groups"], found.groups, strict=True):
         for member, row in zip(described["members"], group.members, strict=True):
             mark = "keep" if row.row == group.keep else "same bytes" * member["identical"]
             face = f", face {member['face']}" if "face" in member else ""
             known = "  (known)" if member.get("known") else ""
-            yield f"{member['score']:7.4f}  {mark:10}  {member['key']}{face}{known}"
+            bits = f"{console.bits_apart(member.get('hash_distance')):{10 if limit else 0}}"
+            yield f"{member['score']:7.4f}  {bits}{mark:10}  {member['key']}{face}{known}"
         yield ""
     yield (
         f"{result['duplicates']} of {result['images']} images are duplicates, in "
         f"{len(result['groups'])} groups, at a score of {result['threshold']} or more"
+        + (f", or hashes that differ in {limit} bits or fewer" if limit else "")
     )
     if "false_positive_rate" in result:
         yield (

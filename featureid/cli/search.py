@@ -55,6 +55,7 @@ def make_parser(prog: str) -> console.CommandParser:
     )
     add("--threshold", type=float, metavar="T", help="lowest score, a cosine; default: none")
     add("--prefix", default="", metavar="P", help="search only images whose keys start with P")
+    add("--no-hash", action="store_true", help="leave out what only perceptual hashes tell")
     add("--exclude-self", action="store_true", help="leave out matches with the query's own key")
     add(
         "--turned",
@@ -78,13 +79,16 @@ def run(argv: Sequence[str], prog: str) -> int:
     second = [*islice(queries, 1)]
     size = probe.num_rows * probe.model.dimension * 4
     gallery = Gallery(snapshots, arguments.prefix) if second and size <= _MAX_HELD_BYTES else probe
+    hashes = gallery.hashes() if gallery.has_hashes and not arguments.no_hash else None
     results, failures = [], []
     rest = chain(second, queries)
     batch = first
     while batch:
         failures += [item for item in batch if isinstance(item, Failure)]
         asked = [item for item in batch if isinstance(item, Query)]
-        answers = search(gallery, asked, arguments.k, arguments.threshold, arguments.exclude_self)
+        answers = search(
+            gallery, asked, arguments.k, arguments.threshold, arguments.exclude_self, hashes
+        )
         results += [_result(answer, gallery, arguments.turned) for answer in answers]
         batch = [*islice(rest, _AT_ONCE)]
     for failure in failures:
@@ -159,6 +163,8 @@ def _hit(hit: Hit, gallery: Gallery, turned: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"key": match.key, "score": round(match.score, 6)}
     if match.face is not None:
         found["face"] = match.face
+    if hit.hash_distance is not None:
+        found["hash_distance"] = hit.hash_distance
     if len(gallery.snapshots) > 1:
         found["snapshot"] = gallery.snapshots[match.snapshot].manifest.info.snapshot
     if turned:
@@ -172,7 +178,8 @@ def _lines(results: Iterable[dict[str, Any]]) -> Iterator[str]:
         for hit in result["hits"]:
             turned = f"  turned by {hit['turned']}°" if hit.get("turned") else ""
             snapshot = f"  {hit['snapshot']}" if "snapshot" in hit else ""
-            yield f"  {hit['score']:7.4f}  {_named(hit['key'], hit)}{snapshot}{turned}"
+            bits = f"  {console.bits_apart(hit['hash_distance'])}" if "hash_distance" in hit else ""
+            yield f"  {hit['score']:7.4f}{bits}  {_named(hit['key'], hit)}{snapshot}{turned}"
         if not result["hits"]:
             yield "  no match"
         if result["cut_off"]:

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import UsageError
+from featureid.images.pdq import MAX_DISTANCE
 from featureid.matching.groups import Graph, components, stars
+from featureid.matching.hashes import Hashes, close_hashes
 from featureid.matching.pairs import (
     Pairs,
     all_pairs,
@@ -21,7 +23,7 @@ from featureid.matching.pairs import (
     pairs_in_cells,
     recall_of,
 )
-from featureid.matching.scores import pair_scores
+from featureid.matching.scores import pair_scores, scores_of
 from featureid.storage import layout
 from featureid.storage.reader import Snapshot
 from featureid.storage.selection import Selection
@@ -51,6 +53,7 @@ class Collection:
         sizes: bytes of the files, (n,).
         modified: when the files were changed, in nanoseconds, (n,); 0 where that is not known.
         origin: (n,): 0 for rows of the collection, 1 for known ones that it is compared with.
+        hashes: perceptual hashes of the images; None to go by the vectors alone.
     """
 
     keys: Sequence[str]
@@ -61,6 +64,7 @@ class Collection:
     sizes: npt.NDArray[np.int64]
     modified: npt.NDArray[np.int64]
     origin: npt.NDArray[np.int8]
+    hashes: Hashes | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -72,11 +76,12 @@ class DuplicateOptions:
     """How near-duplicates are found and grouped.
 
     Attributes:
-        threshold: the lowest score of a member with the center of its group.
+        threshold: the lowest score of a member with the center of its group, unless their
+            perceptual hashes are near.
         keep: which image of a group to keep: the one with the most pixels, the file that was
             changed first, the first by ``origin`` and then key, or the first by key.
-        link: ``star``: every member reaches the threshold with the center and with the image that
-            is kept; ``single``: with any other member, so that chains are followed.
+        link: ``star``: every member is near the center and the image that is kept, by score or by
+            hash; ``single``: with any other member, so that chains are followed.
         method: ``exact`` compares all pairs; ``cells`` nearly all that are close, and measures its
             recall; ``auto`` takes cells from :data:`EXACT_ROWS` different vectors on.
         across: only pairs of a row of the collection and a known one count, not those of two rows
@@ -112,11 +117,14 @@ class Member:
         row: its number in the collection.
         score: with the center.
         identical: whether its file has the same bytes as the one that is kept.
+        hash_distance: bits in which its perceptual hash differs from that of the center; None if
+            one of them is not known, or says too little.
     """
 
     row: int
     score: float
     identical: bool
+    hash_distance: int | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,9 @@ def find_duplicates(
     fresh = np.array([bool((rows.origin[some] == 0).any()) for some in copies])
     known = np.array([bool((rows.origin[some] == 1).any()) for some in copies])
     pairs, recall = _pairs(vectors, fresh, options, progress)
+    if rows.hashes is not None:
+        near = _near_hashes(vectors, rows.hashes.take(firsts), fresh)
+        pairs = joined_pairs([(p.lower, p.higher, p.scores) for p in (pairs, near)])
     if options.across:
         one, other = pairs.lower, pairs.higher
         pairs = pairs.take((fresh[one] & known[other]) | (known[one] & fresh[other]))
@@ -187,13 +198,16 @@ def find_duplicates(
     return Duplicates(tuple(groups), *recall)
 
 
-def read_collection(snapshot: Snapshot, prefix: str = "", origin: int = 0) -> Collection:
+def read_collection(
+    snapshot: Snapshot, prefix: str = "", origin: int = 0, hashes: bool = True
+) -> Collection:
     """Return the rows of a snapshot whose keys start with a prefix.
 
     Args:
         snapshot: the snapshot; rows of imported vectors may lack everything but key and vector.
         prefix: what the keys start with; "" for all rows.
         origin: what the result says of all rows.
+        hashes: whether to read the perceptual hashes, if there are any.
     """
     names = {spec.name for spec in snapshot.columns()}
     selection = Selection(snapshot, prefix)
@@ -214,7 +228,16 @@ def read_collection(snapshot: Snapshot, prefix: str = "", origin: int = 0) -> Co
         sizes=np.asarray(column("source_size", none), np.int64),
         modified=np.array([int(time[1]) if time else 0 for time in times], np.int64),
         origin=np.full(len(none), origin, np.int8),
+        hashes=Hashes.read(selection) if hashes and snapshot.model.hash else None,
     )
+
+
+def _near_hashes(vectors: Matrix, hashes: Hashes, fresh: npt.NDArray[np.bool_]) -> Pairs:
+    """Return the pairs with at least one fresh row whose perceptual hashes are near."""
+    lower, higher = close_hashes(hashes)
+    wanted = fresh[lower] | fresh[higher]
+    lower, higher = lower[wanted], higher[wanted]
+    return Pairs(lower, higher, scores_of(vectors, lower, vectors, higher))
 
 
 def _pairs(
@@ -331,7 +354,11 @@ def _group(
     same = np.zeros(len(everyone), bool)
     if rows.digests is not None:
         same = (rows.digests[everyone] == rows.digests[keep]).all(axis=1)
-    members_found = map(Member, everyone.tolist(), scores.tolist(), same.tolist())
+    apart = [None] * len(everyone)
+    if rows.hashes is not None:
+        found = rows.hashes.distances(middle, rows.hashes.take(everyone)).tolist()
+        apart = [None if distance < 0 else distance for distance in found]
+    members_found = map(Member, everyone.tolist(), scores.tolist(), same.tolist(), apart)
     return Group(keep, middle, tuple(members_found))
 
 
@@ -351,8 +378,11 @@ def _is_near_all(
     one, rest = copies[member][0], [copies[other][0] for other in others]
     if not (rows.origin[one] and rows.origin[rest].all()):
         return False
-    scores = pair_scores(rows.vectors[one], rows.vectors[rest])
-    return bool(scores.min() >= np.float32(options.threshold))
+    near = pair_scores(rows.vectors[one], rows.vectors[rest]) >= np.float32(options.threshold)
+    if rows.hashes is not None:
+        distances = rows.hashes.distances(int(one), rows.hashes.take(np.array(rest)))
+        near |= (distances >= 0) & (distances <= MAX_DISTANCE)
+    return bool(near.all())
 
 
 def joined_collections(one: Collection, other: Collection) -> Collection:
@@ -360,6 +390,9 @@ def joined_collections(one: Collection, other: Collection) -> Collection:
     digests = None
     if one.digests is not None and other.digests is not None:
         digests = np.concatenate([one.digests, other.digests])
+    hashes = None
+    if one.hashes is not None and other.hashes is not None:
+        hashes = Hashes.joined([one.hashes, other.hashes])
     return Collection(
         [*one.keys, *other.keys],
         [*one.faces, *other.faces],
@@ -369,6 +402,7 @@ def joined_collections(one: Collection, other: Collection) -> Collection:
         np.concatenate([one.sizes, other.sizes]),
         np.concatenate([one.modified, other.modified]),
         np.concatenate([one.origin, other.origin]),
+        hashes,
     )
 
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from featureid.errors import UsageError
 from featureid.matching.exact import Found, search_above, search_top
-from featureid.matching.scores import check_comparable, check_queries
+from featureid.matching.hashes import Hashes
+from featureid.matching.scores import check_comparable, check_queries, pair_scores
 from featureid.storage import layout
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import ModelInfo
@@ -162,6 +163,27 @@ class Gallery:
             lowest = np.full(len(queries), threshold, np.float32)
             found = search_above(queries, self._blocks, lowest, k, self._sort_keys)
         return [self._described(matches) for matches in found]
+
+    def match(self, vector: Matrix, row: int) -> Match:
+        """Return a row, whatever it scores, as a match of a query, float32 (dimension,)."""
+        number = self._snapshot_of(row)
+        place = row - self._first_rows[number]
+        if self._vectors is not None:
+            stored = self._vectors[number][place]
+        else:
+            stored = self._selections[number].vector(place)
+        scores = pair_scores(vector, stored[np.newaxis])
+        (match,) = self._described(Found(np.array([row]), scores, 1)).hits
+        return match
+
+    @property
+    def has_hashes(self) -> bool:
+        """Whether rows have perceptual hashes."""
+        return any(snapshot.model.hash for snapshot in self.snapshots)
+
+    def hashes(self) -> Hashes:
+        """Return the perceptual hashes of all rows; some or all may have none."""
+        return Hashes.joined(Hashes.read(selection) for selection in self._selections)
 
     def count(self, key: str) -> int:
         """Return how many rows have a key: several if an image has faces or snapshots share it."""

@@ -113,10 +113,18 @@ class Selection:
         """
         found = []
         for row in rows:
-            number = bisect_left(self._first_rows, row + 1) - 1
-            piece = self._pieces[number]
-            place = piece.start + row - self._first_rows[number]
+            piece, place = self._place_of(row)
             found.append(self._block(name, piece.shard, piece.block)[place])
+        return found
+
+    def vector(self, row: int) -> Matrix:
+        """Return the vector of a row, float32 (dimension,); reads its block."""
+        piece, place = self._place_of(row)
+
+        def read(shard: ShardMap, source: RangeReader, block: int) -> Matrix:
+            return np.asarray(block_values(shard, source, block, layout.VECTOR)[place])
+
+        (found,) = self.snapshot.each_block(read, [(piece.shard, piece.block)], threads=1)
         return found
 
     def count(self, key: str) -> int:
@@ -124,6 +132,12 @@ class Selection:
         if not key.startswith(self._prefix) or key not in self.snapshot:
             return 0
         return len(np.atleast_2d(self.snapshot[key]))
+
+    def _place_of(self, row: int) -> tuple[_Piece, int]:
+        """Return the piece that a row is in, and the number of the row in its block."""
+        number = bisect_left(self._first_rows, row + 1) - 1
+        piece = self._pieces[number]
+        return piece, piece.start + row - self._first_rows[number]
 
     def _batch(self, first: int, end: int, threads: int) -> Matrix:
         out = self._empty(self._first_rows[end] - self._first_rows[first])
