@@ -41,6 +41,18 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def use_one_thread() -> None:
+    """Run this script anew with one thread for BLAS and OpenMP, unless it has only one.
+
+    They read their settings as they are loaded.  Threads that wait for work use CPU time, so that
+    figures per CPU second need it.
+    """
+    wanted = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.environ.update(wanted)
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
 def print_result(result: Mapping[str, Any], as_json: bool, table: str = "") -> None:
     """Print a table, by default one line per figure, and then with ``--json`` the JSON object."""
     print(table or "\n".join(f"{name:<36}{value}" for name, value in result.items()))
