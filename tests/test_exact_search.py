@@ -78,7 +78,7 @@ def test_search_equals_brute_force(
     with pytest.MonkeyPatch.context() as patch:
         for module in (candidates, exact):
             patch.setattr(module, "QUERIES_AT_ONCE", at_once)
-            patch.setattr(module, "ROWS_AT_ONCE", at_once * 7)
+        patch.setattr(candidates, "ROWS_AT_ONCE", at_once * 7)
         top = exact.search_top(queries, blocks, k, sort_keys)
     for found, best in zip(top, wanted, strict=True):
         assert [*zip(found.scores.tolist(), found.rows.tolist(), strict=True)] == best[:k]

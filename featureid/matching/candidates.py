@@ -20,6 +20,11 @@ QUERIES_AT_ONCE = 512
 ROWS_AT_ONCE = 2048
 
 
+def rows_at_once(queries: int) -> int:
+    """Return how many rows to multiply with some queries: more for few, for which calls count."""
+    return ROWS_AT_ONCE * max(1, QUERIES_AT_ONCE // max(1, queries))
+
+
 def nearest(queries: Matrix, block: Matrix, k: int) -> tuple[Matrix, Rows]:
     """Return about the nearest rows of a block for each query.
 
@@ -46,8 +51,9 @@ def nearest(queries: Matrix, block: Matrix, k: int) -> tuple[Matrix, Rows]:
 def _nearest(queries: Matrix, block: Matrix, scores: Matrix, rows: Rows) -> None:
     """Write the nearest rows of some queries to ``scores`` and ``rows``, both (n, k)."""
     k = scores.shape[1]
-    for first in range(0, len(block), ROWS_AT_ONCE):
-        products = queries @ block[first : first + ROWS_AT_ONCE].T
+    step = rows_at_once(len(queries))
+    for first in range(0, len(block), step):
+        products = queries @ block[first : first + step].T
         touched = np.flatnonzero(products.max(axis=1) > scores[:, -1])
         if not len(touched):
             continue

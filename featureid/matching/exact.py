@@ -19,7 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featureid.matching.candidates import QUERIES_AT_ONCE, ROWS_AT_ONCE, merge_best, nearest
+from featureid.matching.candidates import (
+    QUERIES_AT_ONCE,
+    merge_best,
+    nearest,
+    rows_at_once,
+)
 from featureid.matching.scores import floors_of, rounding_error, scores_of
 
 Matrix = npt.NDArray[np.float32]
@@ -104,8 +109,9 @@ def search_above(
 
 def close_pairs(queries: Matrix, block: Matrix, floors: Matrix) -> Iterator[tuple[Rows, Rows]]:
     """Yield numbers of queries and rows, (p,), whose product is not below the query's floor."""
-    for start in range(0, len(block), ROWS_AT_ONCE):
-        rows = block[start : start + ROWS_AT_ONCE]
+    step = rows_at_once(min(QUERIES_AT_ONCE, len(queries)))
+    for start in range(0, len(block), step):
+        rows = block[start : start + step]
         for query in range(0, len(queries), QUERIES_AT_ONCE):
             part = slice(query, query + QUERIES_AT_ONCE)
             products = queries[part] @ rows.T
