@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-
 DIMENSION = 128
 _INTRINSIC = 12
 _WIDTH = 3**0.5

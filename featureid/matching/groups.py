@@ -21,29 +21,26 @@ class Graph:
     Attributes:
         starts: where the neighbors of each row start, (n + 1,).
         neighbors: row numbers, (2 p,), ascending for each row.
-        scores: float32 (2 p,), of each neighbor.
     """
 
     starts: Rows
     neighbors: Rows
-    scores: npt.NDArray[np.float32]
 
     @classmethod
     def of(cls, pairs: Pairs, rows: int) -> Graph:
         """Return the graph of pairs of ``rows`` rows."""
-        one = np.concatenate([pairs.lower, pairs.higher])
-        other = np.concatenate([pairs.higher, pairs.lower])
-        order = np.lexsort((other, one))
-        starts = np.searchsorted(one[order], np.arange(rows + 1))
-        return cls(starts, other[order], np.concatenate([pairs.scores] * 2)[order])
+        # One sort of numbers that hold both rows: the pairs may be many millions.
+        both = np.concatenate(
+            [pairs.lower * rows + pairs.higher, pairs.higher * rows + pairs.lower]
+        )
+        both.sort()
+        starts = np.searchsorted(both, np.arange(rows + 1) * rows)
+        both %= max(1, rows)
+        return cls(starts, both)
 
     def neighbors_of(self, row: int) -> Rows:
         """Return the neighbors of a row, ascending."""
         return self.neighbors[self.starts[row] : self.starts[row + 1]]
-
-    def scores_of(self, row: int) -> npt.NDArray[np.float32]:
-        """Return the scores of the neighbors of a row, parallel to them."""
-        return self.scores[self.starts[row] : self.starts[row + 1]]
 
 
 def stars(graph: Graph, weights: Rows, preference: Rows) -> Iterator[tuple[int, Rows]]:

@@ -7,6 +7,7 @@ only rows that share a cell are compared. Two rows that are close to each other 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ Rows = npt.NDArray[np.intp]
 # Rows of one cell, about: fewer cells cost time, more cost recall.
 _ROWS_PER_CELL = 1000
 _NEAREST_PIVOTS = 2
+_NO_CELL = np.iinfo(np.intp).max
 _SEED = 20261129
 
 
@@ -126,13 +128,21 @@ def pairs_in_cells(
     random = np.random.default_rng(_SEED)
 
     def found() -> Iterator[tuple[Rows, Rows, Matrix]]:
+        before: list[Rows] = []
         for _ in range(sets):
             count = max(_NEAREST_PIVOTS, len(vectors) // _ROWS_PER_CELL)
             pivots = np.sort(random.choice(len(vectors), min(count, len(vectors)), replace=False))
-            for rows in _cells(vectors, vectors[pivots]):
+            cells = _nearest_pivots(vectors, vectors[pivots])
+            for cell, rows in enumerate(_rows_by_cell(cells, len(pivots))):
                 for here, there, scores in _upper_triangle(vectors[rows], threshold):
-                    yield rows[here], rows[there], scores
+                    lower, higher = rows[here], rows[there]
+                    # Rows may share several cells: the first of them yields the pair.
+                    new = _first_shared(cells, lower, higher) == cell
+                    for others in before:
+                        new &= _first_shared(others, lower, higher) == _NO_CELL
+                    yield lower[new], higher[new], scores[new]
                 progress(len(rows))
+            before.append(cells)
 
     return joined_pairs(found())
 
@@ -153,7 +163,9 @@ def recall_of(pairs: Pairs, vectors: Matrix, threshold: float, sample: int) -> t
     lower = np.minimum(drawn[here], there)[others]
     higher = np.maximum(drawn[here], there)[others]
     there_are = np.unique(lower * len(vectors) + higher)
-    found = np.isin(there_are, pairs.lower * len(vectors) + pairs.higher)
+    known = pairs.lower * len(vectors) + pairs.higher  # ascending, as pairs are
+    places = np.searchsorted(known, there_are)
+    found = there_are[places < len(known)] == known[places[places < len(known)]]
     return int(found.sum()), len(there_are)
 
 
@@ -172,8 +184,8 @@ def _upper_triangle(
         progress(len(queries))
 
 
-def _cells(vectors: Matrix, pivots: Matrix) -> Iterator[Rows]:
-    """Yield the rows of each cell, in order."""
+def _nearest_pivots(vectors: Matrix, pivots: Matrix) -> Rows:
+    """Return for each row the numbers of the nearest pivots, its cells, (n, 2)."""
     nearest = min(_NEAREST_PIVOTS, len(pivots))
     cells = np.empty((len(vectors), nearest), np.intp)
     for start in range(0, len(vectors), QUERIES_AT_ONCE):
@@ -181,18 +193,31 @@ def _cells(vectors: Matrix, pivots: Matrix) -> Iterator[Rows]:
         cells[start : start + QUERIES_AT_ONCE] = np.argpartition(-products, nearest - 1, axis=1)[
             :, :nearest
         ]
+    return cells
+
+
+def _rows_by_cell(cells: Rows, count: int) -> Iterator[Rows]:
+    """Yield the rows of each cell, ascending."""
     order = np.argsort(cells, axis=None, kind="stable")
-    ends = np.searchsorted(cells.ravel()[order], np.arange(len(pivots) + 1))
-    for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
-        yield order[start:end] // nearest
+    ends = np.searchsorted(cells.ravel()[order], np.arange(count + 1))
+    for start, end in itertools.pairwise(ends.tolist()):
+        yield order[start:end] // cells.shape[1]
+
+
+def _first_shared(cells: Rows, one: Rows, other: Rows) -> Rows:
+    """Return the lowest number of a cell that two rows share, (p,), or ``_NO_CELL``."""
+    here, there = cells[one][:, :, np.newaxis], cells[other][:, np.newaxis, :]
+    first: Rows = np.where(here == there, here, _NO_CELL).min(axis=(1, 2))
+    return first
 
 
 def joined_pairs(parts: Iterable[tuple[Rows, Rows, Matrix]]) -> Pairs:
     """Return pairs that were found in parts, each once."""
     none = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32)
     lower, higher, scores = map(np.concatenate, zip(none, *parts, strict=True))
-    order = np.lexsort((higher, lower))
-    lower, higher, scores = lower[order], higher[order], scores[order]
-    new = np.ones(len(lower), bool)
-    new[1:] = (np.diff(lower) != 0) | (np.diff(higher) != 0)
-    return Pairs(lower[new], higher[new], scores[new])
+    both = lower * (higher.max(initial=0) + 1) + higher
+    order = np.argsort(both)
+    new = np.ones(len(both), bool)
+    new[1:] = np.diff(both[order]) != 0
+    order = order[new]
+    return Pairs(lower[order], higher[order], scores[order])

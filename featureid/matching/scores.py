@@ -23,7 +23,8 @@ Rows = npt.NDArray[np.intp]
 
 #: How far the length of a query may be from 1; as far as that of a stored float16 vector.
 UNIT_TOLERANCE = 0.0015
-_PAIRS_AT_ONCE = 1 << 14
+# Half a megabyte of products of 128 dimensions, which stays in the cache of a core.
+_PAIRS_AT_ONCE = 1 << 9
 _FLOAT32_ROUNDING = 2.0**-24
 
 
