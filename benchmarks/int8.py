@@ -25,7 +25,6 @@ A loss is the figure of the float32 model minus that of the 8-bit one.  Its inte
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import random
 import threading
@@ -39,8 +38,9 @@ from typing import Any
 import common
 import numpy as np
 import numpy.typing as npt
+from edits import EDITS
 from faces import listed_pairs
-from PIL import Image, ImageDraw, ImageEnhance
+from PIL import Image
 
 from featureid.embedding import load_image, normalize
 from featureid.errors import ImageError
@@ -54,7 +54,6 @@ Floats = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.integer[Any]]
 Pixels = npt.NDArray[np.uint8]
 Vectors = npt.NDArray[np.float32]
-Edit = Callable[[Image.Image], Image.Image]
 # A figure of a sample: from the weight of every unit, or None for all units once.
 Figure = Callable[[Floats | None], float]
 
@@ -70,58 +69,9 @@ _KEPT = 10_000
 _MISSED = -2.0  # the score of a pair without a vector, below any cosine
 
 
-def _jpeg(quality: int) -> Edit:
-    def edit(photo: Image.Image) -> Image.Image:
-        stream = io.BytesIO()
-        photo.save(stream, "JPEG", quality=quality)
-        return Image.open(stream)
-
-    return edit
-
-
-def _cropped(share: float) -> Edit:
-    """Cut the upper left off, and keep a share of width and height."""
-
-    def edit(photo: Image.Image) -> Image.Image:
-        left, top = (int((1 - share) * 0.6 * side) for side in photo.size)
-        right, bottom = left + int(share * photo.width), top + int(share * photo.height)
-        return photo.crop((left, top, right, bottom))
-
-    return edit
-
-
-def _scaled(share: float) -> Edit:
-    def edit(photo: Image.Image) -> Image.Image:
-        return photo.resize((round(share * photo.width), round(share * photo.height)))
-
-    return edit
-
-
-def _barred(photo: Image.Image) -> Image.Image:
-    marked = photo.copy()
-    bar = (0, int(0.8 * photo.height), photo.width, int(0.9 * photo.height))
-    ImageDraw.Draw(marked).rectangle(bar, fill=(255, 255, 255))
-    return marked
-
-
-EDITS: dict[str, dict[str, Edit]] = {
-    "easy": {
-        "jpeg 50": _jpeg(50),
-        "half size": _scaled(0.5),
-        "crop 90 %": _cropped(0.9),
-        "rotate 5": lambda photo: photo.rotate(5, Image.Resampling.BICUBIC),
-        "flip": lambda photo: photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-        "dark": lambda photo: ImageEnhance.Brightness(photo).enhance(0.6),
-        "bar": _barred,
-    },
-    "hard": {
-        "jpeg 10": _jpeg(10),
-        "quarter size": _scaled(0.25),
-        "crop 70 %": _cropped(0.7),
-        "rotate 15": lambda photo: photo.rotate(15, Image.Resampling.BICUBIC),
-        "rotate 90": lambda photo: photo.transpose(Image.Transpose.ROTATE_90),
-        "gray": lambda photo: photo.convert("L").convert("RGB"),
-    },
+_LEVELS = {
+    "easy": ("jpeg 50", "half size", "crop 90 %", "rotate 5", "flip", "dark", "bar"),
+    "hard": ("jpeg 10", "quarter size", "crop 70 %", "rotate 15", "rotate 90", "gray"),
 }
 
 
@@ -210,7 +160,7 @@ def embedded(
 def photos(folder: Path) -> dict[str, Any]:
     """Return the figures of ``--photos``."""
     paths = image_files(folder)
-    edits = [edit for edits in EDITS.values() for edit in edits.values()]
+    edits = [EDITS[name] for name in _names()]
     preprocessing = resolve_model("image").preprocessing
     height, width = preprocessing.height, preprocessing.width
 
@@ -237,7 +187,7 @@ def photos(folder: Path) -> dict[str, Any]:
                 for name, of_edit in zip(_names(), same, strict=True)
             }
     first = 0
-    for level, edits_of_level in EDITS.items():
+    for level, edits_of_level in _LEVELS.items():
         chosen = slice(first, first := first + len(edits_of_level))
         units_of_level = np.tile(numbers, len(edits_of_level))
         exact, rounded = (
@@ -327,7 +277,7 @@ def _average(values: Floats, weights: Floats | None) -> float:
 
 
 def _names() -> list[str]:
-    return [name for edits in EDITS.values() for name in edits]
+    return [name for level in _LEVELS.values() for name in level]
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -90,8 +90,7 @@ def embed_faces(
         ModelError: the model or the face detector cannot be found or built.
         UsageError: the image cannot be used as given, or the model takes whole images.
     """
-    settings = FaceSettings(faces) if isinstance(faces, str) else faces
-    embedder = _embedder(model, settings, threads=1)
+    embedder = _embedder(model, _settings(faces), threads=1)
     (found,) = _embed(embedder, [image], [_name(image)])
     return [(face, vector) for face, vector in found if face is not None]
 
@@ -143,12 +142,16 @@ def embed_images(
 def model_info(
     model: str | os.PathLike[str], faces: FaceChoice | FaceSettings | None = None
 ) -> ModelInfo:
-    """Return the record of the model behind :func:`generate_feature_id` with these arguments."""
-    return _embedder(model, _one_face(faces), threads=1).info
+    """Return the record of the model that these arguments of the functions above mean."""
+    return _embedder(model, _settings(faces), threads=1).info
+
+
+def _settings(faces: FaceChoice | FaceSettings | None) -> FaceSettings | None:
+    return FaceSettings(faces) if isinstance(faces, str) else faces
 
 
 def _one_face(faces: FaceChoice | FaceSettings | None) -> FaceSettings | None:
-    settings = FaceSettings(faces) if isinstance(faces, str) else faces
+    settings = _settings(faces)
     if settings is not None and settings.choose == "all":
         raise UsageError(
             "faces is 'all', which gives an image several feature IDs; use embed_faces, or choose "

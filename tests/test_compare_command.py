@@ -69,3 +69,23 @@ def test_copies_and_another_photo(folder: Path) -> None:
 def test_every_model_has_rates_of_its_own(folder: Path) -> None:
     last = compare(folder, "a.png", "mirrored.png", "--model", "image-int8").splitlines()[-1]
     assert last.startswith("0.9 or more: duplicate; measured for this model: less than 3e-07")
+
+
+def test_several_faces_make_a_matrix(photos: Path, folder: Path) -> None:
+    with Image.open(photos / "astronaut.png") as file:
+        person = file.convert("RGB").crop((120, 0, 380, 260))
+    pair = Image.new("RGB", (520, 260))
+    pair.paste(person, (0, 0))
+    pair.paste(ImageOps.mirror(person), (260, 0))
+    pair.save(folder / "pair.png")
+    person.save(folder / "one.png")
+    argv = "pair.png", "one.png", "--model=face", "--faces=all"
+    found = json.loads(compare(folder, *argv, "--json"))
+    assert (found["first"]["faces"], found["second"]["faces"]) == ([0, 1], [0])
+    ((same,), (mirrored,)) = found["cosines"]
+    assert same > 0.99 and same > mirrored > 0.9
+    assert (found["cosine"], found["first"]["nearest"], found["second"]["nearest"]) == (same, 0, 0)
+    lines = compare(folder, *argv).splitlines()
+    assert lines[1:4] == ["face            0", f"       0{same:9.4f}", f"       1{mirrored:9.4f}"]
+    one = json.loads(compare(folder, "pair.png", "one.png", "--model=face", "--json"))
+    assert "cosines" not in one and "faces" not in one["first"]

@@ -107,3 +107,12 @@ def test_a_group_is_a_star_by_score_or_hash() -> None:
     both = joined_collections(replace(collection(fan(1)), hashes=hashes.take(np.array([2]))), known)
     (group,) = find_duplicates(both, DuplicateOptions(0.95, across=True)).groups
     assert sorted(m.row for m in group.members) == [0, 1, 3]
+
+
+def test_the_histogram_is_shown(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys, "duplicates", output / "out", "--histogram")
+    assert sum(bin_["pairs"] for bin_ in found["histogram"]) == found["pairs"] - 1 == 20
+    assert found["expected_false_pairs"] is None
+    assert cli.main(["duplicates", str(output / "out"), "--histogram"]) == 0
+    text = capsys.readouterr().out
+    assert "scores of 20 random pairs" in text and "too few pairs" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
@@ -26,11 +27,15 @@ from featureid.matching.duplicates import (
     mark_known,
     read_collection,
 )
+from featureid.matching.histogram import Histogram, histogram_of
 from featureid.matching.scores import check_comparable
 from featureid.storage import files
 from featureid.storage.reader import Snapshot, open_snapshot
 
 _COLUMNS = ("group", "keep", "key", "face", "score", "hash_distance", "identical", "known", "uri")
+
+# Characters of the longest bar of a histogram.
+_BAR = 50
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -75,6 +80,11 @@ def make_parser(prog: str) -> console.CommandParser:
         "--since", metavar="SNAPSHOT", help="only duplicates of images that are new since SNAPSHOT"
     )
     add("--ignore-pairs", metavar="FILE", help="CSV of two keys a line that are no duplicates")
+    add(
+        "--histogram",
+        action="store_true",
+        help="show the scores of random pairs, and what they say",
+    )
     add("--csv", metavar="FILE", help="write one line per image into FILE")
     add("--script", metavar="FILE", help="write a shell script that moves all but the kept images")
     add("--move-to", metavar="FOLDER", help="where the script moves them; required with --script")
@@ -113,7 +123,13 @@ def run(argv: Sequence[str], prog: str) -> int:
         result["false_positive_rate"] = bands[0].false_positives
     if found.pairs_there:
         result["recall"] = round((found.pairs_found or 0) / found.pairs_there, 4)
-    console.print_result(result, arguments.json, _lines(result, found))
+    text = [*_lines(result, found)]
+    if arguments.histogram:
+        histogram = histogram_of(rows, found, options)
+        result["histogram"] = _bins(histogram)
+        result |= {"pairs": histogram.pairs, "expected_false_pairs": histogram.false_pairs}
+        text += _histogram_lines(histogram, arguments.threshold)
+    console.print_result(result, arguments.json, text)
     return console.DONE
 
 
@@ -226,6 +242,30 @@ def _script(
             target = f"{folder.rstrip('/')}/{key.lstrip('/')}"
             yield f"mkdir -p -- {shlex.quote(target.rpartition('/')[0])}"
             yield f"mv -n -- {shlex.quote(source)} {shlex.quote(target)}"
+
+
+def _bins(histogram: Histogram) -> list[dict[str, float]]:
+    """Return the bins from the first that has pairs to the last."""
+    bounds = zip(histogram.edges[:-1], histogram.edges[1:], histogram.counts, strict=True)
+    bins = [{"from": low, "to": high, "pairs": count} for low, high, count in bounds]
+    filled = [number for number, count in enumerate(histogram.counts) if count]
+    return bins[filled[0] : filled[-1] + 1] if filled else []
+
+
+def _histogram_lines(histogram: Histogram, threshold: float) -> Iterator[str]:
+    bins = _bins(histogram)
+    most = max((bin_["pairs"] for bin_ in bins), default=0)
+    yield f"scores of {histogram.sampled} random pairs that are in no group together:"
+    for bin_ in bins:
+        bar = "#" * math.ceil(_BAR * bin_["pairs"] / most)
+        yield f"{bin_['from']:6.2f} to {bin_['to']:5.2f}  {bin_['pairs']:8.0f}  {bar}"
+    if histogram.false_pairs is None:
+        yield "there are too few pairs to say how many reach the threshold by chance"
+    else:
+        yield (
+            f"of all {histogram.pairs} pairs, about {histogram.false_pairs:.2g} of different "
+            f"images are expected to reach {threshold}"
+        )
 
 
 def _lines(result: dict[str, Any], found: Duplicates) -> Iterator[str]:
