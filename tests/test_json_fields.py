@@ -54,6 +54,7 @@ def printed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     run("compare", photos / "astronaut.png", photos / "astronaut.png", "--model", "face")
     run("search", out, "--query", images)
     run("duplicates", out)
+    run("index", out)
     run("identify", out, images, "--threshold=0.9")
     run("faces", photos / "astronaut.png")
     network = place / "net.onnx"

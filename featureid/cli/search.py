@@ -54,6 +54,11 @@ def make_parser(prog: str) -> console.CommandParser:
         help=f"matches per query; default: {DEFAULT_K}, or, with --threshold, all",
     )
     add("--threshold", type=float, metavar="T", help="lowest score, a cosine; default: none")
+    add(
+        "--index",
+        action="store_true",
+        help="with --threshold: search by the index of featureid index, which misses a few matches",
+    )
     add("--prefix", default="", metavar="P", help="search only images whose keys start with P")
     add("--no-hash", action="store_true", help="leave out what only perceptual hashes tell")
     add("--exclude-self", action="store_true", help="leave out matches with the query's own key")
@@ -72,13 +77,19 @@ def run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     if arguments.k is None and arguments.threshold is None:
         arguments.k = DEFAULT_K
+    if arguments.index and arguments.threshold is None:
+        raise UsageError(
+            "an `index` is for searches by `threshold`; give one, or leave out `index`"
+        )
     snapshots = [open_snapshot(place) for place in arguments.galleries]
-    probe = Gallery(snapshots, arguments.prefix, stream=True)
+    probe = Gallery(snapshots, arguments.prefix, stream=True, index=arguments.index)
     queries = _queries(arguments, probe)
     first = [*islice(queries, _AT_ONCE)]
     second = [*islice(queries, 1)]
     size = probe.num_rows * probe.model.dimension * 4
-    gallery = Gallery(snapshots, arguments.prefix) if second and size <= _MAX_HELD_BYTES else probe
+    gallery = probe
+    if second and size <= _MAX_HELD_BYTES:
+        gallery = Gallery(snapshots, arguments.prefix, index=arguments.index)
     hashes = gallery.hashes() if gallery.has_hashes and not arguments.no_hash else None
     results, failures = [], []
     rest = chain(second, queries)
@@ -98,10 +109,29 @@ def run(argv: Sequence[str], prog: str) -> int:
         "rows": gallery.num_rows,
         "failures": [asdict(failure) for failure in failures],
     }
+    if arguments.index:
+        printed["recall"] = _recall(gallery, arguments.threshold)
     console.print_result(printed, arguments.json, _lines(results))
     if failures and not results:
         return console.FAILED
     return console.DONE
+
+
+def _recall(gallery: Gallery, threshold: float) -> float:
+    """Return what share of all matches the index finds, and say it; 1 if it is not used."""
+    recall = gallery.recall(threshold)
+    if recall is None:
+        _LOG.warning(
+            "the index is not used: too few rows are near each other to measure what it finds"
+        )
+        return 1.0
+    share = round(recall.share, 4)
+    measured = f"{share:.2%} of {recall.pairs} pairs of {recall.threshold} or more"
+    if not gallery.uses_index(threshold):
+        _LOG.warning("the index is not used, since it finds only %s", measured)
+        return 1.0
+    _LOG.info("the index finds %s", measured)
+    return share
 
 
 def _queries(arguments: argparse.Namespace, gallery: Gallery) -> Iterator[Query | Failure]:

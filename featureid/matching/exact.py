@@ -25,7 +25,7 @@ from featureid.matching.candidates import (
     nearest,
     rows_at_once,
 )
-from featureid.matching.scores import floors_of, rounding_error, scores_of
+from featureid.matching.scores import floors_of, products_of, rounding_error, scores_of
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
@@ -104,6 +104,37 @@ def search_above(
             enough = scores >= thresholds[owners]
             hits.add(owners[enough], rows[enough] + first, scores[enough])
         first += len(block)
+    return hits.found()
+
+
+def search_among(
+    queries: Matrix,
+    candidates: Iterable[tuple[Rows, Rows]],
+    vectors_of: Callable[[Rows], Matrix],
+    thresholds: Matrix,
+    k: int | None,
+    sort_keys: SortKeys,
+) -> list[Found]:
+    """Return what :func:`search_above` does, of rows that have been found in some other way.
+
+    Args:
+        queries: float32 (n, d) of unit length.
+        candidates: numbers of queries and rows, (p,); no pair twice.
+        vectors_of: row numbers (m,), ascending -> their vectors, float32 (m, d).
+        thresholds: float32 (n,).
+        k: how many to return at most; None for all.
+        sort_keys: the order of rows of equal score; called for those rows alone.
+    """
+    hits = _Hits(len(queries), k, sort_keys)
+    floors = floors_of(thresholds, queries.shape[1])
+    for owners, rows in candidates:
+        different, places = np.unique(rows, return_inverse=True)
+        vectors = vectors_of(different)
+        close = products_of(vectors, places, queries, owners) >= floors[owners]
+        owners, rows, places = owners[close], rows[close], places[close]
+        scores = scores_of(vectors, places, queries, owners)
+        enough = scores >= thresholds[owners]
+        hits.add(owners[enough], rows[enough], scores[enough])
     return hits.found()
 
 

@@ -6,15 +6,17 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import UsageError
-from featureid.matching.exact import Found, search_above, search_top
+from featureid.matching.codes import Recall
+from featureid.matching.exact import Found, search_above, search_among, search_top
 from featureid.matching.hashes import Hashes
+from featureid.matching.index_file import read_index
 from featureid.matching.scores import check_comparable, check_queries, pair_scores
 from featureid.storage import layout
 from featureid.storage.reader import Snapshot, open_snapshot
@@ -22,9 +24,12 @@ from featureid.storage.records import ModelInfo
 from featureid.storage.selection import Selection
 
 Matrix = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.intp]
 SnapshotLike = Snapshot | str | os.PathLike[str]
 
 DEFAULT_K = 10
+#: An index that finds less is not used.
+MIN_RECALL = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ class Gallery:
         prefix: take only rows whose keys start with it; they alone are read.
         stream: read the vectors from the files in every search, and hold some 65,536 rows at a
             time instead of all; for galleries that are larger than memory, and for a single search.
+        index: find the rows that reach a threshold by the indexes that ``featureid index`` has
+            made: not all of them, see :meth:`recall`, but their scores are exact.
         threads: blocks to read at the same time; 0 means one per CPU core.
 
     Attributes:
@@ -97,7 +104,7 @@ class Gallery:
         num_rows: number of rows.
 
     Raises:
-        UsageError: no snapshot is given.
+        UsageError: no snapshot is given; a snapshot has no index, or there is a prefix with it.
         MixedModelsError: the models of the snapshots differ.
         StorageError: a snapshot is missing, damaged or cannot be read.
     """
@@ -108,6 +115,7 @@ class Gallery:
         prefix: str = "",
         *,
         stream: bool = False,
+        index: bool = False,
         threads: int = 0,
     ) -> None:
         if isinstance(snapshots, Snapshot | str | os.PathLike):
@@ -124,6 +132,9 @@ class Gallery:
         sizes = [selection.num_rows for selection in self._selections]
         self._first_rows = [*accumulate(sizes, initial=0)]
         self.num_rows = self._first_rows[-1]
+        if index and prefix:
+            raise UsageError("an `index` is of whole snapshots; leave out `index` or `prefix`")
+        self._codes = [read_index(snapshot) for snapshot in self.snapshots] if index else []
         self._vectors = None if stream else [s.vectors(threads) for s in self._selections]
 
     def search(
@@ -161,18 +172,32 @@ class Gallery:
             found = search_top(queries, self._blocks, k, self._sort_keys)
         else:
             lowest = np.full(len(queries), threshold, np.float32)
-            found = search_above(queries, self._blocks, lowest, k, self._sort_keys)
+            if self.uses_index(threshold):
+                pairs = self._close_pairs(queries, threshold)
+                found = search_among(queries, pairs, self._vectors_of, lowest, k, self._sort_keys)
+            else:
+                found = search_above(queries, self._blocks, lowest, k, self._sort_keys)
         return [self._described(matches) for matches in found]
+
+    def uses_index(self, threshold: float) -> bool:
+        """Return whether the index is good enough for a threshold; otherwise search is exact."""
+        recall = self.recall(threshold)
+        return bool(self._codes) and recall is not None and recall.share >= MIN_RECALL
+
+    def recall(self, threshold: float) -> Recall | None:
+        """Return the measured recall of the index at a threshold, the lowest of all snapshots.
+
+        None if there is no index, or too few rows were near each other to measure it.
+        """
+        recalls = [codes.recall(threshold) for codes in self._codes]
+        known = [recall for recall in recalls if recall is not None]
+        if len(known) < len(recalls):
+            return None
+        return min(known, key=lambda recall: recall.share, default=None)
 
     def match(self, vector: Matrix, row: int) -> Match:
         """Return a row, whatever it scores, as a match of a query, float32 (dimension,)."""
-        number = self._snapshot_of(row)
-        place = row - self._first_rows[number]
-        if self._vectors is not None:
-            stored = self._vectors[number][place]
-        else:
-            stored = self._selections[number].vector(place)
-        scores = pair_scores(vector, stored[np.newaxis])
+        scores = pair_scores(vector, self._vectors_of(np.array([row])))
         (match,) = self._described(Found(np.array([row]), scores, 1)).hits
         return match
 
@@ -195,6 +220,23 @@ class Gallery:
             return
         for selection in self._selections:
             yield from selection.batches(threads=self._threads)
+
+    def _close_pairs(self, queries: Matrix, threshold: float) -> Iterator[tuple[Rows, Rows]]:
+        for first, codes in zip(self._first_rows, self._codes, strict=False):
+            for owners, rows in codes.pairs(queries, threshold):
+                yield owners, rows + first
+
+    def _vectors_of(self, rows: Rows) -> Matrix:
+        """Return the vectors of some rows, whose numbers ascend, float32 (rows, dimension)."""
+        ends = np.searchsorted(rows, self._first_rows)
+        found = []
+        for number, (start, end) in enumerate(pairwise(ends.tolist())):
+            mine = rows[start:end] - self._first_rows[number]
+            if self._vectors is not None:
+                found.append(self._vectors[number][mine])
+            else:
+                found.append(self._selections[number].vectors_of(mine.tolist(), self._threads))
+        return np.concatenate(found)
 
     def _described(self, found: Found) -> Matches:
         rows = found.rows.tolist()

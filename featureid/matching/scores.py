@@ -67,6 +67,18 @@ def scores_of(one: Matrix, here: Rows, other: Matrix, there: Rows) -> Matrix:
     return scores
 
 
+def products_of(one: Matrix, here: Rows, other: Matrix, there: Rows) -> Matrix:
+    """Return float32 products of pairs of rows, about their scores: see :func:`floors_of`.
+
+    Arguments and result are those of :func:`scores_of`, which takes several times as long.
+    """
+    products = np.empty(len(here), np.float32)
+    for start in range(0, len(here), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        np.einsum("ij,ij->i", one[here[part]], other[there[part]], out=products[part])
+    return products
+
+
 def rounding_error(dimension: int) -> float:
     """Return a bound of how far a float32 dot product of unit vectors is from the exact one.
 

@@ -40,6 +40,7 @@ from featureid.storage.snapshot import (
     MODELS,
     SNAPSHOTS,
     current_snapshot,
+    index_place,
     read_checked,
     read_manifest,
     snapshot_folder,
@@ -296,6 +297,7 @@ def prune(
         for entry, manifest in zip(unneeded, manifests, strict=True):
             if entry.snapshot not in in_use:
                 files.remove_folder(entry.folder)
+                files.remove(index_place(entry.folder))
                 removed.append(entry.snapshot)
             elif manifest is not None:
                 files.write_atomic(files.join(entry.folder, MANIFEST), [manifest])

@@ -117,15 +117,23 @@ class Selection:
             found.append(self._block(name, piece.shard, piece.block)[place])
         return found
 
-    def vector(self, row: int) -> Matrix:
-        """Return the vector of a row, float32 (dimension,); reads its block."""
-        piece, place = self._place_of(row)
+    def vectors_of(self, rows: Sequence[int], threads: int = 0) -> Matrix:
+        """Return the vectors of some rows, float32 (rows, dimension); reads each block once.
+
+        Args:
+            rows: numbers of rows in this selection, ascending.
+            threads: blocks to read at the same time; 0 means one per CPU core.
+        """
+        places: dict[tuple[int, int], list[int]] = {}
+        for row in rows:
+            piece, place = self._place_of(row)
+            places.setdefault((piece.shard, piece.block), []).append(place)
 
         def read(shard: ShardMap, source: RangeReader, block: int) -> Matrix:
-            return np.asarray(block_values(shard, source, block, layout.VECTOR)[place])
+            values = np.asarray(block_values(shard, source, block, layout.VECTOR), np.float32)
+            return values[places[shard.header.shard, block]]
 
-        (found,) = self.snapshot.each_block(read, [(piece.shard, piece.block)], threads=1)
-        return found
+        return np.concatenate([self._empty(0), *self.snapshot.each_block(read, places, threads)])
 
     def count(self, key: str) -> int:
         """Return how many of the rows have a key."""

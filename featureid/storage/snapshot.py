@@ -99,6 +99,11 @@ def snapshot_folder(output: str, snapshot: str) -> str:
     return files.join(output, SNAPSHOTS, snapshot)
 
 
+def index_place(folder: str) -> str:
+    """Return where the index of a snapshot is: beside its folder, since it is no part of it."""
+    return folder.rstrip("/") + ".index"
+
+
 def read_checked(output: str) -> tuple[str, str]:
     """Return a snapshot's id, and when a run last found no changes since; ("", "") if none has.
 
