@@ -34,7 +34,14 @@ def test_a_benchmark_shows_its_help(
         (
             "search.py",
             "--rows 2000 --queries 20 --stream-rows 3000",
-            {"exact_ratio", "one_query_ms", "open_ratio", "stream_mb"},
+            {
+                "exact_ratio",
+                "one_query_ms",
+                "threshold_ratio",
+                "threshold_recall",
+                "open_ratio",
+                "stream_mb",
+            },
         ),
         (
             "duplicates.py",

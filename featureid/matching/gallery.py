@@ -6,7 +6,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,7 +177,7 @@ class Gallery:
                 found = search_among(queries, pairs, self._vectors_of, lowest, k, self._sort_keys)
             else:
                 found = search_above(queries, self._blocks, lowest, k, self._sort_keys)
-        return [self._described(matches) for matches in found]
+        return self._described(found)
 
     def uses_index(self, threshold: float) -> bool:
         """Return whether the index is good enough for a threshold; otherwise search is exact."""
@@ -198,8 +198,8 @@ class Gallery:
     def match(self, vector: Matrix, row: int) -> Match:
         """Return a row, whatever it scores, as a match of a query, float32 (dimension,)."""
         scores = pair_scores(vector, self._vectors_of(np.array([row])))
-        (match,) = self._described(Found(np.array([row]), scores, 1)).hits
-        return match
+        (matches,) = self._described([Found(np.array([row]), scores, 1)])
+        return matches.hits[0]
 
     @property
     def has_hashes(self) -> bool:
@@ -238,19 +238,16 @@ class Gallery:
                 found.append(self._selections[number].vectors_of(mine.tolist(), self._threads))
         return np.concatenate(found)
 
-    def _described(self, found: Found) -> Matches:
-        rows = found.rows.tolist()
+    def _described(self, found: list[Found]) -> list[Matches]:
+        # All at once, so that each block of keys is read once.
+        rows = [row for matches in found for row in matches.rows.tolist()]
+        scores = (score for matches in found for score in matches.scores.tolist())
+        columns = zip(self._column(layout.KEY, rows), scores, self._faces(rows), rows, strict=True)
         hits = (
             Match(key, score, face, self._snapshot_of(row), row)
-            for key, score, face, row in zip(
-                self._column(layout.KEY, rows),
-                found.scores.tolist(),
-                self._faces(rows),
-                rows,
-                strict=True,
-            )
+            for key, score, face, row in columns
         )
-        return Matches(tuple(hits), found.total)
+        return [Matches(tuple(islice(hits, len(matches.rows))), matches.total) for matches in found]
 
     def _faces(self, rows: list[int]) -> list[Any]:
         return self._column(layout.FACE_INDEX, rows) if self.model.faces else [None] * len(rows)
@@ -259,11 +256,11 @@ class Gallery:
         return self._column(layout.KEY, rows)
 
     def _column(self, name: str, rows: list[int]) -> list[Any]:
-        values: list[Any] = []
-        for row in rows:
+        values: dict[int, Any] = {}
+        for row in sorted(rows):
             number = self._snapshot_of(row)
-            values += self._selections[number].values(name, [row - self._first_rows[number]])
-        return values
+            (values[row],) = self._selections[number].values(name, [row - self._first_rows[number]])
+        return [values[row] for row in rows]
 
     def _snapshot_of(self, row: int) -> int:
         return bisect_right(self._first_rows, row) - 1
