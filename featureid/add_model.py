@@ -254,11 +254,11 @@ class _Samples:
     """The images that a user gives to try a model on, prepared for it."""
 
     def __init__(self, place: str, preprocessing: Preprocessing) -> None:
-        listed = list_source(InputSource(place))
+        listed = list_source(InputSource(place, strip_prefix=place))
         refs = [item for item in listed if isinstance(item, ImageRef)]
         if not refs:
             raise UsageError(f"`samples` is {place!r}, where no image was found")
-        # Any of them, and always the same.
+        # Any of them, and always the same, wherever their folder is.
         refs.sort(key=lambda ref: hashlib.sha256(ref.key.encode()).digest())
         self._refs = refs[:_MAX_SAMPLES]
         self._place = place

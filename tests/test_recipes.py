@@ -17,7 +17,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("title", set(recipe_runs.LIGHT) - {"DuckDB"})
+@pytest.mark.parametrize("title", sorted(set(recipe_runs.LIGHT) - {"DuckDB"}))
 def test_recipes_in_python(title: str, folder: Path) -> None:
     pytest.importorskip("faiss" if title == "FAISS" else "numpy")
     ((language, code),) = recipe_runs.recipes()[title]
