@@ -19,6 +19,8 @@ from featureid.cli import main as cli
 from featureid.errors import UsageError
 from featureid.input_manifest import read_manifest
 
+GZIPPED = gzip.compress(b"path\na.jpg\n", mtime=0)
+
 ODD = os.fsdecode(b"caf\xe9.jpg")
 
 
@@ -73,8 +75,8 @@ def test_columns_have_names(tmp_path: Path) -> None:
         ("list.jsonl", '{"path": 1}', "line 1: 'path' is 1; give the path as text"),
         ("list.jsonl", '{"path": "a\\ud800.jpg"}', "'a\\ud800.jpg', which is not valid Unicode"),
         ("list.jsonl", "[" * 100_000, "line 1 is not JSON"),
-        ("list.csv", gzip.compress(b"path\na.jpg\n", mtime=0), "compressed with gzip; decompress it"),
-        ("list.txt.gz", gzip.compress(b"a.jpg\n", mtime=0), "compressed with gzip; decompress it"),
+        ("list.csv", GZIPPED, "compressed with gzip; decompress it"),
+        ("list.txt.gz", GZIPPED, "compressed with gzip; decompress it"),
         ("list.txt", codecs.BOM_UTF16_LE + "a".encode("utf-16-le"), "is UTF-16; save it as UTF-8"),
         ("list.csv", codecs.BOM_UTF16_BE + b"\0a", "is UTF-16; save it as UTF-8"),
         ("list.csv", "path\na.jpg".encode("utf-16-le"), "has NUL bytes; is it UTF-16"),
