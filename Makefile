@@ -87,6 +87,7 @@ deploy-test: $(DEPLOY_VENV)/bin/promtool $(AIRFLOW_VENV)/.installed  ## the file
 
 $(DEPLOY_VENV)/.installed: pyproject.toml tests/deploy/requirements.txt
 	$(PYTHON) -m venv $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(QUIETLY) $(DEPLOY_VENV)/bin/python -m pip install --quiet --editable '.[gcp,test]' \
 		--requirement tests/deploy/requirements.txt
 	touch $@
@@ -97,6 +98,7 @@ $(DEPLOY_VENV)/bin/promtool: | $(DEPLOY_VENV)/.installed
 
 $(AIRFLOW_VENV)/.installed: tests/deploy/requirements-airflow.txt
 	$(PYTHON) -m venv $(AIRFLOW_VENV)
+	$(AIRFLOW_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(AIRFLOW_VENV)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
@@ -107,6 +109,7 @@ recipes-test: $(INSTALLED) $(RECIPES_VENV)/.installed  ## search with databases,
 
 $(RECIPES_VENV)/.installed: tests/recipes/requirements.txt
 	$(PYTHON) -m venv $(RECIPES_VENV)
+	$(RECIPES_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(RECIPES_VENV)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
@@ -117,6 +120,7 @@ export-test: $(EXPORT_VENV)/.installed  ## models from PyTorch, timm, open_clip,
 
 $(EXPORT_VENV)/.installed: pyproject.toml tests/exporters/requirements.txt
 	$(PYTHON) -m venv $(EXPORT_VENV)
+	$(EXPORT_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(QUIETLY) $(EXPORT_VENV)/bin/python -m pip install --quiet --editable '.[test,train]' \
 		--requirement tests/exporters/requirements.txt
 	touch $@
