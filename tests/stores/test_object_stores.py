@@ -86,7 +86,7 @@ def test_nothing_is_published_where_the_store_refuses_a_shard(
     embed(capsys, "s3://photos/in", "--output", "s3://photos/out")
     before = featureid.open_snapshot("s3://photos/out").folder
     s3.refuse = lambda method, path: method == "PUT" and "embeddings-" in path
-    line = refused(capsys, "s3://photos/in", "--output", "s3://photos/out")
+    line = refused(capsys, "s3://photos/in", "--output", "s3://photos/out", "--re-embed")
     assert "Cannot write s3://photos/out/snapshots/" in line
     assert featureid.open_snapshot("s3://photos/out").folder == before
 
