@@ -6,6 +6,7 @@ import functools
 import json
 import re
 import runpy
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,7 @@ EXAMPLES = {
     "allow-empty-folders": ("true", "yes"),
     "model": ("image", None),
     "backend": ("onnx-cuda", "gpu"),
+    "hash": ("pdq", "md5"),
     "threads": ("0", "all"),
     "batch-size": ("64", "0"),
     "faces": ("all", "some"),
@@ -59,7 +61,10 @@ MORE = {
 }
 KINDS = {"manifest": "GCS_READ_FILE", "output": "GCS_WRITE_FOLDER"}
 # Options that others want.
-NEEDS = {"detector-model": ["--detector=yunet"]}
+NEEDS = {
+    "column": ["--manifest=gs://bucket/list.csv"],
+    "detector-model": ["--detector=yunet"],
+}
 ALWAYS = [
     "--no-wait",
     "--experiments=no_use_multiple_sdk_containers",
@@ -163,3 +168,13 @@ def launcher_problems(root: Path) -> Iterator[str]:
     wrong = command_lines.is_wrong(["embed", "--input=a", "--output=b", *ALWAYS])
     if wrong:
         yield wrong
+
+
+def requirements_problems(root: Path) -> Iterator[str]:
+    """Yield what is wrong with what workers install: the extra gcp, but for Beam's own."""
+    text = (root / "deploy" / "dataflow" / "requirements.txt").read_text(encoding="utf-8")
+    listed = [line for line in text.splitlines() if line and not line.startswith("#")]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extra = [need for need in project["optional-dependencies"]["gcp"] if "beam" not in need]
+    if listed != extra:
+        yield f"the requirements are {listed}, and those of the extra gcp {extra}"

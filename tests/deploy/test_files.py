@@ -26,6 +26,7 @@ CHECKS: dict[str, Callable[[Path], Iterable[str]]] = {
     "cron/featureid-nightly": cron_check.script_problems,
     "dataflow/launch.py": dataflow_check.launcher_problems,
     "dataflow/metadata.json": dataflow_check.metadata_problems,
+    "dataflow/requirements.txt": dataflow_check.requirements_problems,
     "kubernetes/flink.yaml": kubernetes_check.cluster_problems,
     "kubernetes/fresh.yaml": kubernetes_check.fresh_problems,
     "kubernetes/nightly-flink.yaml": kubernetes_check.flink_problems,
