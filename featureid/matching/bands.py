@@ -47,8 +47,7 @@ DEFAULT_THRESHOLD = 0.90
 
 def bands_of(model: ModelInfo) -> tuple[Band, ...]:
     """Return the bands of a model, highest first; () where none were measured."""
-    names = (known.name for known in known_models() if known.digest == model.digest)
-    return _BANDS.get(next(names, ""), ())
+    return _BANDS.get(_known_name(model), ())
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,10 @@ _FACE = {
 
 def people_scores(model: ModelInfo) -> PeopleScores | None:
     """Return what scores of a model of faces mean; None where that has not been measured."""
-    (face,) = (known for known in known_models() if known.name == "face")
     detector = model.faces.partition(" ")[0]
-    return _FACE.get(detector) if model.digest == face.digest else None
+    return _FACE.get(detector) if _known_name(model) == "face" else None
+
+
+def _known_name(model: ModelInfo) -> str:
+    """Return the name of a known model, which is found by its digest; "" for any other."""
+    return next((known.name for known in known_models() if known.digest == model.digest), "")
