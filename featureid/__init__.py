@@ -9,12 +9,13 @@
 >>> snapshot.vectors()                            # (n, 128) float32
 >>> gallery = featureid.Gallery("out/")           # vectors to be searched
 >>> keys, scores = gallery.search(queries, k=10)  # the most similar, for each query
+>>> featureid.open_results("matches/").to_pandas()  # what `featureid match` has published
 
 An image is given as a path, a URI, bytes, a NumPy array or a Pillow image. Every error that a user
 can cause derives from :class:`FeatureIdError`; that of one image is an :class:`ImageError`. Which
 face of an image to take, and how to find it, is said in :class:`FaceSettings`; where one was found,
-in :class:`Face`. :class:`Snapshot` is what :func:`open_snapshot` returns. Transforms for Beam
-pipelines are in ``featureid.transforms``.
+in :class:`Face`. :class:`Snapshot` is what :func:`open_snapshot` returns, and :class:`Results` what
+:func:`open_results` returns. Transforms for Beam pipelines are in ``featureid.transforms``.
 """
 
 from featureid._version import __version__
@@ -24,6 +25,7 @@ from featureid.library import embed_faces, embed_images, generate_feature_id
 from featureid.matching.gallery import Gallery
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import Face
+from featureid.storage.result_reader import Results, open_results
 
 __all__ = [
     "Face",
@@ -31,10 +33,12 @@ __all__ = [
     "FeatureIdError",
     "Gallery",
     "ImageError",
+    "Results",
     "Snapshot",
     "__version__",
     "embed_faces",
     "embed_images",
     "generate_feature_id",
+    "open_results",
     "open_snapshot",
 ]

@@ -11,11 +11,13 @@ from typing import Any
 
 from featureid.models import BUNDLE_SUFFIX
 from featureid.storage import files
-from featureid.storage.snapshot import CHECKED, CURRENT, MODELS, SNAPSHOTS, is_snapshot_id
+from featureid.storage.snapshot import CHECKED, COLLECTIONS, CURRENT, MODELS, is_snapshot_id
 
 # What `featureid export` and `--metrics` write, under the names that the documentation gives it.
 _FILES = (".bin", ".bin.gz", ".faiss", ".keys.jsonl", ".npy", ".parquet", ".prom")
-_IN_SNAPSHOTS = re.compile(rf"(.*)/{SNAPSHOTS}/([^/]+)(?:/.*)?", re.DOTALL)
+_IN_COLLECTION = {
+    f"/{name}/": re.compile(rf"(.*)/{name}/([^/]+)(?:/.*)?", re.DOTALL) for name in COLLECTIONS
+}
 
 
 def output_of(place: str) -> str | None:
@@ -27,17 +29,21 @@ def output_of(place: str) -> str | None:
         place: absolute path or URI of a file or folder.
     """
     folder, _, name = place.rpartition("/")
-    if name in (CURRENT, CHECKED) or name.endswith(_FILES):
+    output = _run_in(place)
+    if name in (CURRENT, CHECKED) or (output is None and name.endswith(_FILES)):
         return folder
     if name.endswith(BUNDLE_SUFFIX) and folder.endswith(f"/{MODELS}"):
         return folder.removesuffix(f"/{MODELS}")
-    return _snapshots_in(place)
+    return output
 
 
-def _snapshots_in(place: str) -> str | None:
-    """Return the output folder of a snapshot's folder, or of a file in it; None for others."""
-    found = _IN_SNAPSHOTS.fullmatch(place) if f"/{SNAPSHOTS}/" in place else None
-    return found[1] if found and is_snapshot_id(found[2]) else None
+def _run_in(place: str) -> str | None:
+    """Return the output folder of a run's folder, or of a file in it; None for others."""
+    for name, pattern in _IN_COLLECTION.items():
+        found = pattern.fullmatch(place) if name in place else None
+        if found and is_snapshot_id(found[2]):
+            return found[1]
+    return None
 
 
 @dataclass(frozen=True)
@@ -74,18 +80,26 @@ def local_outputs(output: str | None, top: str = "") -> OutputFiles:
     """
     if output is None:
         return _NOTHING
-    is_output = functools.lru_cache(maxsize=1024)(_holds_snapshots)
+    is_output = functools.lru_cache(maxsize=1024)(_holds_runs)
     if not (output and top) or files.is_remote(output):
         return OutputFiles(is_output)
     folder, above = os.path.realpath(output), os.path.realpath(top).rstrip("/") + "/"
     return OutputFiles(is_output, folder if folder.startswith(above) else "")
 
 
-def _holds_snapshots(folder: str) -> bool:
+def _holds_runs(folder: str) -> bool:
+    return any(
+        is_snapshot_id(name)
+        for collection in COLLECTIONS
+        for name in _names_in(os.path.join(folder or "/", collection))
+    )
+
+
+def _names_in(folder: str) -> list[str]:
     try:
-        return any(map(is_snapshot_id, os.listdir(os.path.join(folder or "/", SNAPSHOTS))))
+        return os.listdir(folder)
     except OSError:
-        return False
+        return []
 
 
 def remote_outputs(
@@ -103,7 +117,7 @@ def remote_outputs(
     if output is None:
         return _NOTHING
     folder, above = ((files.path_in(store, uri) or "").rstrip("/") for uri in (output, top))
-    outputs = {folder, *map(_snapshots_in, listed)} - {"", None}
+    outputs = {folder, *map(_run_in, listed)} - {"", None}
     return OutputFiles(outputs.__contains__, folder if folder.startswith(f"{above}/") else "")
 
 

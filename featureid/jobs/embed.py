@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -13,17 +11,16 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from featureid.embedding import check_hash, describe_model
-from featureid.errors import StorageError, UsageError
+from featureid.errors import StorageError
 from featureid.inputs import check_sources, locate
 from featureid.jobs.beam_options import is_local, new_pipeline
-from featureid.jobs.launch import run_here, start_elsewhere, wait_for_end
+from featureid.jobs.launch import Watch, check_continues, job_of, launch, nowhere
 from featureid.jobs.options import EmbedOptions
 from featureid.jobs.previous import find_previous
 from featureid.jobs.run_metrics import run_metrics
 from featureid.jobs.run_record import complete_record, new_record
 from featureid.model_store import keep_model, share_model
 from featureid.models import ModelBundle
-from featureid.progress import Progress
 from featureid.refresh import Planner
 from featureid.storage import files
 from featureid.storage.lifecycle import SnapshotWriter
@@ -33,14 +30,6 @@ from featureid.storage.snapshot import new_info, new_snapshot_id, read_manifest
 from featureid.transforms import CheckContent, EmbedReferences, ListImages, RefreshSnapshot
 from featureid.transforms.progress import progress_of
 from featureid.write_plan import WritePlan
-
-#: Shows progress for as long as the context lasts.
-Watch = Callable[[Progress], contextlib.AbstractContextManager[None]]
-
-
-def nowhere(_: Progress) -> contextlib.AbstractContextManager[None]:
-    """Show no progress."""
-    return contextlib.nullcontext()
 
 
 @dataclass(frozen=True)
@@ -161,25 +150,15 @@ def submit(options: EmbedOptions, beam_options: PipelineOptions) -> Submission:
         UsageError: the runner ends with this process.
         FeatureIdError: the inputs, the output or the model cannot be used.
     """
-    if is_local(beam_options):
-        raise UsageError(
-            "a local run ends with its command; to leave a run to its runner, name one that "
-            "continues, such as `runner=DataflowRunner`"
-        )
-    plan, result = _start(options, beam_options, wait=False)
-    # Dataflow's result has a job, but in a template's launcher, where the service starts it later.
-    job = result.job_id() if getattr(result, "has_job", False) else None
-    return Submission(plan.writer.info.snapshot, plan.writer.folder, job)
+    check_continues(beam_options)
+    plan, result = _start(options, beam_options, watch=None)
+    return Submission(plan.writer.info.snapshot, plan.writer.folder, job_of(result))
 
 
 def _start(
-    options: EmbedOptions,
-    beam_options: PipelineOptions,
-    *,
-    wait: bool = True,
-    watch: Watch = nowhere,
+    options: EmbedOptions, beam_options: PipelineOptions, watch: Watch | None
 ) -> tuple[WritePlan, PipelineResult]:
-    """Start a run and, if asked to, wait for its end; return what it writes, and the run."""
+    """Start a run and, unless ``watch`` is None, wait; return what it writes, and the run."""
     pipeline = new_pipeline(beam_options)
     local = is_local(beam_options)
     options = replace(options, sources=check_sources(options.sources))
@@ -192,21 +171,16 @@ def _start(
         SnapshotWriter(options.output, info, record, folder, options.safeguards),
         previous,
         fixed_shards=options.num_shards is not None,
-        max_failure_rate=None if wait else options.max_failure_rate,
+        max_failure_rate=None if watch else options.max_failure_rate,
     )
     share_model(model)
-    progress = progress_of(info.snapshot)
-    with plan.writer.running():
-        if not local:  # Nor its cache of models.
-            options = replace(options, model=keep_model(options.output, model))
-        build_pipeline(pipeline, options, plan)
-        if local:
-            with watch(progress):
-                return plan, run_here(pipeline)
-        result = start_elsewhere(pipeline)
-    # From here on the run may go on without this process, so that nothing is taken back.
-    if wait:
-        wait_for_end(result)
+
+    def build() -> None:
+        # Workers elsewhere do not share this process's cache of models either.
+        place = options.model if local else keep_model(options.output, model)
+        build_pipeline(pipeline, replace(options, model=place), plan)
+
+    result = launch(pipeline, plan.writer, build, progress_of(info.snapshot), watch)
     return plan, result
 
 

@@ -5,19 +5,81 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import apache_beam as beam
 import grpc
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.utils.shared import Shared
 
-from featureid.errors import FeatureIdError
+from featureid.errors import FeatureIdError, UsageError
 from featureid.jobs.beam_errors import as_known_error
+from featureid.jobs.beam_options import is_local
+from featureid.progress import Progress
+from featureid.storage.run_writer import RunWriter
 
 _CAUSE_CHARACTERS = 300
 #: What a gRPC channel that finds no server raises says nothing.
 _WITHOUT_TEXT = "no answer from the job server"
+
+#: Shows progress for as long as the context lasts.
+Watch = Callable[[Progress], contextlib.AbstractContextManager[None]]
+
+
+def nowhere(_: Progress) -> contextlib.AbstractContextManager[None]:
+    """Show no progress."""
+    return contextlib.nullcontext()
+
+
+def launch(
+    pipeline: beam.Pipeline,
+    writer: RunWriter,
+    build: Callable[[], object],
+    progress: Progress,
+    watch: Watch | None,
+) -> PipelineResult:
+    """Begin a run, and start its pipeline; nothing is left of it if that fails.
+
+    Args:
+        pipeline: an empty pipeline.
+        writer: what the run writes.
+        build: adds the steps of the run, which publish it, once it has begun.
+        progress: of the run.
+        watch: shows the progress of a local run; None not to wait for the end of a run elsewhere.
+
+    Raises:
+        FeatureIdError: the run cannot begin, or failed; nothing is published then.
+    """
+    with writer.running():
+        build()
+        if is_local(pipeline.options):
+            with (watch or nowhere)(progress):
+                return run_here(pipeline)
+        result = start_elsewhere(pipeline)
+    # From here on the run may go on without this process, so that nothing is taken back.
+    if watch is not None:
+        wait_for_end(result)
+    return result
+
+
+def check_continues(options: PipelineOptions) -> None:
+    """Check that a run can be left to its runner.
+
+    Raises:
+        UsageError: the runner ends with this process.
+    """
+    if is_local(options):
+        raise UsageError(
+            "a local run ends with its command; to leave a run to its runner, name one that "
+            "continues, such as `runner=DataflowRunner`"
+        )
+
+
+def job_of(result: PipelineResult) -> str | None:
+    """Return the runner's id of a job that has been submitted; None if it gives none."""
+    # Dataflow's result has a job, but in a template's launcher, where the service starts it later.
+    return result.job_id() if getattr(result, "has_job", False) else None
 
 
 def run_here(pipeline: beam.Pipeline) -> PipelineResult:

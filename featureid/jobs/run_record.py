@@ -14,8 +14,7 @@ from featureid.jobs.beam_options import is_local
 from featureid.jobs.run_metrics import RunMetrics
 from featureid.storage.process import this_process
 from featureid.storage.reader import Snapshot
-from featureid.storage.records import SnapshotInfo
-from featureid.storage.run_record import RunRecord, read_run, versions_of, write_run
+from featureid.storage.run_record import Info, RunRecord, read_run, versions_of, write_run
 
 _LOG = logging.getLogger(__name__)
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "ai-edge-litert")
@@ -23,10 +22,10 @@ _PACKAGES = ("apache-beam", "numpy", *_RUNTIMES, "pillow", "simplejpeg", "isal")
 
 
 def new_record(
-    info: SnapshotInfo,
+    info: Info,
     options: Any,
     beam_options: PipelineOptions,
-    previous: Snapshot | None,
+    previous: Snapshot | None = None,
 ) -> RunRecord:
     """Return what is known of a run as it starts."""
     return RunRecord.begin(

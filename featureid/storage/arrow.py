@@ -6,6 +6,7 @@ pyarrow and pandas are imported only when needed.
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,3 +174,31 @@ def _type(pa: Any, spec: ColumnSpec) -> Any:
     for size in reversed(spec.shape):
         kind = pa.list_(pa.field("element", kind, nullable=False), size)
     return kind
+
+
+class Sink(io.RawIOBase):
+    """A file that keeps what is written to it until :meth:`take`."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Keep the bytes."""
+        self._parts.append(bytes(data))
+        self._size += len(self._parts[-1])
+        return len(self._parts[-1])
+
+    def tell(self) -> int:
+        """Return how many bytes have been written."""
+        return self._size
+
+    def take(self) -> bytes:
+        """Return what was written since the last call, and forget it."""
+        data = b"".join(self._parts)
+        self._parts.clear()
+        return data

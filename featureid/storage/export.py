@@ -97,7 +97,7 @@ def export_parquet(snapshot: Snapshot, path: str, on_rows: OnRows) -> None:
     pa = arrow.load_package("pyarrow", "pyarrow")
 
     def chunks() -> Iterator[bytes]:
-        sink = _Sink()
+        sink = arrow.Sink()
         split = [f"{layout.VECTOR}.list.element"]
         texts = [spec.name for spec in specs if spec.is_text]
         with parquet.ParquetWriter(
@@ -185,31 +185,3 @@ def _write_keys(snapshot: Snapshot, path: str) -> None:
 
     chunks = (b"".join(lines(block)) for block in snapshot.blocks(names))
     files.write_atomic(keys_path(path), chunks)
-
-
-class _Sink(io.RawIOBase):
-    """A file that keeps what is written to it until :meth:`take`."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def writable(self) -> bool:
-        """Return True."""
-        return True
-
-    def write(self, data: Any) -> int:
-        """Keep the bytes."""
-        self._parts.append(bytes(data))
-        self._size += len(self._parts[-1])
-        return len(self._parts[-1])
-
-    def tell(self) -> int:
-        """Return how many bytes have been written."""
-        return self._size
-
-    def take(self) -> bytes:
-        """Return what was written since the last call, and forget it."""
-        data = b"".join(self._parts)
-        self._parts.clear()
-        return data

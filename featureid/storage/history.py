@@ -48,22 +48,27 @@ class Entry:
         return self.over and not self.complete
 
 
-def list_snapshots(output: str, now: datetime, dead_after: timedelta) -> list[Entry]:
+def list_snapshots(
+    output: str, now: datetime, dead_after: timedelta, collection: str = SNAPSHOTS
+) -> list[Entry]:
     """Return the snapshots of an output folder, complete or not, oldest first.
 
     Args:
         output: the folder that holds snapshots.
         now: the time, aware of its zone.
         dead_after: see :meth:`featureid.storage.run_record.RunRecord.is_over`.
+        collection: ``results`` for the results in an output folder, which have no manifest of a
+            snapshot.
 
     Raises:
         StorageError: it is not an output folder, or a file in it cannot be read.
     """
-    check_output(output)
+    check_output(output, collection)
     before = current_snapshot(output)
     while True:
-        names = files.list_places(files.join(output, SNAPSHOTS))
-        found = [_entry(output, name, now, dead_after) for name in names if is_snapshot_id(name)]
+        names = filter(is_snapshot_id, files.list_places(files.join(output, collection)))
+        folders = [snapshot_folder(output, name, collection) for name in names]
+        found = [_entry(folder, now, dead_after) for folder in folders]
         # Read after the entries: a run that is listed as committed has updated it by then, so that
         # no snapshot is listed as an older one that is just becoming current.
         current = current_snapshot(output)
@@ -72,9 +77,9 @@ def list_snapshots(output: str, now: datetime, dead_after: timedelta) -> list[En
         before = current
 
 
-def _entry(output: str, snapshot: str, now: datetime, dead_after: timedelta) -> Entry | None:
+def _entry(folder: str, now: datetime, dead_after: timedelta) -> Entry | None:
     """Return the entry of a folder; None if it has been removed meanwhile."""
-    folder = snapshot_folder(output, snapshot)
+    snapshot = folder.rpartition("/")[2]
     place = files.join(folder, MANIFEST)
     record = read_run(folder)
     # In this order: a run may publish its snapshot and end between the two questions.

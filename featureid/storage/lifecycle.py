@@ -16,46 +16,37 @@ other, and two prunes wait for each other.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from featureid.errors import FeatureIdError, StorageError, UsageError
+from featureid.errors import StorageError, UsageError
 from featureid.storage import files, gzip_members
 from featureid.storage.history import Entry, list_snapshots
 from featureid.storage.manifest import FileSummary, Manifest, build_manifest, count_outcomes
 from featureid.storage.records import Failure, SnapshotInfo
-from featureid.storage.run_record import RUN, RunRecord, read_run, write_run
+from featureid.storage.run_record import RunRecord, read_run
+from featureid.storage.run_writer import RunWriter
 from featureid.storage.safeguards import Safeguards, check_current
 from featureid.storage.shard import ShardSummary
 from featureid.storage.snapshot import (
     CHECKED,
-    CURRENT,
     FAILURES,
     MANIFEST,
-    MODELS,
     SNAPSHOTS,
     current_snapshot,
     index_place,
+    other_collection,
     read_checked,
     read_manifest,
-    snapshot_folder,
 )
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SnapshotWriter:
-    """One run that writes a snapshot; small enough to be sent to workers.
-
-    Whoever runs it calls :meth:`begin`, writes shards into :attr:`folder`, and then calls
-    :meth:`commit`, :meth:`discard` or :meth:`abort`; :meth:`running` does the first and the last.
-    Each may be called again, as by a step of a pipeline that is retried.
+class SnapshotWriter(RunWriter):
+    """One run that writes a snapshot: shards, then :meth:`commit` or :meth:`discard`.
 
     Attributes:
         output: the folder that holds snapshots; local or a URI.
@@ -65,34 +56,24 @@ class SnapshotWriter:
         safeguards: what the run may do to the current snapshot.
     """
 
+    collection = SNAPSHOTS
     output: str
     info: SnapshotInfo
     record: RunRecord
     previous_folder: str = ""
     safeguards: Safeguards = field(default_factory=Safeguards)
 
-    @property
-    def folder(self) -> str:
-        """The snapshot's folder."""
-        return snapshot_folder(self.output, self.info.snapshot)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the manifest is written, which makes the snapshot visible."""
-        return files.exists(files.join(self.folder, MANIFEST))
-
     def begin(self) -> None:
         """Make the folder and mark it as being written.
 
         Raises:
+            UsageError: the output holds something else than snapshots.
             MixedModelsError: the current snapshot is of another model.
             StorageError: it cannot be written, or the previous snapshot has been removed.
         """
         if self.is_complete:
             return
-        self.check()
-        files.make_folder(self.folder)
-        write_run(self.folder, self.record)
+        super().begin()
         if self.previous_folder and not files.exists(files.join(self.previous_folder, MANIFEST)):
             raise StorageError(
                 f"{self.previous_folder} was removed just as this run started; run it again"
@@ -107,24 +88,14 @@ class SnapshotWriter:
         Raises:
             MixedModelsError: the current snapshot is of another model.
             FeatureIdError: it has many more images.
+            UsageError: the output holds something else than snapshots.
             StorageError: it cannot be read.
         """
+        super().check()
         newest = current_snapshot(self.output)
         if newest is not None and newest > self.info.snapshot:
             images = None  # A run that started later has published: that one stays current.
         check_current(self.output, self.info.model, self.safeguards, images)
-
-    def check_marked(self) -> None:
-        """Check that nobody has taken the run for failed or dead, and removed its files.
-
-        Raises:
-            StorageError: that has happened.
-        """
-        if not files.exists(files.join(self.folder, RUN)):
-            raise StorageError(
-                f"{self.folder} has lost its {RUN}: this run was taken for failed or dead, and its "
-                "files were removed. Nothing is published; run it again"
-            )
 
     def commit(
         self,
@@ -135,8 +106,7 @@ class SnapshotWriter:
         """Write failures and outcome, make the snapshot visible, and return its manifest.
 
         The manifest is the commit. Then ``current`` names the snapshot, unless it names a newer one
-        already. In an object store, which has no lock, the later writer wins if two runs do that at
-        the same moment.
+        already.
 
         Args:
             shards: what was written, in any order.
@@ -167,15 +137,8 @@ class SnapshotWriter:
                 },
                 failures_by_reason=counts.failures_by_reason,
             )
-            write_run(self.folder, record)
-            files.write_atomic(files.join(self.folder, MANIFEST), [manifest.to_json()])
-        self._make_current()
-        try:
-            write_run(self.folder, replace(record, state="committed"))
-        except StorageError as error:
-            _LOG.warning(
-                "%s is published, but its run.json is not complete: %s", self.folder, error
-            )
+            self._complete(manifest.to_json(), record)
+        self._make_current(record)
         return manifest
 
     def discard(self) -> None:
@@ -184,38 +147,12 @@ class SnapshotWriter:
         Raises:
             StorageError: the folder cannot be removed, or the file not written.
         """
-        self._remove_unless_complete()
+        self.abort()
         checked = (self.record.previous, self.info.created)
         with files.exclusive(self.output):
             if checked > read_checked(self.output):
                 text = " ".join(checked) + "\n"
                 files.write_atomic(files.join(self.output, CHECKED), [text.encode()])
-
-    def abort(self) -> None:
-        """Remove the folder of a failed run, unless the snapshot is complete.
-
-        Raises:
-            StorageError: it cannot be removed.
-        """
-        self._remove_unless_complete()
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Begin the run, and abort it if the block raises; an output made for it goes, too.
-
-        Raises:
-            StorageError: as in :meth:`begin`.
-        """
-        had_output = files.exists(self.output)
-        try:
-            self.begin()
-            yield
-        except BaseException:
-            with contextlib.suppress(FeatureIdError):
-                self.abort()
-                if not had_output:
-                    self._remove_output()
-            raise
 
     def _write_manifest(
         self, shards: Iterable[ShardSummary], failures: Iterable[Failure]
@@ -227,13 +164,7 @@ class SnapshotWriter:
             dict(Counter(failure.reason for failure in failures)),
         )
         manifest = build_manifest(self.info, shards, [self._write_failures(failures)], counts)
-        for name, length in manifest.file_sizes().items():
-            found = files.size(files.join(self.folder, name))
-            if found != length:
-                raise StorageError(
-                    f"{files.join(self.folder, name)} has {found} bytes, but {length} were "
-                    "written; the snapshot is not published. Run it again"
-                )
+        self._check_sizes(manifest.file_sizes())
         return manifest
 
     def _write_failures(self, failures: list[Failure]) -> FileSummary:
@@ -242,36 +173,17 @@ class SnapshotWriter:
         files.write_atomic(files.join(self.folder, FAILURES), [data])
         return FileSummary(FAILURES, len(failures), len(data), hashlib.sha256(data).hexdigest())
 
-    def _make_current(self) -> None:
-        with files.exclusive(self.output):
-            newest = current_snapshot(self.output)
-            if newest is None or newest < self.info.snapshot:
-                name = self.info.snapshot.encode() + b"\n"
-                files.write_atomic(files.join(self.output, CURRENT), [name])
-
-    def _remove_output(self) -> None:
-        """Remove the output folder, unless another run uses it meanwhile."""
-        snapshots = files.join(self.output, SNAPSHOTS)
-        if not files.list_places(snapshots):
-            files.remove_folder(files.join(self.output, MODELS))  # for workers of this run
-            files.remove_if_empty(snapshots)
-            files.remove_if_empty(self.output)
-
-    def _remove_unless_complete(self) -> None:
-        if not self.is_complete:
-            files.remove_folder(self.folder)
-
 
 def prune(
     output: str, keep: int, now: datetime, dead_after: timedelta, *, dry_run: bool = False
 ) -> list[str]:
-    """Delete all but the newest snapshots, and what dead runs have left.
+    """Delete all but the newest snapshots or results, and what dead runs have left.
 
     The current snapshot, runs in progress and the snapshots that they carry rows from are kept.
 
     Args:
-        output: the folder that holds snapshots.
-        keep: how many complete snapshots stay, the current one among them.
+        output: the folder that holds snapshots, or results.
+        keep: how many complete ones stay, the current one among them.
         now: the time, aware of its zone.
         dead_after: see :meth:`featureid.storage.run_record.RunRecord.is_over`.
         dry_run: delete nothing.
@@ -285,14 +197,17 @@ def prune(
     """
     if keep < 1:
         raise UsageError(f"`keep` is {keep}; the current snapshot always stays: give 1 or more")
-    if dry_run or not files.exists(files.join(output, SNAPSHOTS)):
-        return [
-            entry.snapshot for entry in _unneeded(list_snapshots(output, now, dead_after), keep)
-        ]
-    with files.exclusive(files.join(output, SNAPSHOTS)):  # Of two prunes at once, one waits.
-        unneeded = _unneeded(list_snapshots(output, now, dead_after), keep)
+    collection = other_collection(output, SNAPSHOTS) or SNAPSHOTS
+
+    def entries() -> list[Entry]:
+        return list_snapshots(output, now, dead_after, collection)
+
+    if dry_run or not files.exists(files.join(output, collection)):
+        return [entry.snapshot for entry in _unneeded(entries(), keep)]
+    with files.exclusive(files.join(output, collection)):  # Of two prunes at once, one waits.
+        unneeded = _unneeded(entries(), keep)
         manifests = [_retire(entry) for entry in unneeded]
-        in_use = _in_use(list_snapshots(output, now, dead_after)) if unneeded else set()
+        in_use = _in_use(entries()) if unneeded else set()
         removed = []
         for entry, manifest in zip(unneeded, manifests, strict=True):
             if entry.snapshot not in in_use:

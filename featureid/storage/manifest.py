@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -26,6 +26,8 @@ FORMAT = "featureid-snapshot"
 VERSION = 1
 #: Name of the rule in :func:`featureid.storage.shard.shard_of`.
 SHARD_HASH: Literal["sha256-le64-mod"] = "sha256-le64-mod"
+
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,7 @@ class Manifest:
             embeddings=self.embeddings,
             failures=self.failures,
         )
-        fields = msgspec.to_builtins(record)
-        fields["digest"] = digest_of(fields)
-        return msgspec.json.format(encode_json(fields), indent=1) + b"\n"
+        return encode_manifest(record)
 
     @classmethod
     def from_json(cls, data: bytes, source: str) -> Manifest:
@@ -131,21 +131,7 @@ class Manifest:
                 names the field.
             NewerVersionError: it is of a later version.
         """
-        try:
-            fields = decode_json(data, dict[str, Any])
-            if fields.get("format") != FORMAT:
-                raise ValueError(f"its format is {fields.get('format')!r}, not {FORMAT!r}")
-            refuse_newer(fields.get("version"), VERSION)
-            if fields.get("digest") != digest_of(fields):
-                raise ValueError(
-                    "it was changed after it was written: its digest does not match. Restore it "
-                    "from a copy, or embed again"
-                )
-            return convert_json(fields, _ManifestRecord).manifest()
-        except NewerVersionError as error:
-            raise NewerVersionError(f"{source}: {error}") from error
-        except (ValueError, StorageError) as error:
-            raise CorruptFileError(f"{source}: {error}") from error
+        return decode_manifest(data, source, _ManifestRecord, FORMAT, VERSION).manifest()
 
 
 class _Sharding(msgspec.Struct, frozen=True):
@@ -170,6 +156,9 @@ class _ManifestRecord(msgspec.Struct, frozen=True, kw_only=True):
     embeddings: tuple[ShardSummary, ...]
     failures: tuple[FileSummary, ...]
 
+    def __post_init__(self) -> None:
+        self.manifest()  # Also checks the fields against each other.
+
     def manifest(self) -> Manifest:
         info = SnapshotInfo(
             self.snapshot,
@@ -180,6 +169,47 @@ class _ManifestRecord(msgspec.Struct, frozen=True, kw_only=True):
             self.locations,
         )
         return Manifest(info, self.embeddings, self.failures, self.counts)
+
+
+def encode_manifest(record: Any) -> bytes:
+    """Return the record of a manifest as indented JSON, with its digest."""
+    fields = msgspec.to_builtins(record)
+    fields["digest"] = digest_of(fields)
+    return msgspec.json.format(encode_json(fields), indent=1) + b"\n"
+
+
+def decode_manifest(
+    data: bytes, source: str, kind: type[_Record], form: str, newest: int
+) -> _Record:
+    """Return the record that :func:`encode_manifest` wrote; unknown fields are ignored.
+
+    Args:
+        data: the file.
+        source: name of the file, for messages.
+        kind: type of the record.
+        form: the value of its field ``format``.
+        newest: the newest version that can be read.
+
+    Raises:
+        CorruptFileError: it is not such a manifest, or was changed after it was written; the
+            message names the field.
+        NewerVersionError: it is of a later version.
+    """
+    try:
+        fields = decode_json(data, dict[str, Any])
+        if fields.get("format") != form:
+            raise ValueError(f"its format is {fields.get('format')!r}, not {form!r}")
+        refuse_newer(fields.get("version"), newest)
+        if fields.get("digest") != digest_of(fields):
+            raise ValueError(
+                "it was changed after it was written: its digest does not match. Restore it from a "
+                "copy, or run again what made it"
+            )
+        return convert_json(fields, kind)
+    except NewerVersionError as error:
+        raise NewerVersionError(f"{source}: {error}") from error
+    except (ValueError, StorageError) as error:
+        raise CorruptFileError(f"{source}: {error}") from error
 
 
 def digest_of(fields: Mapping[str, Any]) -> str:

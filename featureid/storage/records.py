@@ -121,6 +121,11 @@ class SnapshotInfo:
         if self.num_shards < 1:
             raise StorageError(f"A snapshot cannot have {self.num_shards} shards; give 1 or more")
 
+    @property
+    def run(self) -> str:
+        """The id of the run that writes it, which is that of the snapshot."""
+        return self.snapshot
+
 
 @dataclass(frozen=True, slots=True)
 class Face:

@@ -13,13 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from featureid.errors import StorageError
 from featureid.parallel import available_cpus
 from featureid.storage import files
 from featureid.storage.process import state_of
-from featureid.storage.records import SnapshotInfo
 from featureid.storage.snapshot import is_snapshot_id, started_at
 from featureid.stored_json import convert_json, decode_json
 
@@ -32,12 +31,31 @@ _MAX_BYTES = 1 << 24
 State = Literal["running", "committed"]
 
 
+class Info(Protocol):
+    """What is known as a run starts of the snapshot or result that it writes."""
+
+    @property
+    def run(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def created(self) -> str:
+        """UTC, ISO 8601."""
+        ...
+
+    @property
+    def writer(self) -> str:
+        """Program and version."""
+        ...
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """One run, as ``run.json`` states it.
 
     Attributes:
-        snapshot: id of the snapshot that it writes.
+        snapshot: id of the snapshot, or the result, that it writes.
         started: UTC, ISO 8601.
         writer: program and version.
         options: what it was asked to do, as far as JSON can express it.
@@ -74,15 +92,15 @@ class RunRecord:
     @classmethod
     def begin(
         cls,
-        info: SnapshotInfo,
+        info: Info,
         options: Mapping[str, Any],
         versions: Mapping[str, str],
         *,
         previous: str = "",
         process: str = "",
     ) -> RunRecord:
-        """Return the record of a run that starts to write the snapshot ``info``."""
-        return cls(info.snapshot, info.created, info.writer, options, versions, previous, process)
+        """Return the record of a run that starts to write ``info``."""
+        return cls(info.run, info.created, info.writer, options, versions, previous, process)
 
     def to_json(self) -> bytes:
         """Return the record as JSON without what is not known yet."""

@@ -1,9 +1,9 @@
-"""Some rows of a snapshot: those whose keys have a prefix, numbered from 0, or all."""
+"""Some rows of a snapshot: those whose keys have a prefix, of some blocks, or all; from 0."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -46,6 +46,8 @@ class Selection:
     Args:
         snapshot: the snapshot.
         prefix: what the keys start with; "" for all rows.
+        places: take all rows of these blocks instead, in this order: pairs of shard and block,
+            those of a shard together.
 
     Attributes:
         snapshot: the snapshot.
@@ -55,10 +57,16 @@ class Selection:
         StorageError: the snapshot is damaged or cannot be read.
     """
 
-    def __init__(self, snapshot: Snapshot, prefix: str = "") -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        prefix: str = "",
+        places: Iterable[tuple[int, int]] | None = None,
+    ) -> None:
         self.snapshot = snapshot
         self._prefix = prefix
-        self._pieces = [*_pieces(snapshot, prefix)]
+        pieces = _pieces(snapshot, prefix) if places is None else _whole(snapshot, places)
+        self._pieces = [*pieces]
         sizes = (piece.stop - piece.start for piece in self._pieces)
         self._first_rows = [*accumulate(sizes, initial=0)]
         self.num_rows = self._first_rows[-1]
@@ -184,6 +192,11 @@ def _pieces(snapshot: Snapshot, prefix: str) -> Iterator[_Piece]:
                 yield _Piece(shard, block, 0, entry.rows)
             elif entry.first < prefix <= entry.last or entry.first.startswith(prefix):
                 yield from _within(snapshot, prefix, shard, block)
+
+
+def _whole(snapshot: Snapshot, places: Iterable[tuple[int, int]]) -> Iterator[_Piece]:
+    for shard, block in places:
+        yield _Piece(shard, block, 0, snapshot.shard_map(shard).index.blocks[block].rows)
 
 
 def _within(snapshot: Snapshot, prefix: str, shard: int, block: int) -> Iterator[_Piece]:

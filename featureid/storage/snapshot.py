@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from featureid._version import __version__
 from featureid.durations import as_utc, time_text
@@ -23,8 +25,17 @@ FAILURES = "failures-00000-of-00001.jsonl.gz"
 CURRENT = "current"
 CHECKED = "checked"
 SNAPSHOTS = "snapshots"
+RESULTS = "results"
+#: The folders in an output folder that runs write into -> what they hold; an output has one.
+COLLECTIONS = {
+    SNAPSHOTS: "snapshots, not results of matching",
+    RESULTS: "results of matching, not snapshots",
+}
 MODELS = "models"
+# What a run there makes, and the command for it.
+_WORDS = {SNAPSHOTS: ("snapshot", "embed"), RESULTS: ("result", "match")}
 
+_Manifest = TypeVar("_Manifest")
 _TIME = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}", re.ASCII)
 _MAX_BYTES = 256
@@ -86,8 +97,8 @@ def is_snapshot_id(text: str) -> bool:
     return True
 
 
-def snapshot_folder(output: str, snapshot: str) -> str:
-    """Return the folder of a snapshot in an output folder.
+def snapshot_folder(output: str, snapshot: str, collection: str = SNAPSHOTS) -> str:
+    """Return the folder of a snapshot, or of a result, in an output folder.
 
     Raises:
         StorageError: it is not a snapshot id.
@@ -96,7 +107,22 @@ def snapshot_folder(output: str, snapshot: str) -> str:
         raise StorageError(
             f"{snapshot!r} is not a snapshot id; expected for example 20261123T054231Z-3f9a1c"
         )
-    return files.join(output, SNAPSHOTS, snapshot)
+    return files.join(output, collection, snapshot)
+
+
+def other_collection(output: str, collection: str) -> str | None:
+    """Return which of :data:`COLLECTIONS` an output folder has instead of one; None if none.
+
+    Raises:
+        StorageError: the folder cannot be listed.
+    """
+    for other in COLLECTIONS:
+        # A folder of that name may be anything.
+        if other != collection and any(
+            map(is_snapshot_id, files.list_places(files.join(output, other)))
+        ):
+            return other
+    return None
 
 
 def index_place(folder: str) -> str:
@@ -158,13 +184,20 @@ def is_output(path: str) -> bool:
     return any(files.exists(files.join(path, name)) for name in (MANIFEST, CURRENT))
 
 
-def check_output(output: str) -> None:
+def check_output(output: str, collection: str = SNAPSHOTS) -> None:
     """Check that a folder is an output folder, be it of unfinished runs only.
+
+    Args:
+        output: the folder.
+        collection: which of :data:`COLLECTIONS` it should have.
 
     Raises:
         StorageError: it is not, or cannot be read.
     """
-    if any(files.exists(files.join(output, name)) for name in (SNAPSHOTS, CURRENT)):
+    if files.exists(files.join(output, collection)):
+        return
+    _refuse_other(output, collection)
+    if files.exists(files.join(output, CURRENT)):
         return
     _check_exists(output)
     if files.exists(files.join(output, MANIFEST)):
@@ -175,16 +208,23 @@ def check_output(output: str) -> None:
     )
 
 
+def _refuse_other(output: str, collection: str) -> None:
+    found = other_collection(output, collection)
+    if found is not None:
+        raise StorageError(f"{output} holds {COLLECTIONS[found]}; give another folder")
+
+
 def _check_exists(path: str) -> None:
     if not files.is_remote(path) and not files.exists(path):
         raise StorageError(f"{path} does not exist; check the spelling, or run featureid embed")
 
 
-def find_snapshot(path: str) -> str:
-    """Return the folder of a complete snapshot.
+def find_snapshot(path: str, collection: str = SNAPSHOTS) -> str:
+    """Return the folder of a complete snapshot, or result.
 
     Args:
         path: an output folder, meaning its current snapshot, or a snapshot's own folder.
+        collection: which of :data:`COLLECTIONS` the output should have.
 
     Raises:
         CorruptFileError: the current snapshot has no manifest.
@@ -192,21 +232,23 @@ def find_snapshot(path: str) -> str:
     """
     if files.exists(files.join(path, MANIFEST)):
         return path
+    what, command = _WORDS[collection]
     newest = current_snapshot(path)
     while newest is not None:
-        folder = snapshot_folder(path, newest)
+        folder = snapshot_folder(path, newest, collection)
         if files.exists(files.join(folder, MANIFEST)):
             return folder
+        _refuse_other(path, collection)
         before, newest = newest, current_snapshot(path)
         if newest == before:
             raise CorruptFileError(
-                f"{path}: its current snapshot {newest} has no {MANIFEST}; embed again"
+                f"{path}: its current {what} {newest} has no {MANIFEST}; {command} again"
             )
         # A run has published another one meanwhile, and prune has deleted the one before.
     _check_exists(path)
     raise StorageError(
-        f"{path} holds no complete snapshot: it has neither {CURRENT} nor {MANIFEST}. An "
-        "unfinished run leaves neither; run featureid embed"
+        f"{path} holds no complete {what}: it has neither {CURRENT} nor {MANIFEST}. An "
+        f"unfinished run leaves neither; run featureid {command}"
     )
 
 
@@ -220,14 +262,27 @@ def find_manifest(path: str) -> tuple[str, Manifest]:
         CorruptFileError: the manifest is damaged.
         StorageError: there is no complete snapshot, or its manifest cannot be read.
     """
+    return find_and_read(path, SNAPSHOTS, read_manifest)
+
+
+def find_and_read(
+    path: str, collection: str, read: Callable[[str], _Manifest]
+) -> tuple[str, _Manifest]:
+    """Return the folder of a complete snapshot, or result, and what is read from it.
+
+    Args:
+        path: as for :func:`find_snapshot`.
+        collection: likewise.
+        read: reads the manifest in a folder.
+    """
     while True:
-        folder = find_snapshot(path)
+        folder = find_snapshot(path, collection)
         try:
-            return folder, read_manifest(folder)
+            return folder, read(folder)
         except StorageError:
             if folder == path or files.exists(files.join(folder, MANIFEST)):
                 raise
-        # Deleted between the two: another snapshot has become current.
+        # Deleted between the two: another one has become current.
 
 
 def read_manifest(folder: str) -> Manifest:

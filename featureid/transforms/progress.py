@@ -16,11 +16,12 @@ _BY_RUN: WeakValueDictionary[str, Progress] = WeakValueDictionary()
 _LOCK = threading.Lock()
 
 
-def progress_of(run: str) -> Progress:
+def progress_of(run: str, unit: str = "images") -> Progress:
     """Return the progress of a run, the same object for all that ask in this process.
 
     Args:
         run: a name for the run that no other has, such as its snapshot id.
+        unit: what the run counts, if it is the first to ask.
     """
     with _LOCK:
-        return _BY_RUN.setdefault(run, Progress("images"))
+        return _BY_RUN.setdefault(run, Progress(unit))
