@@ -5,13 +5,14 @@
 A collection of realistic rows has planted ones: 1 % are identical to others, 2 % are views of
 others that score from the threshold to 1, ``--copies`` are views of a single row and score about
 0.96 with it, and 300 form a chain in which each scores 0.93 with the next.  Each method runs in a
-process of its own: ``exact`` compares all pairs, ``cells`` those that share a cell.
+process of its own: ``exact`` compares all pairs, ``cells`` those of rows that cells connect.
 
 ``exact_s`` and ``cells_s`` are wall times of grouping on all cores, ``exact_cpu_s`` and
-``cells_cpu_s`` CPU times; ``peak_mb`` is the higher peak of memory.  ``cells_recall`` is the share
-of the close pairs of 2,000 rows, without the copies of the single row, that cells have found.  It
-is checked that every member of a group scores at least the threshold with its center; ``copies``
-and ``chain`` say how many copies of the single row, and how much of the chain, are in one group.
+``cells_cpu_s`` CPU times; ``peak_mb`` is the higher peak of memory, ``vectors_mb`` what the vectors
+take alone.  ``cells_recall`` is the share of the close pairs of about 2,000 rows, without the
+copies of the single row, that cells have found.  It is checked that every member of a group scores
+at least the threshold with its center; ``copies`` and ``chain`` say how many copies of the single
+row, and how much of the chain, are in one group.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ from typing import Any
 import common
 import numpy as np
 import numpy.typing as npt
-from matching_rows import Matrix, realistic, views
+from matching_rows import DIMENSION, Matrix, realistic, views
 
-from featureid.matching.duplicates import Collection, DuplicateOptions, Duplicates, find_duplicates
-from featureid.matching.pairs import identical_rows, pairs_in_cells, recall_of
+from featureid.matching.cells import parts_by_cells, recall_of
+from featureid.matching.collection import Collection
+from featureid.matching.duplicates import DuplicateOptions, Duplicates, find_duplicates
+from featureid.matching.identical import identical_rows
+from featureid.matching.near import Nearness
 
 _IDENTICAL, _VIEWS = 0.01, 0.02
 _CHAIN = 300
 _CHAIN_SCORE, _COPY_SCORE = 0.93, 0.96
-_SAMPLE = 2000
 _PLAIN, _COPY, _LINK = range(3)
 _METHODS = ("exact", "cells")
 
@@ -61,6 +64,7 @@ def main() -> None:
         found = json.loads(done.stdout.splitlines()[-1])
         result["peak_mb"] = max(result.get("peak_mb", 0), found.pop("peak_mb"))
         result |= {f"{method}_{name}": value for name, value in found.items()}
+    result["vectors_mb"] = arguments.rows * DIMENSION * 4 / 1e6
     common.print_result(result, arguments.json)
 
 
@@ -79,8 +83,10 @@ def run(rows: int, copies: int, threshold: float, method: Any) -> dict[str, floa
     }
     if method == "cells":
         others = vectors[(kinds != _COPY) & (identical_rows(vectors) == np.arange(len(vectors)))]
-        pairs, there = recall_of(pairs_in_cells(others, threshold), others, threshold, _SAMPLE)
-        figures["recall"] = pairs / there if there else 1.0
+        near = Nearness.of(others, threshold)
+        parts = parts_by_cells(near, np.ones(len(others), np.intp))
+        recall = recall_of(near, parts, len(others))
+        figures["recall"] = recall.found / recall.pairs if recall.pairs else 1.0
     return figures
 
 

@@ -8,13 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featureid.errors import UsageError
-from featureid.matching.duplicates import (
-    Collection,
-    DuplicateOptions,
-    find_duplicates,
-    joined_collections,
-    mark_known,
-)
+from featureid.matching.collection import Collection, joined_collections, mark_known
+from featureid.matching.duplicates import DuplicateOptions, find_duplicates
 from featureid.matching.scores import pair_scores
 from tests.matching_samples import Matrix, sample, unit
 
@@ -118,7 +113,7 @@ def test_groups_are_disjoint_complete_and_close(
     vectors = sample(kind, rows, 8, seed)
     options = DuplicateOptions(threshold, link=link)  # type: ignore[arg-type]
     found = find_duplicates(collection(vectors), options)
-    assert found.pairs_there is None
+    assert found.recall is None
     grouped: set[int] = set()
     for group in found.groups:
         members = [member.row for member in group.members]
@@ -141,8 +136,8 @@ def test_cells_say_how_much_they_have_found() -> None:
     base = unit(random.standard_normal((3000, 16)))
     vectors = np.concatenate([base, unit(base[:500] + 0.05 * random.standard_normal((500, 16)))])
     found = find_duplicates(collection(vectors), DuplicateOptions(0.9, method="cells"))
-    assert found.pairs_there is not None and found.pairs_found is not None
-    assert 0.9 * found.pairs_there <= found.pairs_found <= found.pairs_there
+    assert found.recall is not None
+    assert 0.9 * found.recall.pairs <= found.recall.found <= found.recall.pairs
     assert 480 <= len(found.groups) <= 510
 
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from featureid.cli import main as cli
-from featureid.matching.duplicates import DuplicateOptions, find_duplicates, joined_collections
+from featureid.matching.collection import joined_collections
+from featureid.matching.duplicates import DuplicateOptions, find_duplicates
 from featureid.matching.hashes import Hashes
 from tests.test_duplicates import collection, fan
 

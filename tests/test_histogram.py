@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from featureid.matching.duplicates import Collection, DuplicateOptions, find_duplicates
+from featureid.matching.collection import Collection
+from featureid.matching.duplicates import DuplicateOptions, find_duplicates
 from featureid.matching.histogram import Histogram, histogram_of, tail_rate
 from tests.matching_samples import sample
 from tests.test_duplicates import collection, fan

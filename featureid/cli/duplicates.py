@@ -14,8 +14,13 @@ from featureid.cli import console
 from featureid.errors import UsageError
 from featureid.images.pdq import MAX_DISTANCE
 from featureid.matching.bands import DEFAULT_THRESHOLD, bands_of
-from featureid.matching.duplicates import (
+from featureid.matching.collection import (
     Collection,
+    joined_collections,
+    mark_known,
+    read_collection,
+)
+from featureid.matching.duplicates import (
     DuplicateOptions,
     Duplicates,
     Group,
@@ -23,9 +28,6 @@ from featureid.matching.duplicates import (
     Link,
     Method,
     find_duplicates,
-    joined_collections,
-    mark_known,
-    read_collection,
 )
 from featureid.matching.histogram import Histogram, histogram_of
 from featureid.matching.scores import check_comparable
@@ -121,8 +123,8 @@ def run(argv: Sequence[str], prog: str) -> int:
     bands = [band for band in bands_of(snapshot.model) if band.threshold <= arguments.threshold]
     if bands:
         result["false_positive_rate"] = bands[0].false_positives
-    if found.pairs_there:
-        result["recall"] = round((found.pairs_found or 0) / found.pairs_there, 4)
+    if found.recall and found.recall.pairs:
+        result["recall"] = round(found.recall.found / found.recall.pairs, 4)
     text = [*_lines(result, found)]
     if arguments.histogram:
         histogram = histogram_of(rows, found, options)
@@ -288,8 +290,8 @@ def _lines(result: dict[str, Any], found: Duplicates) -> Iterator[str]:
             f"measured for this model: at most {result['false_positive_rate']:.1g} of all pairs of "
             "different photos score so high"
         )
-    if "recall" in result:
+    if found.recall and found.recall.pairs:
         yield (
-            f"not all pairs were compared: of {found.pairs_there} close pairs of a sample, "
+            f"not all pairs were compared: of {found.recall.pairs} close pairs of a sample, "
             f"{result['recall']:.1%} were found"
         )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,23 +11,16 @@ import numpy.typing as npt
 
 from featureid.errors import UsageError
 from featureid.images.pdq import MAX_DISTANCE
-from featureid.matching.groups import Graph, components, stars
-from featureid.matching.hashes import Hashes, close_hashes
-from featureid.matching.pairs import (
-    Pairs,
-    all_pairs,
-    identical_rows,
-    joined_pairs,
-    pairs_between,
-    pairs_in_cells,
-    recall_of,
-)
-from featureid.matching.scores import pair_scores, scores_of
-from featureid.storage import layout
-from featureid.storage.reader import Snapshot
-from featureid.storage.selection import Selection
+from featureid.matching.cells import Recall, parts_by_cells, recall_of
+from featureid.matching.collection import Collection
+from featureid.matching.forest import Forest
+from featureid.matching.groups import batches, components, stars
+from featureid.matching.hashes import close_hashes
+from featureid.matching.identical import identical_rows
+from featureid.matching.lists import Lists
+from featureid.matching.near import Nearness, Pairs, bounds_of
+from featureid.matching.scores import pair_scores, products_of
 
-Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 Keep = Literal["largest", "oldest", "first", "key"]
 Link = Literal["star", "single"]
@@ -36,39 +28,8 @@ Method = Literal["auto", "exact", "cells"]
 
 #: Up to so many different vectors, all pairs are compared by default: minutes on two cores.
 EXACT_ROWS = 300_000
-_SAMPLE = 2000
-_MODIFIED = re.compile(r"mtime:(\d+)")
-
-
-@dataclass(frozen=True)
-class Collection:
-    """The rows that are compared.
-
-    Attributes:
-        keys: image keys.
-        faces: index of each face; None for whole images.
-        vectors: float32 (n, d).
-        digests: SHA-256 of the files, (n, 32) uint8; None if the snapshot does not have them.
-        pixels: width × height of the images, (n,).
-        sizes: bytes of the files, (n,).
-        modified: when the files were changed, in nanoseconds, (n,); 0 where that is not known.
-        origin: (n,): 0 for rows of the collection, 1 for known ones that it is compared with.
-        hashes: perceptual hashes of the images; None to go by the vectors alone.
-    """
-
-    keys: Sequence[str]
-    faces: Sequence[int | None]
-    vectors: Matrix
-    digests: npt.NDArray[np.uint8] | None
-    pixels: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
-    modified: npt.NDArray[np.int64]
-    origin: npt.NDArray[np.int8]
-    hashes: Hashes | None = None
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.keys)
+# Members that are tried at a time as the one to keep.
+_TRIED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -148,20 +109,18 @@ class Duplicates:
 
     Attributes:
         groups: those with the most images first.
-        pairs_found: of the close pairs of some rows, how many the cells have found; None if all
-            pairs were compared.
-        pairs_there: how many such pairs there are; None likewise.
+        recall: how many pairs of some rows the cells have found; None if all pairs were compared.
     """
 
     groups: tuple[Group, ...]
-    pairs_found: int | None
-    pairs_there: int | None
+    recall: Recall | None
 
 
 def find_duplicates(
     rows: Collection,
     options: DuplicateOptions,
     progress: Callable[[int], None] = lambda rows: None,
+    threads: int = 0,
 ) -> Duplicates:
     """Group the images of a collection that look alike.
 
@@ -172,114 +131,111 @@ def find_duplicates(
         rows: what is compared.
         options: how.
         progress: called with the number of rows that have been compared with all others.
+        threads: to use; 0 means one per CPU core.
     """
-    # One row stands for all that have its vector.
-    firsts, distinct_of = np.unique(identical_rows(rows.vectors), return_inverse=True)
-    copies = _rows_by_number(distinct_of, len(firsts))
-    vectors = rows.vectors[firsts]
-    fresh = np.array([bool((rows.origin[some] == 0).any()) for some in copies])
-    known = np.array([bool((rows.origin[some] == 1).any()) for some in copies])
-    pairs, recall = _pairs(vectors, fresh, options, progress)
-    if rows.hashes is not None:
-        near = _near_hashes(vectors, rows.hashes.take(firsts), fresh)
-        pairs = joined_pairs([(p.lower, p.higher, p.scores) for p in (pairs, near)])
-    if options.across:
-        one, other = pairs.lower, pairs.higher
-        pairs = pairs.take((fresh[one] & known[other]) | (known[one] & fresh[other]))
-    pairs = pairs.take(~_ignored(pairs, rows.keys, distinct_of, options.ignored))
-    graph = Graph.of(pairs, len(firsts))
-    rank = _rank(rows, options.keep)
-    groups = [
-        _group(rows, graph, copies, rank, center, members, options)
-        for center, members in _grouped(graph, copies, rank, options.link)
-        if fresh[members].any() and (known[members].any() or not options.across)
-    ]
-    groups.sort(key=lambda group: (-len(group.members), rows.keys[group.keep]))
-    return Duplicates(tuple(groups), *recall)
+    distinct = _Distinct.of(rows)
+    near = _nearness(rows, distinct, options)
+    recall = None
+    if options.method == "cells" or (options.method == "auto" and len(near) > EXACT_ROWS):
+        parts = parts_by_cells(near, distinct.copies.lengths, threads, progress)
+        recall = recall_of(near, parts, len(rows))
+    else:
+        forest = Forest(len(near))
+        for edges in near.edges(threads, progress):
+            forest.join(edges.one, edges.other)
+        parts = forest.labels()
+    return Duplicates(_groups(rows, distinct, near.in_parts(parts), options), recall)
 
 
-def read_collection(
-    snapshot: Snapshot, prefix: str = "", origin: int = 0, hashes: bool = True
-) -> Collection:
-    """Return the rows of a snapshot whose keys start with a prefix.
+def group_parts(
+    rows: Collection, parts: npt.NDArray[np.intp], options: DuplicateOptions
+) -> tuple[Group, ...]:
+    """Return the groups of rows whose parts are known: all near rows of a part, near no others.
 
     Args:
-        snapshot: the snapshot; rows of imported vectors may lack everything but key and vector.
-        prefix: what the keys start with; "" for all rows.
-        origin: what the result says of all rows.
-        hashes: whether to read the perceptual hashes, if there are any.
+        rows: what is grouped.
+        parts: the number of the part of each row, (n,); identical vectors have the same.
+        options: how.
     """
-    names = {spec.name for spec in snapshot.columns()}
-    selection = Selection(snapshot, prefix)
+    distinct = _Distinct.of(rows)
+    near = _nearness(rows, distinct, options).in_parts(parts[distinct.firsts])
+    return _groups(rows, distinct, near, options)
 
-    def column(name: str, default: Any) -> Any:
-        return selection.column(name) if name in names else default
 
-    none = np.zeros(selection.num_rows, np.int64)
-    width, height = column("width", none), column("height", none)
-    versions = column("source_version", [""] * selection.num_rows)
-    times = (_MODIFIED.match(version) for version in versions)
-    return Collection(
-        keys=list(selection.column(layout.KEY)),
-        faces=[int(face) for face in column(layout.FACE_INDEX, [])] or [None] * len(none),
-        vectors=selection.vectors(),
-        digests=column("sha256", None),
-        pixels=np.asarray(width, np.int64) * height,
-        sizes=np.asarray(column("source_size", none), np.int64),
-        modified=np.array([int(time[1]) if time else 0 for time in times], np.int64),
-        origin=np.full(len(none), origin, np.int8),
-        hashes=Hashes.read(selection) if hashes and snapshot.model.hash else None,
+@dataclass(frozen=True)
+class _Distinct:
+    """The distinct vectors of a collection: one row stands for all that have its vector.
+
+    Attributes:
+        firsts: the first row of each, ascending, (m,).
+        of_rows: the number of each row's vector, (n,).
+        copies: the rows of each.
+    """
+
+    firsts: Rows
+    of_rows: Rows
+    copies: Lists
+
+    @classmethod
+    def of(cls, rows: Collection) -> _Distinct:
+        firsts, of_rows = np.unique(identical_rows(rows.vectors), return_inverse=True)
+        return cls(firsts, of_rows, Lists.by_number(of_rows, len(firsts)))
+
+
+def _groups(
+    rows: Collection, distinct: _Distinct, near: Nearness, options: DuplicateOptions
+) -> tuple[Group, ...]:
+    grouping = _Grouping(rows, distinct.copies, _rank(rows, options.keep), options)
+    return tuple(
+        sorted(
+            grouping.groups(near),
+            key=lambda group: (-len(group.members), rows.keys[group.keep]),
+        )
     )
 
 
-def _near_hashes(vectors: Matrix, hashes: Hashes, fresh: npt.NDArray[np.bool_]) -> Pairs:
-    """Return the pairs with at least one fresh row whose perceptual hashes are near."""
-    lower, higher = close_hashes(hashes)
-    wanted = fresh[lower] | fresh[higher]
-    lower, higher = lower[wanted], higher[wanted]
-    return Pairs(lower, higher, scores_of(vectors, lower, vectors, higher))
+def _nearness(rows: Collection, distinct: _Distinct, options: DuplicateOptions) -> Nearness:
+    """Return which distinct vectors are near each other."""
+    firsts = distinct.firsts
+    fresh, known = (
+        np.bincount(distinct.of_rows[rows.origin == origin], minlength=len(firsts)) > 0
+        for origin in (0, 1)
+    )
+    everywhere = np.ones(len(firsts), np.bool_)
+    vectors, added = rows.vectors[firsts], Pairs.none()
+    if rows.hashes is not None:
+        added = Pairs(*close_hashes(rows.hashes.take(firsts)))
+        # Most are near by their vectors, too, and so need not be held.
+        _, near = bounds_of(options.threshold, vectors.shape[1])
+        added = added.where(products_of(vectors, added.one, vectors, added.other) < near)
+    return Nearness(
+        vectors,
+        options.threshold,
+        left=fresh,
+        right=known if options.across else everywhere,
+        parts=np.zeros(len(firsts), np.intp),
+        added=added,
+        removed=_ignored(rows.keys, distinct.of_rows, options.ignored),
+    )
 
 
-def _pairs(
-    vectors: Matrix,
-    fresh: npt.NDArray[np.bool_],
-    options: DuplicateOptions,
-    progress: Callable[[int], None],
-) -> tuple[Pairs, tuple[int | None, int | None]]:
-    """Return the pairs with at least one fresh row, and the measured recall of cells."""
-    if options.method == "cells" or (options.method == "auto" and len(vectors) > EXACT_ROWS):
-        found = pairs_in_cells(vectors, options.threshold, progress=progress)
-        recall = recall_of(found, vectors, options.threshold, _SAMPLE)
-        return found.take(fresh[found.lower] | fresh[found.higher]), recall
-    if fresh.all():
-        return all_pairs(vectors, options.threshold, progress), (None, None)
-    rows = np.flatnonzero(fresh)
-    here, there, scores = pairs_between(vectors[rows], vectors, options.threshold)
-    one = rows[here]
-    different = one != there
-    lower, higher = np.minimum(one, there)[different], np.maximum(one, there)[different]
-    return joined_pairs([(lower, higher, scores[different])]), (None, None)
-
-
-def _ignored(
-    pairs: Pairs, keys: Sequence[str], distinct_of: Rows, ignored: frozenset[tuple[str, str]]
-) -> npt.NDArray[np.bool_]:
-    """Return which pairs are to be ignored, (p,)."""
+def _ignored(keys: Sequence[str], distinct_of: Rows, ignored: frozenset[tuple[str, str]]) -> Pairs:
+    """Return the pairs of distinct vectors that are to be ignored."""
     named = {key for pair in ignored for key in pair}
     numbers: dict[str, set[int]] = {}
-    for key, number in zip(keys, distinct_of.tolist(), strict=True):
-        if key in named:
-            numbers.setdefault(key, set()).add(number)
+    if named:
+        for key, number in zip(keys, distinct_of.tolist(), strict=True):
+            if key in named:
+                numbers.setdefault(key, set()).add(number)
     unwanted = {
-        (min(one, other), max(one, other))
+        (one, other)
         for a, b in ignored
         for one in numbers.get(a, ())
         for other in numbers.get(b, ())
+        if one != other
     }
-    if not unwanted:
-        return np.zeros(len(pairs), bool)
-    both = zip(pairs.lower.tolist(), pairs.higher.tolist(), strict=True)
-    return np.array([pair in unwanted for pair in both], bool)
+    pairs = np.array([*unwanted], np.intp).reshape(-1, 2)
+    return Pairs(pairs[:, 0], pairs[:, 1])
 
 
 def _rank(rows: Collection, keep: Keep) -> Rows:
@@ -299,119 +255,93 @@ def _rank(rows: Collection, keep: Keep) -> Rows:
     return rank
 
 
-def _rows_by_number(numbers: Rows, count: int) -> list[Rows]:
-    """Return for each number from 0 the places where it stands, ascending."""
-    order = np.argsort(numbers, kind="stable")
-    return np.split(order, np.searchsorted(numbers[order], np.arange(1, count)))
+@dataclass(frozen=True)
+class _Grouping:
+    """Makes groups of rows out of those of distinct vectors.
 
+    Attributes:
+        rows: all rows.
+        copies: the rows that have each distinct vector.
+        rank: the place of each row in the order in which rows are preferred, (n,).
+        options: how they are grouped.
+    """
 
-def _grouped(
-    graph: Graph, copies: Sequence[Rows], rank: Rows, link: Link
-) -> Iterator[tuple[int, Rows]]:
-    """Yield center and all members, numbers of distinct vectors, of each group."""
-    weights = np.array([len(rows) for rows in copies], np.intp)
-    preference = np.array([rank[rows].min() for rows in copies], np.intp)
-    alone = weights > 1
-    for center, members in _linked(graph, weights, preference, link):
-        alone[members] = False
-        yield center, members
-    for number in np.flatnonzero(alone).tolist():
-        yield number, np.array([number])
+    rows: Collection
+    copies: Lists
+    rank: Rows
+    options: DuplicateOptions
 
+    def groups(self, near: Nearness) -> Iterator[Group]:
+        """Yield all groups; ``near`` says which distinct vectors are near each other."""
+        weights = self.copies.lengths
+        preference = np.empty(0, np.intp)
+        if len(weights):
+            preference = np.minimum.reduceat(self.rank[self.copies.rows], self.copies.starts[:-1])
+        alone = weights > 1
+        linked = stars if self.options.link == "star" else components
+        for batch in batches(near.parts):
+            some = near.take(batch)
+            for center, others in linked(some, weights[batch], preference[batch]):
+                members = np.append(others, center)
+                alone[batch[members]] = False
+                by_preference = members[np.argsort(preference[batch[members]])]
+                kept = self._kept(some, batch, by_preference)
+                yield self._group(batch[kept], batch[center], batch[members])
+        known = self.rows.origin == 1
+        for number in np.flatnonzero(alone).tolist():
+            origins = known[self.copies[number]]
+            if not origins.all() and (origins.any() or not self.options.across):
+                yield self._group(number, number, np.array([number]))
 
-def _linked(
-    graph: Graph, weights: Rows, preference: Rows, link: Link
-) -> Iterator[tuple[int, Rows]]:
-    if link == "star":
-        for center, others in stars(graph, weights, preference):
-            yield center, np.append(others, center)
-        return
-    for members in components(graph):
-        images = [int(weights[graph.neighbors_of(member)].sum()) for member in members.tolist()]
-        yield int(members[np.lexsort((preference[members], np.negative(images)))[0]]), members
+    def _kept(self, near: Nearness, batch: Rows, members: Rows) -> int:
+        """Return the first member that is near all others, which is true of the center at least.
 
+        Args:
+            near: of the vectors of a batch.
+            batch: their numbers.
+            members: of a group, by their places in the batch.
+        """
+        if self.options.link == "single":
+            return int(members[0])
+        return next(self._near_all(near, batch, members))
 
-def _group(
-    rows: Collection,
-    graph: Graph,
-    copies: Sequence[Rows],
-    rank: Rows,
-    center: int,
-    members: Rows,
-    options: DuplicateOptions,
-) -> Group:
-    """Return a group of distinct vectors with all rows that have them."""
-    preferred = sorted(members.tolist(), key=lambda member: rank[copies[member]].min())
-    if options.link == "star":  # The center at least is near all.
-        near_all = (m for m in preferred if _is_near_all(rows, graph, copies, m, members, options))
-        preferred = [next(near_all)]
-    keep = int(min(copies[preferred[0]], key=rank.__getitem__))
-    middle = int(min(copies[center], key=rank.__getitem__))
-    everyone = np.concatenate([copies[m] for m in members.tolist()])
-    scores = pair_scores(rows.vectors[middle], rows.vectors[everyone])
-    order = np.lexsort((rank[everyone], -scores, everyone != keep))
-    everyone, scores = everyone[order], scores[order]
-    same = np.zeros(len(everyone), bool)
-    if rows.digests is not None:
-        same = (rows.digests[everyone] == rows.digests[keep]).all(axis=1)
-    apart = [None] * len(everyone)
-    if rows.hashes is not None:
-        found = rows.hashes.distances(middle, rows.hashes.take(everyone)).tolist()
-        apart = [None if distance < 0 else distance for distance in found]
-    members_found = map(Member, everyone.tolist(), scores.tolist(), same.tolist(), apart)
-    return Group(keep, middle, tuple(members_found))
+    def _near_all(self, near: Nearness, batch: Rows, members: Rows) -> Iterator[int]:
+        for start in range(0, len(members), _TRIED_AT_ONCE):
+            some = members[start : start + _TRIED_AT_ONCE]
+            for member, is_near in zip(some.tolist(), near.matrix(some, members), strict=True):
+                far = batch[members[~is_near]]
+                if not len(far) or self._known_are_near(batch[member], far):
+                    yield member
 
+    def _known_are_near(self, one: int, others: Rows) -> bool:
+        """Return whether known vectors, whose pairs do not count, are near each other."""
+        first, rest = self.copies[one][0], self.copies.rows[self.copies.starts[others]]
+        if not (self.rows.origin[first] and self.rows.origin[rest].all()):
+            return False
+        scores = pair_scores(self.rows.vectors[first], self.rows.vectors[rest])
+        near = scores >= np.float32(self.options.threshold)
+        if self.rows.hashes is not None:
+            distances = self.rows.hashes.distances(int(first), self.rows.hashes.take(rest))
+            near |= (distances >= 0) & (distances <= MAX_DISTANCE)
+        return bool(near.all())
 
-def _is_near_all(
-    rows: Collection,
-    graph: Graph,
-    copies: Sequence[Rows],
-    member: int,
-    members: Rows,
-    options: DuplicateOptions,
-) -> bool:
-    """Return whether a distinct vector is near all others of its group."""
-    others = np.setdiff1d(members, np.append(graph.neighbors_of(member), member)).tolist()
-    if not others:
-        return True
-    # Known rows have not been compared with each other yet.
-    one, rest = copies[member][0], [copies[other][0] for other in others]
-    if not (rows.origin[one] and rows.origin[rest].all()):
-        return False
-    near = pair_scores(rows.vectors[one], rows.vectors[rest]) >= np.float32(options.threshold)
-    if rows.hashes is not None:
-        distances = rows.hashes.distances(int(one), rows.hashes.take(np.array(rest)))
-        near |= (distances >= 0) & (distances <= MAX_DISTANCE)
-    return bool(near.all())
-
-
-def joined_collections(one: Collection, other: Collection) -> Collection:
-    """Return the rows of both."""
-    digests = None
-    if one.digests is not None and other.digests is not None:
-        digests = np.concatenate([one.digests, other.digests])
-    hashes = None
-    if one.hashes is not None and other.hashes is not None:
-        hashes = Hashes.joined([one.hashes, other.hashes])
-    return Collection(
-        [*one.keys, *other.keys],
-        [*one.faces, *other.faces],
-        np.concatenate([one.vectors, other.vectors]),
-        digests,
-        np.concatenate([one.pixels, other.pixels]),
-        np.concatenate([one.sizes, other.sizes]),
-        np.concatenate([one.modified, other.modified]),
-        np.concatenate([one.origin, other.origin]),
-        hashes,
-    )
-
-
-def mark_known(rows: Collection, before: Collection) -> Collection:
-    """Return rows with ``origin`` 1 for those that another collection has, key and vector."""
-    places = {name: row for row, name in enumerate(zip(before.keys, before.faces, strict=True))}
-    found = np.array(
-        [places.get(name, -1) for name in zip(rows.keys, rows.faces, strict=True)], np.intp
-    )
-    known = found >= 0
-    known[known] = (rows.vectors[known] == before.vectors[found[known]]).all(axis=1)
-    return replace(rows, origin=known.astype(np.int8))
+    def _group(self, kept: int, center: int, members: Rows) -> Group:
+        """Return a group of distinct vectors with all rows that have them."""
+        keep, middle = (
+            int(copies[self.rank[copies].argmin()])
+            for copies in (self.copies[kept], self.copies[center])
+        )
+        everyone = np.concatenate([self.copies[member] for member in members.tolist()])
+        rows = self.rows
+        scores = pair_scores(rows.vectors[middle], rows.vectors[everyone])
+        order = np.lexsort((self.rank[everyone], -scores, everyone != keep))
+        everyone, scores = everyone[order], scores[order]
+        same = np.zeros(len(everyone), np.bool_)
+        if rows.digests is not None:
+            same = (rows.digests[everyone] == rows.digests[keep]).all(axis=1)
+        apart = [None] * len(everyone)
+        if rows.hashes is not None:
+            found = rows.hashes.distances(middle, rows.hashes.take(everyone)).tolist()
+            apart = [None if distance < 0 else distance for distance in found]
+        found_members = map(Member, everyone.tolist(), scores.tolist(), same.tolist(), apart)
+        return Group(keep, middle, tuple(found_members))

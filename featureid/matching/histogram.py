@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from featureid.matching.duplicates import Collection, DuplicateOptions, Duplicates
+from featureid.matching.collection import Collection
+from featureid.matching.duplicates import DuplicateOptions, Duplicates
 
 Scores = npt.NDArray[np.float32]
 

@@ -1,0 +1,93 @@
+"""Which rows are near each other: exactly, with sides, parts, added and removed pairs."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featureid.matching import near as module
+from featureid.matching.forest import Forest
+from featureid.matching.near import Nearness, Pairs, near_pairs
+from tests.matching_samples import Matrix, sample
+from tests.naive_duplicates import near_matrix
+
+KINDS = st.sampled_from(["random", "clustered", "tied"])
+THRESHOLDS = st.sampled_from([-0.5, 0.0, 0.5, 0.75, 0.999999, 1.0])
+
+
+def some_pairs(random: np.random.Generator, rows: int) -> Pairs:
+    one, other = random.integers(rows, size=(2, rows // 4))
+    return Pairs(one, other).where(one != other)
+
+
+def some_nearness(vectors: Matrix, threshold: float, seed: int) -> Nearness:
+    """Return one with sides, parts, added and removed pairs at random."""
+    random = np.random.default_rng(seed)
+    count = len(vectors)
+    left, right = random.random((2, count)) < 0.7
+    parts = random.integers(3, size=count)
+    added, removed = some_pairs(random, count), some_pairs(random, count)
+    return Nearness(vectors, threshold, left, right, parts, added, removed)
+
+
+def as_set(pairs: Pairs) -> list[tuple[int, int]]:
+    one, other = pairs.one.tolist(), pairs.other.tolist()
+    return sorted((min(pair), max(pair)) for pair in zip(one, other, strict=True))
+
+
+def test_near_pairs_are_those_that_score_enough() -> None:
+    for kind in ("random", "clustered", "tied"):
+        vectors = sample(kind, 300, 8, 1)
+        found = np.zeros((300, 300), np.bool_)
+        for here, there in near_pairs(vectors, vectors, 0.5):
+            assert not found[here, there].any()
+            found[here, there] = True
+        np.testing.assert_array_equal(found, near_matrix(Nearness.of(vectors, 0.5)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=KINDS,
+    rows=st.integers(1, 150),
+    threshold=THRESHOLDS,
+    at_once=st.sampled_from([1, 16, 512]),
+    max_held=st.sampled_from([0, 1 << 18]),
+    threads=st.sampled_from([1, 2]),
+    seed=st.integers(0, 2**32),
+)
+def test_every_way_to_ask_gives_the_same_answer(
+    kind: str, rows: int, threshold: float, at_once: int, max_held: int, threads: int, seed: int
+) -> None:
+    near = some_nearness(sample(kind, rows, 8, seed), threshold, seed)
+    wanted = near_matrix(near)
+    pairs = [*zip(*map(np.ndarray.tolist, np.nonzero(np.triu(wanted, 1))), strict=True)]
+    every = np.arange(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "QUERIES_AT_ONCE", at_once)
+        patch.setattr(module, "ROWS_AT_ONCE", at_once)
+        patch.setattr(module, "_MAX_HELD", max_held)
+        np.testing.assert_array_equal(near.matrix(every, slice(None)), wanted)
+        weights = np.random.default_rng(seed).integers(1, 9, rows)
+        np.testing.assert_array_equal(near.sums(weights), wanted @ weights)
+        some = every[::2]
+        np.testing.assert_array_equal(
+            near.sums(weights[some], some), wanted[:, some] @ weights[some]
+        )
+        found = near.pairs(rows * rows)
+        assert found is not None and as_set(found) == pairs
+        edges = [*near.edges(threads)]
+        np.testing.assert_array_equal(
+            near.take(some).matrix(some // 2, some // 2), wanted[np.ix_(some, some)]
+        )
+    assert {pair for part in edges for pair in as_set(part)} <= {*pairs} or max_held == 0
+    forest, all_pairs = Forest(rows), Forest(rows)
+    for part in edges:
+        forest.join(part.one, part.other)
+    all_pairs.join(found.one, found.other)
+    np.testing.assert_array_equal(forest.labels(), all_pairs.labels())
+
+
+def test_too_many_pairs_are_not_returned() -> None:
+    near = Nearness.of(sample("clustered", 40, 8, 1), 0.9)
+    assert (found := near.pairs(10_000)) is not None
+    assert near.pairs(len(found) - 1) is None and near.pairs(len(found)) is not None
