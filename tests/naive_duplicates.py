@@ -29,7 +29,7 @@ def naive_stars(
 ) -> list[tuple[int, list[int]]]:
     """Return center and other members of each group, as the documentation defines them."""
     left = {*range(len(near))}
-    groups = []
+    groups: list[tuple[int, list[int]]] = []
     while True:
         around = {row: [other for other in left if near[row, other]] for row in left}
         linked = [row for row in left if len(around[row]) > 1]

@@ -43,7 +43,7 @@ def test_the_nearest_pivots_are_those_of_the_definition(kind: str, pivots: int, 
         assert found.tolist() == [[0]] * 40
         return
     names = [f"{number:02}" for number in range(pivots)]
-    wanted = [[row for _, row in best[:2]] for best in brute_force([*vectors], [*chosen], names)]
+    wanted = [[row for _, row in best[:2]] for best in brute_force(vectors, chosen, names)]
     assert found.tolist() == wanted
 
 
@@ -82,7 +82,7 @@ def test_a_large_part_is_cut_by_its_nearest_pivots(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "MAX_PART", 100)
     monkeypatch.setattr(module, "_ROWS_PER_PIVOT", 40)
     parts = parts_by_cells(near, ONE_EACH[:400])
-    pivots = draw_pivots(vectors, 1 / 40, 0)
+    pivots = draw_pivots(vectors, 400)[0]
     nearest = nearest_pivots(vectors, pivots)[:, 0]
     assert len(np.unique(parts)) == len(np.unique(nearest)) > 1
     assert len(np.unique(cut_parts(parts, nearest))) == len(np.unique(nearest))
@@ -93,6 +93,6 @@ def test_there_are_about_as_many_pivots_as_cost_least() -> None:
     assert share_of_pivots(2 * 10**8) * 2 * 10**8 == pytest.approx(20_000)
     assert share_of_pivots(0) <= 1
     vectors = sample("random", 20_000, 8, 1)
-    first, second = (draw_pivots(vectors, 0.01, number) for number in (0, 1))
-    assert 160 < len(first) < 240 and len(first) != len(second)
-    np.testing.assert_array_equal(draw_pivots(vectors[::-1], 0.01, 0), first)
+    first, second, *_ = draw_pivots(vectors, 2_000_000)
+    assert 5 < len(first) < 40 and not np.array_equal(first, second)
+    np.testing.assert_array_equal(draw_pivots(vectors[::-1], 2_000_000)[0], first)

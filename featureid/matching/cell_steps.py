@@ -17,13 +17,11 @@ import numpy.typing as npt
 from featureid.matching.candidates import QUERIES_AT_ONCE
 from featureid.matching.cells import (
     MAX_PART,
-    SETS,
     Recall,
     draw_pivots,
     draw_sample,
     nearest_pivots,
     ordered,
-    share_of_pivots,
 )
 from featureid.matching.forest import connected
 from featureid.matching.identical import identical_rows, row_hashes
@@ -94,9 +92,8 @@ class Drawn:
     def of(cls, rows: NumberedRows, total: int) -> Drawn:
         """Return what is drawn from some of the ``total`` rows of a collection."""
         rows, _ = rows.distinct()
-        share = share_of_pivots(total)
-        pivots = tuple(draw_pivots(rows.vectors, share, number) for number in range(SETS))
-        return cls(pivots, rows.take(draw_sample(rows.vectors, total)))
+        sample = rows.take(draw_sample(rows.vectors, total))
+        return cls(draw_pivots(rows.vectors, total), sample)
 
     @classmethod
     def joined(cls, parts: Sequence[Drawn]) -> Drawn:

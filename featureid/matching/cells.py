@@ -67,18 +67,19 @@ def share_of_pivots(rows: int) -> float:
     return min(1 / _ROWS_PER_PIVOT, math.sqrt(2 / max(1, rows)))
 
 
-def draw_pivots(vectors: Matrix, share: float, number: int) -> Matrix:
-    """Return the pivots of one set of cells among some rows, in an order of their own.
+def draw_pivots(vectors: Matrix, rows: int) -> tuple[Matrix, ...]:
+    """Return the pivots of each set of cells among some rows, in an order of their own.
 
     Args:
         vectors: float32 (n, d); no two of them equal.
-        share: see :func:`share_of_pivots`.
-        number: of the set.
+        rows: of the whole collection, those that are identical included.
 
     Returns:
-        float32 (p, d); perhaps none.
+        For each set float32 (p, d); perhaps none.
     """
-    return ordered(vectors[sampled_rows(vectors, share, _OF_PIVOTS + number)])
+    hashes, share = row_hashes(vectors), share_of_pivots(rows)
+    drawn = (sampled_rows(hashes, share, _OF_PIVOTS + number) for number in range(SETS))
+    return tuple(ordered(vectors[some]) for some in drawn)
 
 
 def draw_sample(vectors: Matrix, rows: int) -> Rows:
@@ -88,7 +89,7 @@ def draw_sample(vectors: Matrix, rows: int) -> Rows:
         vectors: float32 (n, d).
         rows: of the whole collection.
     """
-    return sampled_rows(vectors, _SAMPLE / max(1, rows), _OF_RECALL)
+    return sampled_rows(row_hashes(vectors), _SAMPLE / max(1, rows), _OF_RECALL)
 
 
 def ordered(vectors: Matrix) -> Matrix:
@@ -152,8 +153,7 @@ def parts_by_cells(
         threads: to use; 0 means one per CPU core.
         progress: called with the number of rows that have been compared.
     """
-    share = share_of_pivots(int(weights.sum()))
-    pivots = [draw_pivots(near.vectors, share, number) for number in range(SETS)]
+    pivots = draw_pivots(near.vectors, int(weights.sum()))
     forest = Forest(len(near))
     added = near.counted(near.added)
     forest.join(added.one, added.other)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from featureid.errors import UsageError
 from featureid.images.pdq import MAX_DISTANCE
+from featureid.matching.blas import threads_beside_blas
 from featureid.matching.cells import Recall, parts_by_cells, recall_of
 from featureid.matching.collection import Collection
 from featureid.matching.forest import Forest
@@ -18,7 +19,7 @@ from featureid.matching.groups import batches, components, stars
 from featureid.matching.hashes import close_hashes
 from featureid.matching.identical import identical_rows
 from featureid.matching.lists import Lists
-from featureid.matching.near import Nearness, Pairs, bounds_of
+from featureid.matching.near import Nearness, Pairs, limits_of
 from featureid.matching.scores import pair_scores, products_of
 
 Rows = npt.NDArray[np.intp]
@@ -136,14 +137,15 @@ def find_duplicates(
     distinct = _Distinct.of(rows)
     near = _nearness(rows, distinct, options)
     recall = None
-    if options.method == "cells" or (options.method == "auto" and len(near) > EXACT_ROWS):
-        parts = parts_by_cells(near, distinct.copies.lengths, threads, progress)
-        recall = recall_of(near, parts, len(rows))
-    else:
-        forest = Forest(len(near))
-        for edges in near.edges(threads, progress):
-            forest.join(edges.one, edges.other)
-        parts = forest.labels()
+    with threads_beside_blas(threads) as count:
+        if options.method == "cells" or (options.method == "auto" and len(near) > EXACT_ROWS):
+            parts = parts_by_cells(near, distinct.copies.lengths, count, progress)
+            recall = recall_of(near, parts, len(rows))
+        else:
+            forest = Forest(len(near))
+            for edges in near.edges(count, progress):
+                forest.join(edges.one, edges.other)
+            parts = forest.labels()
     return Duplicates(_groups(rows, distinct, near.in_parts(parts), options), recall)
 
 
@@ -206,14 +208,12 @@ def _nearness(rows: Collection, distinct: _Distinct, options: DuplicateOptions) 
     if rows.hashes is not None:
         added = Pairs(*close_hashes(rows.hashes.take(firsts)))
         # Most are near by their vectors, too, and so need not be held.
-        _, near = bounds_of(options.threshold, vectors.shape[1])
+        _, near = limits_of(options.threshold, vectors.shape[1])
         added = added.where(products_of(vectors, added.one, vectors, added.other) < near)
-    return Nearness(
-        vectors,
-        options.threshold,
+    return replace(
+        Nearness.of(vectors, options.threshold),
         left=fresh,
         right=known if options.across else everywhere,
-        parts=np.zeros(len(firsts), np.intp),
         added=added,
         removed=_ignored(rows.keys, distinct.of_rows, options.ignored),
     )

@@ -13,9 +13,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from featureid.matching.bounds import ROUNDING, bounding_vectors
 from featureid.matching.candidates import QUERIES_AT_ONCE, ROWS_AT_ONCE, rows_at_once
 from featureid.matching.forest import Forest
-from featureid.matching.scores import rounding_error, scores_of
+from featureid.matching.scores import products_of, rounding_error, scores_of
 from featureid.parallel import map_in_order
 
 Matrix = npt.NDArray[np.float32]
@@ -25,39 +26,61 @@ Which = Rows | slice
 
 # Pairs that are held; more of them are thinned out to those that connect the same rows.
 _MAX_HELD = 1 << 18
+# Of fewer than one in so many pairs, products are computed one by one.
+_SPARSE = 50
 _EVERY = slice(None)
 
 
-def near_pairs(queries: Matrix, block: Matrix, threshold: float) -> Iterator[tuple[Rows, Rows]]:
+def near_pairs(
+    queries: Matrix,
+    block: Matrix,
+    threshold: float,
+    bounds: tuple[Matrix, Matrix] | None = None,
+) -> Iterator[tuple[Rows, Rows]]:
     """Yield numbers of queries and of rows, (p,), that score at least a threshold.
 
     Args:
         queries: float32 (n, d) of unit length; some hundred.
         block: float32 (m, d) of unit length.
         threshold: the lowest score.
+        bounds: the bounding vectors of both.
     """
-    floor, ceiling = bounds_of(threshold, queries.shape[1])
+    floor, ceiling = limits_of(threshold, queries.shape[1])
     step = rows_at_once(len(queries))
     for start in range(0, len(block), step):
         rows = block[start : start + step]
-        products = queries @ rows.T
-        close = np.flatnonzero(products.max(axis=1) >= floor)
-        if not len(close):
-            continue
-        products = products[close]
-        hits = np.flatnonzero(products >= floor)
-        owners, which = divmod(hits, len(rows))
-        owners = close[owners]
-        unsure = np.flatnonzero(products.ravel()[hits] < ceiling)
+        if bounds is None:
+            owners, which, products = _hits(queries, rows, floor)
+        else:
+            short = bounds[0], bounds[1][start : start + step]
+            owners, which, _ = _hits(*short, floor - ROUNDING)
+            if len(owners) * _SPARSE < len(queries) * len(rows):
+                products = products_of(queries, owners, rows, which)
+                close = products >= floor
+                owners, which, products = owners[close], which[close], products[close]
+            else:
+                owners, which, products = _hits(queries, rows, floor)
+        unsure = np.flatnonzero(products < ceiling)
         if len(unsure):
-            near = np.ones(len(hits), np.bool_)
+            near = np.ones(len(owners), np.bool_)
             scores = scores_of(queries, owners[unsure], rows, which[unsure])
             near[unsure] = scores >= np.float32(threshold)
             owners, which = owners[near], which[near]
-        yield owners, which + start
+        if len(owners):
+            yield owners, which + start
 
 
-def bounds_of(threshold: float, dimension: int) -> tuple[np.float32, np.float32]:
+def _hits(queries: Matrix, rows: Matrix, floor: np.float32) -> tuple[Rows, Rows, Matrix]:
+    """Return the numbers of queries and of rows, (p,), whose product is not below, and those."""
+    products = queries @ rows.T
+    close = np.flatnonzero(products.max(axis=1) >= floor)
+    products = products[close]
+    hits = np.flatnonzero(products >= floor)
+    owners, which = divmod(hits, len(rows))
+    return close[owners], which, products.ravel()[hits]
+
+
+def limits_of(threshold: float, dimension: int) -> tuple[np.float32, np.float32]:
     """Return the float32 products below which no pair and from which on every pair is near."""
     lowest, margin = np.float32(threshold), np.float32(rounding_error(dimension))
     below = np.nextafter(lowest - margin, np.float32(-2))
@@ -112,6 +135,7 @@ class Nearness:
 
     Attributes:
         vectors: float32 (n, d) of unit length.
+        bounds: their bounding vectors, (n, w).
         threshold: the lowest score of rows that are near.
         left: (n,), and
         right: (n,): of two rows that are near, one is of the left side and the other of the right
@@ -122,6 +146,7 @@ class Nearness:
     """
 
     vectors: Matrix
+    bounds: Matrix
     threshold: float
     left: Mask
     right: Mask
@@ -134,7 +159,8 @@ class Nearness:
         """Return that of rows, (n, d), of which nothing else is known."""
         every = np.ones(len(vectors), np.bool_)
         part = np.zeros(len(vectors), np.intp)
-        return cls(vectors, threshold, every, every, part, Pairs.none(), Pairs.none())
+        bounds = bounding_vectors(vectors, threshold)
+        return cls(vectors, bounds, threshold, every, every, part, Pairs.none(), Pairs.none())
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -148,6 +174,7 @@ class Nearness:
             added, removed = (_renumbered(pairs, places) for pairs in (added, removed))
         return Nearness(
             self.vectors[rows],
+            self.bounds[rows] if self._has_bounds else self.vectors[rows],
             self.threshold,
             self.left[rows],
             self.right[rows],
@@ -172,7 +199,7 @@ class Nearness:
             other: row numbers (b,), or a slice.
         """
         queries, block = self.vectors[one], self.vectors[other]
-        floor, ceiling = bounds_of(self.threshold, queries.shape[1])
+        floor, ceiling = limits_of(self.threshold, queries.shape[1])
         products = queries @ block.T
         near = products >= ceiling
         here, there = np.nonzero((products >= floor) & ~near)
@@ -255,7 +282,8 @@ class Nearness:
         """Yield the pairs of some rows with later ones, but for those that are added."""
         start = rows.start
         queries, block = self.vectors[rows], self.vectors[start:]
-        for here, there in near_pairs(queries, block, self.threshold):
+        bounds = (self.bounds[rows], self.bounds[start:]) if self._has_bounds else None
+        for here, there in near_pairs(queries, block, self.threshold, bounds):
             later = there > here
             pairs = self.counted(Pairs(here[later] + start, there[later] + start))
             if len(pairs):
@@ -271,6 +299,11 @@ class Nearness:
             removed = np.isin(_codes(pairs, len(self)), _codes(self.removed, len(self)))
             pairs = pairs.where(~removed)
         return pairs
+
+    @property
+    def _has_bounds(self) -> bool:
+        """Whether the bounding vectors are shorter than the vectors."""
+        return bool(self.bounds.shape[1] < self.vectors.shape[1])
 
     @cached_property
     def _all_count(self) -> bool:
