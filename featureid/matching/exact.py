@@ -95,7 +95,7 @@ def search_above(
         k: how many to return at most; None for all.
         sort_keys: the order of rows of equal score; called for those rows alone.
     """
-    hits = _Hits(len(queries), k, sort_keys)
+    hits = Hits(len(queries), k, sort_keys)
     floors = floors_of(thresholds, queries.shape[1])
     first = 0
     for block in blocks():
@@ -125,7 +125,7 @@ def search_among(
         k: how many to return at most; None for all.
         sort_keys: the order of rows of equal score; called for those rows alone.
     """
-    hits = _Hits(len(queries), k, sort_keys)
+    hits = Hits(len(queries), k, sort_keys)
     floors = floors_of(thresholds, queries.shape[1])
     for owners, rows in candidates:
         different, places = np.unique(rows, return_inverse=True)
@@ -152,8 +152,14 @@ def close_pairs(queries: Matrix, block: Matrix, floors: Matrix) -> Iterator[tupl
             yield close[owners] + query, which + start
 
 
-class _Hits:
-    """Hits in any order, of which ``found`` makes the matches of each query."""
+class Hits:
+    """Hits in any order, of which :meth:`found` makes the matches of each query.
+
+    Args:
+        queries: number of queries.
+        k: how many matches a query has at most; None for all.
+        sort_keys: the order of rows of equal score; called for those rows alone.
+    """
 
     def __init__(self, queries: int, k: int | None, sort_keys: SortKeys) -> None:
         self._k = k
@@ -192,6 +198,10 @@ def _in_order(
 ) -> tuple[Rows, Matrix]:
     """Return the first ``k`` of rows sorted by score, with ties in the order of their keys."""
     end = len(rows)
+    # Nearly always there is no tie, also none of the k-th with the next; this is what costs least.
+    heads = scores if k is None else scores[: k + 1]
+    if (heads[1:] != heads[:-1]).all():
+        return rows[:k], scores[:k]
     if k is not None and k < end:
         # Rows that score as the k-th compete for the last places.
         end = int(np.searchsorted(-scores, -scores[k - 1], side="right"))

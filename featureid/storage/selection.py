@@ -119,10 +119,12 @@ class Selection:
         Raises:
             StorageError: there is no such column.
         """
+        numbers = np.searchsorted(self._first_rows, rows, side="right") - 1
+        offsets = np.asarray(rows, np.intp) - np.asarray(self._first_rows, np.intp)[numbers]
         found = []
-        for row in rows:
-            piece, place = self._place_of(row)
-            found.append(self._block(name, piece.shard, piece.block)[place])
+        for number, offset in zip(numbers.tolist(), offsets.tolist(), strict=True):
+            piece = self._pieces[number]
+            found.append(self._block(name, piece.shard, piece.block)[piece.start + offset])
         return found
 
     def vectors_of(self, rows: Sequence[int], threads: int = 0) -> Matrix:
