@@ -30,6 +30,7 @@ from featureid.storage.results import (
     write_result_file,
 )
 from featureid.storage.run_record import RunRecord, read_run
+from tests.commands import run_here
 from tests.storage_samples import ID, write_snapshot
 
 OLDER, NEWER = "20261122T010203Z-ffffff", "20261124T010203Z-000000"
@@ -266,6 +267,24 @@ def test_a_wrong_manifest_is_refused(tmp_path: Path, change: dict[str, Any], err
     )
     with pytest.raises(CorruptFileError, match=error):
         featureid.open_results(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["out", "out/results/" + ID])
+def test_rows_are_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str) -> None:
+    publish(tmp_path / "out", "ab", "", "c")
+    wanted = list(featureid.open_results(tmp_path / "out"))
+    for name in ("rows.jsonl", "rows.parquet"):
+        to = name.partition(".")[2]
+        out = run_here(capsys, "export", tmp_path / place, "--to", to, tmp_path / name, "--json")
+        printed = json.loads(out)
+        assert (printed["result"], printed["rows"]) == (ID, 3)
+        assert printed["files"][0]["bytes"] == (tmp_path / name).stat().st_size
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == wanted
+    table = pyarrow.parquet.read_table(tmp_path / "rows.parquet")
+    assert table.to_pylist() == wanted and table.schema.metadata[b"featureid.result"] == ID.encode()
+    line = run_here(capsys, "export", tmp_path / place, "--to=npy", tmp_path / "x.npy", status=2)
+    assert "cannot be written as npy; give jsonl or parquet as --to" in line
 
 
 def test_prune_keeps_the_newest(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Export snapshots to other formats: .npy, Parquet, the published layout, a FAISS index.
 
+Results are exported as JSON lines or Parquet.
+
 Vectors are exported as float32 in the order of the snapshot. Formats other than Parquet have no
 place for keys, which go into a second file of JSON lines, ``{"key": "a.jpg"}``, with the
 ``face_index`` where there is one.
@@ -18,6 +20,8 @@ import numpy.typing as npt
 from featureid.errors import StorageError
 from featureid.storage import arrow, files, layout, published
 from featureid.storage.reader import Snapshot
+from featureid.storage.result_reader import Results
+from featureid.storage.results import result_schema
 from featureid.stored_json import encode_json
 
 #: Rows in memory at a time, and in a row group of a Parquet file.
@@ -144,6 +148,49 @@ EXPORTS: dict[str, Callable[[Snapshot, str, OnRows], None]] = {
     "parquet": export_parquet,
     "published": export_published,
     "faiss": export_faiss,
+}
+
+
+def export_result_lines(results: Results, path: str, on_rows: OnRows) -> None:
+    """Write the rows of a result as JSON lines, ``{"query": "a.jpg", "rank": 1, …}``.
+
+    Args:
+        results: the result to export.
+        path: the file to write, whole or not at all.
+        on_rows: as in :func:`export_npy`.
+
+    Raises:
+        StorageError: something cannot be read or written.
+    """
+
+    def chunks() -> Iterator[bytes]:
+        for table in results.tables():
+            yield b"".join(encode_json(row) + b"\n" for row in table.to_pylist())
+            on_rows(len(table))
+
+    files.write_atomic(path, chunks())
+
+
+def export_result_parquet(results: Results, path: str, on_rows: OnRows) -> None:
+    """Write the rows of a result as one Parquet file; otherwise as :func:`export_result_lines`."""
+    parquet = arrow.load_package("pyarrow.parquet", "pyarrow")
+
+    def chunks() -> Iterator[bytes]:
+        sink = arrow.Sink()
+        schema = result_schema(results.manifest.info)
+        with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:
+            for table in results.tables():
+                writer.write_table(table)
+                on_rows(len(table))
+                yield sink.take()
+        yield sink.take()
+
+    files.write_atomic(path, chunks())
+
+
+RESULT_EXPORTS: dict[str, Callable[[Results, str, OnRows], None]] = {
+    "jsonl": export_result_lines,
+    "parquet": export_result_parquet,
 }
 
 

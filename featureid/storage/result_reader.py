@@ -16,7 +16,13 @@ from featureid.storage.results import (
     read_result_manifest,
     result_schema,
 )
-from featureid.storage.snapshot import RESULTS, find_and_read
+from featureid.storage.snapshot import (
+    RESULTS,
+    SNAPSHOTS,
+    find_and_read,
+    is_snapshot_id,
+    other_collection,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -35,6 +41,14 @@ def open_results(path: str | os.PathLike[str]) -> Results:
         CorruptFileError: its manifest is damaged.
     """
     return Results(*find_and_read(os.fspath(path), RESULTS, read_result_manifest))
+
+
+def is_result(path: str) -> bool:
+    """Return whether a path is that of an output folder of results, or of a result's folder."""
+    above, _, name = path.rstrip("/").rpartition("/")
+    if above.rpartition("/")[2] == RESULTS and is_snapshot_id(name):
+        return True
+    return other_collection(path, SNAPSHOTS) is not None
 
 
 class Results:
