@@ -44,6 +44,11 @@ def test_a_benchmark_shows_its_help(
             },
         ),
         (
+            "match.py",
+            "--rows 2000 --queries 50 --rounds 1",
+            {"match_ratio", "identical", "beam_s", "memory_s", "beam_mb", "memory_mb"},
+        ),
+        (
             "duplicates.py",
             "--rows 2000 --copies 50",
             {"exact_s", "cells_s", "cells_recall", "peak_mb"},

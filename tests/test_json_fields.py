@@ -53,6 +53,7 @@ def printed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     run("prune", out, "--keep=1")
     run("compare", photos / "astronaut.png", photos / "astronaut.png", "--model", "face")
     run("search", out, "--query", images)
+    run("match", out, "--query", out, "--output", place / "matches")
     run("duplicates", out)
     run("index", out)
     run("identify", out, images, "--threshold=0.9")
@@ -103,10 +104,10 @@ def test_a_name_has_one_form(printed: dict[str, Any]) -> None:
 def test_shared_fields_are_what_the_documents_say(printed: dict[str, Any]) -> None:
     for result in printed.values():
         for name, value in each_field(result):
-            if name in ("snapshot", "previous") and value:
+            if name in ("snapshot", "previous", "result") and value:
                 assert re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", value)
             if name == "folder":
-                assert re.search(r"/snapshots/\d{8}T\d{6}Z-[0-9a-f]{6}$", value)
+                assert re.search(r"/(snapshots|results)/\d{8}T\d{6}Z-[0-9a-f]{6}$", value)
             if name == "model":
                 assert set(value) == {field.name for field in fields(ModelInfo)}
             if name in ("created", "checked", "started") and value:

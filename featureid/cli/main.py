@@ -26,6 +26,7 @@ COMMANDS = {
     "import": ("import_vectors", "make a snapshot of vectors from another program"),
     "compare": ("compare", "compare two images or faces"),
     "search": ("search", "find the images in snapshots that are most like others"),
+    "match": ("match", "search for all rows of a snapshot in another, with Beam"),
     "index": ("index", "make searches by threshold faster"),
     "identify": ("identify", "name the people in images by pictures of known people"),
     "duplicates": ("duplicates", "group the images of a snapshot that look alike"),

@@ -77,3 +77,37 @@ class EmbedOptions:
             raise UsageError(f"`hash` is {self.hash!r}; known: {', '.join(get_args(Hash))}")
         if not 0 <= self.max_failure_rate <= 1:
             raise UsageError(f"`max_failure_rate` is {self.max_failure_rate}; give 0 to 1")
+
+
+@dataclass(frozen=True)
+class MatchOptions:
+    """Which snapshots to match, what counts as a match, and where to write the matches.
+
+    Attributes:
+        query: output folder or snapshot whose rows are searched for; local or a URI.
+        gallery: the same of those that are searched.
+        output: the folder that holds results; "" only if nothing is run.
+        k: matches per query; None means 10 or, with a threshold, all.
+        threshold: the lowest score; None for no limit.
+        query_since: an older snapshot, by its folder or its id beside ``query``: only rows that are
+            new since then are searched for. ``auto`` is the snapshot that the current result of the
+            output was made of, if there is one; "" for all rows.
+        gallery_since: the same for the rows that are searched.
+
+    Raises:
+        UsageError: a value is missing or out of range.
+    """
+
+    query: str
+    gallery: str
+    output: str
+    k: int | None = None
+    threshold: float | None = None
+    query_since: str = ""
+    gallery_since: str = ""
+
+    def __post_init__(self) -> None:
+        if self.k is not None and self.k < 1:
+            raise UsageError(f"`k` is {self.k}; give 1 or more")
+        if self.threshold is not None and not -1 <= self.threshold <= 1:
+            raise UsageError(f"`threshold` is {self.threshold}; a score is from -1 to 1")

@@ -11,11 +11,16 @@ import numpy as np
 
 import featureid
 from featureid.storage.verify import verify_snapshot
+from tests.match_samples import embedded, write
+from tests.matching_samples import sample
 from tests.processes import ROOT, Pool, children, stop, wait_until, with_model
+from tests.storage_samples import make_info
 
 LIMIT_S = 240
 SHARDS = 3
 WORKER = "sdk_worker_main"
+#: Images of a gallery, half of which are matched with it, in two tasks.
+MATCHED = 12_000
 
 
 def command(pictures: Path | str, output: Path | str, options: list[str]) -> list[str]:
@@ -37,6 +42,31 @@ def embed(pictures: Path | str, output: Path | str, options: list[str]) -> featu
     assert done.returncode == 0, done.stderr[-4000:]
     assert verify_snapshot(str(output)).ok
     return featureid.open_snapshot(str(output))
+
+
+def match(options: list[str]) -> featureid.Results:
+    """Match two snapshots, and open what was published."""
+    output = options[[option.startswith("--output=") for option in options].index(True)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.match", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return featureid.open_results(output.removeprefix("--output="))
+
+
+def write_matched(folder: Path) -> tuple[str, str, str]:
+    """Write snapshots of queries and of a gallery, and an older one with half of the queries."""
+    vectors = sample("random", MATCHED, 16, 1)
+    images = [embedded(f"{n:05}.jpg", vector) for n, vector in enumerate(vectors)]
+    info = make_info(3, dimension=16)
+    half = len(images) // 2
+    parts = {"query": images[::2], "gallery": images, "older": images[:half:2]}
+    places = [write(folder / name, rows, info, 1536) for name, rows in parts.items()]
+    return places[0], places[1], places[2]
 
 
 @contextlib.contextmanager

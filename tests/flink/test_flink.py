@@ -87,6 +87,19 @@ def test_a_night_gives_what_a_full_run_gives(
     assert len(failures) == 2
 
 
+@pytest.mark.parametrize("since", [False, True])
+def test_matches_are_those_of_a_local_run(
+    external: list[str], whole_cluster: Cluster, tmp_path: Path, since: bool
+) -> None:
+    query, gallery, older = runs.write_matched(tmp_path)
+    options = [f"--gallery={gallery}", f"--query={query}", "--k=3"]
+    options += [f"--query-since={older}"] if since else []
+    here = runs.match([*options, f"--output={tmp_path / 'here'}"])
+    found = runs.match([*options, f"--output={tmp_path / 'found'}", *external])
+    assert found.manifest.counts == here.manifest.counts
+    assert found.to_arrow().equals(here.to_arrow())
+
+
 def cancel(cluster: Cluster) -> None:
     (job,) = cluster.jobs("RUNNING")
     url = f"http://{cluster.address}/v1/jobs/{job}?mode=cancel"

@@ -1,0 +1,11 @@
+"""Match snapshots: ``python pipelines/match.py --gallery=… --query=… --output=… --runner=…``.
+
+The same as ``featureid match``, in the form in which Beam pipelines are usually submitted.
+"""
+
+import sys
+
+from featureid.cli.main import run_script
+
+if __name__ == "__main__":
+    sys.exit(run_script("match"))
