@@ -77,7 +77,7 @@ class ResultInfo:
 
     Attributes:
         kind: ``matches`` or ``duplicates``.
-        result: its id, of :func:`featureid.storage.snapshot.new_snapshot_id`.
+        result: its id, in the form of a snapshot's.
         created: UTC time in ISO 8601, ``2026-11-23T05:42:31Z``; the same in every file.
         writer: program and version.
         model: the model of all vectors.
