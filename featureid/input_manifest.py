@@ -1,12 +1,13 @@
-"""Read the paths in a manifest, that is, in a file that lists images."""
+"""Read manifests, that is, files that list images, and other tables of images."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -47,26 +48,64 @@ def read_manifest(path: str, column: str = "path") -> Iterator[str]:
     Raises:
         UsageError: the manifest is missing or invalid, or does not have the column; names the line.
     """
-    suffix = PurePosixPath(path).suffix.lower()
+    with _reading(path) as file:
+        if _suffix(path) in MANIFEST_SUFFIXES:
+            yield from (value for (value,) in _rows(file, path, [column]) if value)
+            return
+        _check_text(file, path)
+        lines = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape")
+        yield from filter(None, (line.rstrip("\n") for line in lines))
+
+
+def read_table(path: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the values of some columns of a table, row by row; "" for those that are missing.
+
+    Args:
+        path: of a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file, local or a URI.
+        columns: their names.
+
+    Raises:
+        UsageError: the file is missing, of another type, or invalid, or does not have the columns.
+    """
+    if _suffix(path) not in MANIFEST_SUFFIXES:
+        raise UsageError(
+            f"{path!r} is not a table, by its name; give a file that ends in "
+            f"{', '.join(MANIFEST_SUFFIXES)}"
+        )
+    with _reading(path) as file:
+        yield from _rows(file, path, columns)
+
+
+def _suffix(path: str) -> str:
+    return PurePosixPath(path).suffix.lower()
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[IO[bytes]]:
+    """Open a manifest; what goes wrong while it is read is an error of the user's."""
     try:
         with _open(path) as file:
-            if suffix == _PARQUET:
-                yield from _parquet_paths(file, path, column)
-                return
-            _check_text(file, path)
-            # Only CSV has its own line breaks inside of fields.
-            newline = "" if suffix in _DELIMITERS else None
-            lines = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline)
-            if suffix in _JSON_LINES:
-                yield from _json_paths(lines, path, column)
-            elif suffix in _DELIMITERS:
-                yield from _csv_paths(lines, _DELIMITERS[suffix], path, column)
-            else:
-                yield from filter(None, (line.rstrip("\n") for line in lines))
+            yield file
     except FeatureIdError:
         raise
     except OSError as error:
         raise UsageError(f"manifest {path!r} cannot be read: {error.strerror or error}") from error
+
+
+def _rows(file: IO[bytes], path: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the values of some columns of a file with several; "" for those that are missing."""
+    suffix = _suffix(path)
+    if suffix == _PARQUET:
+        yield from _parquet_rows(file, path, columns)
+        return
+    _check_text(file, path)
+    # Only CSV has its own line breaks inside of fields.
+    newline = "" if suffix in _DELIMITERS else None
+    with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline) as lines:
+        if suffix in _JSON_LINES:
+            yield from _json_rows(lines, path, columns)
+        else:
+            yield from _csv_columns(lines, _DELIMITERS[suffix], path, columns)
 
 
 def _open(path: str) -> IO[bytes]:
@@ -93,18 +132,19 @@ def _check_text(file: IO[bytes], path: str) -> None:
         raise UsageError(f"manifest {path!r} has NUL bytes; is it UTF-16? Save it as UTF-8 text")
 
 
-def _csv_paths(lines: Iterable[str], delimiter: str, path: str, column: str) -> Iterator[str]:
+def _csv_columns(
+    lines: Iterable[str], delimiter: str, path: str, columns: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
     rows = _csv_rows(lines, delimiter, path)
     _, header = next(rows, (1, []))
-    place = _find_column(path, column, header)
+    places = [_find_column(path, column, header) for column in columns]
     for line, row in rows:
         if len(row) != len(header):
             raise UsageError(
                 f"manifest {path!r}, line {line}: {len(row)} fields, but the header has "
                 f"{len(header)}; put paths with {delimiter!r} in quotation marks"
             )
-        if row[place]:
-            yield row[place]
+        yield tuple(row[place] for place in places)
 
 
 def _csv_rows(lines: Iterable[str], delimiter: str, path: str) -> Iterator[tuple[int, list[str]]]:
@@ -125,7 +165,9 @@ def _csv_rows(lines: Iterable[str], delimiter: str, path: str) -> Iterator[tuple
             yield line, row
 
 
-def _json_paths(lines: Iterable[str], path: str, column: str) -> Iterator[str]:
+def _json_rows(
+    lines: Iterable[str], path: str, columns: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -136,26 +178,31 @@ def _json_paths(lines: Iterable[str], path: str, column: str) -> Iterator[str]:
             raise UsageError(f"{where} is not JSON: {error}") from error
         if not isinstance(value, dict):
             raise UsageError(f"{where} is not a JSON object; give one per line")
-        found = value.get(column, value)
-        if found is value:
-            raise _no_column(where, column, list(value))
-        if not isinstance(found, str | None):
-            raise UsageError(f"{where}: {column!r} is {found!r}; give the path as text")
-        if found and _HALF_CHARACTER.search(found):
-            raise UsageError(f"{where}: {column!r} is {found!r}, which is not valid Unicode")
-        if found:
-            yield found
+        yield tuple(_json_value(value, column, where) for column in columns)
 
 
-def _parquet_paths(file: IO[bytes], path: str, column: str) -> Iterator[str]:
+def _json_value(value: dict[str, Any], column: str, where: str) -> str:
+    found = value.get(column, value)
+    if found is value:
+        raise _no_column(where, column, list(value))
+    if not isinstance(found, str | None):
+        raise UsageError(f"{where}: {column!r} is {found!r}; give it as text")
+    if found and _HALF_CHARACTER.search(found):
+        raise UsageError(f"{where}: {column!r} is {found!r}, which is not valid Unicode")
+    return found or ""
+
+
+def _parquet_rows(file: IO[bytes], path: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.ParquetFile(file)
-        _find_column(path, column, table.schema_arrow.names)
-        for batch in table.iter_batches(_PARQUET_BATCH_ROWS, columns=[column]):
-            yield from filter(None, batch.column(0).cast(pa.string()).to_pylist())
+        for column in columns:
+            _find_column(path, column, table.schema_arrow.names)
+        for batch in table.iter_batches(_PARQUET_BATCH_ROWS, columns=[*columns]):
+            values = (batch.column(column).cast(pa.string()).to_pylist() for column in columns)
+            yield from zip(*([value or "" for value in some] for some in values), strict=True)
     except pa.ArrowException as error:
         raise UsageError(f"manifest {path!r} cannot be read as Parquet: {error}") from error
 

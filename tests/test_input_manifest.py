@@ -72,7 +72,7 @@ def test_columns_have_names(tmp_path: Path) -> None:
         ("list.jsonl", '{"path": "a"}\n{"path": ', "line 2 is not JSON"),
         ("list.jsonl", '["a.jpg"]', "line 1 is not a JSON object; give one per line"),
         ("list.jsonl", '{"uri": "a"}', "line 1 has no column 'path'; it has 'uri': name one"),
-        ("list.jsonl", '{"path": 1}', "line 1: 'path' is 1; give the path as text"),
+        ("list.jsonl", '{"path": 1}', "line 1: 'path' is 1; give it as text"),
         ("list.jsonl", '{"path": "a\\ud800.jpg"}', "'a\\ud800.jpg', which is not valid Unicode"),
         ("list.jsonl", "[" * 100_000, "line 1 is not JSON"),
         ("list.csv", GZIPPED, "compressed with gzip; decompress it"),

@@ -19,7 +19,14 @@ from featureid.storage.records import ModelInfo
 from tests.foreign_networks import convolutional
 
 # Their names are data: reasons, percentiles, options of a model.
-FREE = {"failures_by_reason", "cosine_percentiles", "preprocessing", "provenance", "examples"}
+FREE = {
+    "failures_by_reason",
+    "cosine_percentiles",
+    "preprocessing",
+    "provenance",
+    "examples",
+    "tar",
+}
 RUNNING = (Path(__file__).parents[1] / "docs" / "running.md").read_text(encoding="utf-8")
 
 
@@ -57,6 +64,11 @@ def printed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     run("duplicates", out)
     run("index", out)
     run("identify", out, images, "--threshold=0.9")
+    for number in (1, 2):  # classes of two images each
+        (place / f"classes/{number}").mkdir(parents=True)
+        for name in ("chelsea", "coffee"):
+            shutil.copy(photos / "small" / f"{name}.jpg", place / f"classes/{number}")
+    run("evaluate", place / "classes")
     run("faces", photos / "astronaut.png")
     network = place / "net.onnx"
     network.write_bytes(convolutional(8))

@@ -30,6 +30,7 @@ COMMANDS = {
     "index": ("index", "make searches by threshold faster"),
     "identify": ("identify", "name the people in images by pictures of known people"),
     "duplicates": ("duplicates", "group the images of a snapshot that look alike"),
+    "evaluate": ("evaluate", "measure how well feature IDs tell classes or people apart"),
     "faces": ("faces", "show which faces are found in an image"),
     "models": ("models", "list, describe, add, check and remove models"),
     "models describe": ("models_describe", "describe a model"),

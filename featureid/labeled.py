@@ -1,0 +1,158 @@
+"""Labeled images: of snapshots, or embedded here and now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featureid.embedding import DEFAULT_BATCH_SIZE, BatchedStream, Embedder
+from featureid.errors import UsageError
+from featureid.evaluation.labels import class_of, key_of
+from featureid.evaluation.trials import Images
+from featureid.inputs import ImageRef
+from featureid.storage import layout
+from featureid.storage.reader import Snapshot
+from featureid.storage.records import EmbeddingRow, Failure
+
+Matrix = npt.NDArray[np.float32]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Images with their feature IDs, and those without.
+
+    Attributes:
+        vectors: by image key, float32 (dimension,); of an image with several faces, that of the
+            largest one.
+        failures: the images without a feature ID.
+    """
+
+    vectors: Mapping[str, Matrix]
+    failures: Sequence[Failure]
+
+    @property
+    def keys(self) -> list[str]:
+        """All images."""
+        return [*self.vectors, *(failure.key for failure in self.failures)]
+
+
+def of_snapshot(snapshot: Snapshot) -> Embedded:
+    """Return the images of a snapshot."""
+    columns = [layout.KEY, layout.VECTOR]
+    if snapshot.model.faces and "box" in {spec.name for spec in snapshot.columns()}:
+        columns.append("box")
+    vectors: dict[str, Matrix] = {}
+    for block in snapshot.blocks(columns):
+        sizes = _areas(np.asarray(block["box"])) if "box" in columns else [0.0] * len(block["key"])
+        rows = zip(block[layout.KEY], sizes, np.asarray(block[layout.VECTOR]), strict=True)
+        for key, faces in groupby(rows, itemgetter(0)):
+            vectors[key] = max(faces, key=itemgetter(1))[2]
+    return Embedded(vectors, [*snapshot.failures()])
+
+
+def _areas(boxes: Matrix) -> list[float]:
+    left, top, right, bottom = boxes.astype(np.float64).T
+    areas: list[float] = ((right - left) * (bottom - top)).tolist()
+    return areas
+
+
+def of_images(
+    listed: Iterable[ImageRef | Failure],
+    embedder: Embedder,
+    progress: Callable[[int], Any] = lambda images: None,
+) -> Embedded:
+    """Embed images.
+
+    Args:
+        listed: images, and what could not be listed.
+        embedder: the model; of several faces in an image, it takes one.
+        progress: called with the number of images that are done.
+    """
+    items = [*listed]
+    failures = [item for item in items if isinstance(item, Failure)]
+    refs = sorted((item for item in items if isinstance(item, ImageRef)), key=lambda ref: ref.key)
+    vectors: dict[str, Matrix] = {}
+    for result in _results(refs, embedder):
+        progress(1)
+        if isinstance(result, Failure):
+            failures.append(result)
+        else:
+            vectors[result.key] = result.vector
+    return Embedded(vectors, failures)
+
+
+def _results(refs: Sequence[ImageRef], embedder: Embedder) -> Iterator[EmbeddingRow | Failure]:
+    stream: BatchedStream[None] = BatchedStream(embedder, DEFAULT_BATCH_SIZE)
+    for ref in refs:
+        yield from (result for _, result in stream.add(ref, None))
+    yield from (result for _, result in stream.finish())
+
+
+def labeled(embedded: Embedded, labels: Mapping[str, str]) -> tuple[Images, list[Failure]]:
+    """Return the images that have a label, with their classes, and those that failed of them.
+
+    Args:
+        embedded: images.
+        labels: class by image key; "" and images without one are left out.
+    """
+    keys = sorted(key for key in embedded.vectors if labels.get(key))
+    failures = sorted(failure for failure in embedded.failures if labels.get(failure.key))
+    every = [*keys, *(failure.key for failure in failures)]
+    if not keys:
+        raise UsageError("no image with a feature ID has a label")
+    names, classes = np.unique([labels[key] for key in every], return_inverse=True)
+    vectors = np.stack([embedded.vectors[key] for key in keys])
+    return Images(tuple(every), vectors, classes.astype(np.intp), tuple(names.tolist())), failures
+
+
+def labels_by_folder(keys: Iterable[str]) -> dict[str, str]:
+    """Return the class of each image by its folder.
+
+    Raises:
+        UsageError: no image is in a folder.
+    """
+    labels = {key: class_of(key) for key in keys}
+    if not any(labels.values()):
+        raise UsageError(
+            "no image is in a folder of its class; give `labels`, a table of paths and labels"
+        )
+    return labels
+
+
+def labels_of_keys(labels: Mapping[str, str], keys: Iterable[str], root: str) -> dict[str, str]:
+    """Return labels by image key, of a table that names images by key or by path.
+
+    Args:
+        labels: class by key or path.
+        keys: all images.
+        root: the folder that their keys start in; "" if they do not.
+
+    Raises:
+        UsageError: none of the images is there.
+    """
+    known = set(keys)
+    placed = {name: key_of(name, known, root) for name in labels}
+    found = {placed[name]: label for name, label in labels.items() if placed[name] in known}
+    if not found:
+        raise UsageError(
+            f"none of the {len(labels)} labeled images is there, such as {next(iter(labels))!r}; "
+            f"the images have keys such as {next(iter(known), '')!r}"
+        )
+    if len(found) < len(labels):
+        missing = next(name for name in labels if placed[name] not in known)
+        _LOG.warning(
+            "%d of %d labeled images are not there, such as %s",
+            len(labels) - len(found),
+            len(labels),
+            missing,
+        )
+    return found
