@@ -8,16 +8,22 @@ two in 10 million pairs score 0.9.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageOps
+
+import featureid
 
 DIMENSION = 128
 _INTRINSIC = 12
 _WIDTH = 3**0.5
 _ROWS_AT_ONCE = 1 << 16
+_PHOTOS = 2000
 
 Matrix = npt.NDArray[np.float32]
 Generator = np.random.Generator
@@ -48,6 +54,41 @@ def white_noise(rows: int, random: Generator) -> Matrix:
     return _in_parts(
         rows, lambda count: unit(random.standard_normal((count, DIMENSION), dtype=np.float32))
     )
+
+
+@dataclass(frozen=True)
+class PhotoRows:
+    """Makes rows that resemble the vectors of some photos.
+
+    A row is a mixture of the vectors of two photos, and of how the vector of another one changes
+    when a tenth of it is cut off.
+
+    Attributes:
+        vectors: float32 (n, 128).
+        changes: float32 (n, 128).
+    """
+
+    vectors: Matrix
+    changes: Matrix
+
+    @classmethod
+    def of(cls, photos: Iterable[Image.Image]) -> PhotoRows:
+        """Embed photos, at most 2,000, whole and cropped."""
+        some = [*islice(photos, _PHOTOS)]
+        cropped = [ImageOps.crop(photo, min(photo.size) // 20) for photo in some]
+        vectors = featureid.embed_images(some)
+        return cls(vectors, featureid.embed_images(cropped) - vectors)
+
+    def __call__(self, rows: int, random: Generator) -> Matrix:
+        """Return float32 (rows, 128) unit vectors."""
+
+        def some(count: int) -> Matrix:
+            one, other, third = random.integers(len(self.vectors), size=(3, count))
+            share = random.uniform(0, 1, (count, 1)).astype(np.float32)
+            mixed = share * self.vectors[one] + (1 - share) * self.vectors[other]
+            return unit(mixed + random.uniform(0, 1, (count, 1)) * self.changes[third])
+
+        return _in_parts(rows, some)
 
 
 def views(vectors: Matrix, scores: npt.NDArray[np.floating], random: Generator) -> Matrix:

@@ -1,34 +1,40 @@
-"""How fast galleries are searched, and how much is found, beside FAISS and NumPy.
+"""How fast galleries are searched, and how much is found, beside FAISS, usearch and NumPy.
 
-    python benchmarks/search.py [--rows N...] [--queries N] [--stream-rows N] [--json]
+    python benchmarks/search.py [--rows N...] [--queries N] [--stream-rows N] [--photos DIR]
+        [--json]
 
 Galleries of realistic rows, and one of white noise, are searched for the ten best of each query and
-for all rows above a threshold; 2 % of the rows and half of the queries are views of rows.  Speeds
-are queries per second of CPU time on one thread, all in one run:
+for all rows above a threshold; 2 % of the rows and half of the queries are views of rows.  With
+``--photos``, one more gallery is made of the vectors of the photos in a folder.  Speeds are queries
+per second of CPU time on one thread, all in one run:
 
 - ``exact`` and ``above``: ``featureid.Gallery``, with keys and proven scores;
-- ``index``: the same with the index of ``featureid index``, for the rows above the threshold;
+- ``index`` and ``index above``: the same by the index of ``featureid index``;
 - ``FAISS flat``: ``IndexFlatIP``, ``range_search`` of it, and HNSW with 16 links, the latter up to
   100,000 rows since it takes minutes to build;
+- ``usearch``, if it is installed: its exact search, and its HNSW up to 100,000 rows;
 - ``product``: NumPy's matrix product alone, a bound of exact search.
 
 ``exact_ratio`` is the speed of ``exact`` relative to FAISS's flat index, ``product_ratio`` to the
-product, and ``threshold_ratio`` that of ``index`` relative to ``above``.  ``threshold_recall`` is
-the share of the rows above the threshold that the index finds; it is not used for white noise, on
-which that cannot be measured.  ``index_s`` are the CPU seconds that it takes to make.
+product; ``index_ratio`` that of ``index`` relative to ``exact``, ``threshold_ratio`` that of
+``index above`` relative to ``above``.  ``index_recall``, ``threshold_recall`` and ``HNSW recall``
+are the share of the rows of exact search that they find.  For white noise, ``featureid`` does not
+use the index, so that both are 1.  ``index_s`` are the CPU seconds that making the index takes,
+``index_mb`` the size of its file.
 
-``one_query_ms`` is the wall time of a single query.  ``open_ratio`` is how long it takes to open a
-gallery, on all cores, relative to ``np.load`` and ``IndexFlatIP.add``.  ``stream_mb`` is the peak
-memory of a process that searches a gallery without holding it.  The JSON object has the figures of
-the largest gallery of realistic rows.
+``one_query_ms`` and ``one_by_index_ms`` are the wall times of a single query.  ``open_ratio`` is
+how long it takes to open a gallery, on all cores, relative to ``np.load`` and ``IndexFlatIP.add``.
+``held_mb`` and ``stream_mb`` are the peak memory of processes that search a gallery, the latter
+without holding it.  The JSON object has the figures of the largest gallery of realistic rows.
 """
 
 from __future__ import annotations
 
+import importlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +42,7 @@ from typing import Any
 import common
 import faiss
 import numpy as np
-from matching_rows import DIMENSION, Matrix, realistic, views, white_noise
+from matching_rows import DIMENSION, Matrix, PhotoRows, realistic, views, white_noise
 from vector_formats import SHARDS, spread, write_snapshot
 
 from featureid import Gallery, open_snapshot
@@ -51,7 +57,11 @@ _HNSW_ROWS = 100_000
 _PART = 2048
 _STREAM_SHARDS = 16
 
+# Others' exact search, and graphs.
+_USEARCH_QUERIES = 20
+
 Figures = dict[str, float]
+MakeRows = Callable[[int, np.random.Generator], Matrix]
 
 
 def main() -> None:
@@ -61,16 +71,21 @@ def main() -> None:
     add("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     add("--queries", type=int, default=500, help="default: %(default)s")
     add("--stream-rows", type=int, default=5_000_000, help="default: %(default)s")
-    add("--stream-once", metavar="FOLDER", help="for this script: search a snapshot, print MB")
+    add("--photos", type=Path, metavar="DIR", help="photos, for one more gallery")
+    add("--held-once", metavar="FOLDER", help="for this script: search a snapshot, print MB")
+    add("--stream-once", metavar="FOLDER", help="for this script: the same, not held in memory")
     arguments = parser.parse_args()
     common.use_one_thread()
-    if arguments.stream_once:
-        Gallery(arguments.stream_once, stream=True).search(_stream_rows(1))
+    if folder := arguments.stream_once or arguments.held_once:
+        Gallery(folder, stream=bool(arguments.stream_once)).search(_stream_rows(1))
         print(common.peak_mb())
         return
     table: dict[str, Figures] = {}
     sizes = sorted(arguments.rows)
-    cases = [("realistic", realistic, size) for size in sizes] + [("noise", white_noise, sizes[-1])]
+    cases: list[tuple[str, MakeRows, int]] = [("realistic", realistic, size) for size in sizes]
+    cases.append(("noise", white_noise, sizes[-1]))
+    if arguments.photos:
+        cases.append(("photos", PhotoRows.of(common.photos(arguments.photos)), sizes[-1]))
     for name, make, size in cases:
         with tempfile.TemporaryDirectory() as scratch:
             rows = _with_copies(make(size, np.random.default_rng(1)))
@@ -111,42 +126,90 @@ def _measure(rows: Matrix, queries: Matrix, scratch: Path) -> Figures:
         },
         time.perf_counter,
     )
-    index_s = _seconds(time.process_time, lambda: write_index(open_snapshot(output)))
-    gallery, flat = Gallery(output), _flat(rows)
-    indexed = Gallery(output, index=True)
+    place = ""
+
+    def make_index() -> None:
+        nonlocal place
+        place, _ = write_index(open_snapshot(output))
+
+    index_s = _seconds(time.process_time, make_index)
+    held_mb = common.number_from(__file__, "--held-once", output)
+    gallery, indexed, flat = Gallery(output), Gallery(output, index=True), _flat(rows)
     few = queries[:_PEER_QUERIES]
     ways: dict[str, tuple[int, Callable[[], Any]]] = {
         "exact": (len(queries), lambda: gallery.search(queries, K)),
+        "index": (len(queries), lambda: indexed.search(queries, K)),
         "FAISS flat": (len(few), lambda: flat.search(few, K)),
         "product": (len(queries), lambda: _products(queries, rows)),
         "above": (len(queries), lambda: gallery.search(queries, None, THRESHOLD)),
-        "index": (len(queries), lambda: indexed.search(queries, None, THRESHOLD)),
+        "index above": (len(queries), lambda: indexed.search(queries, None, THRESHOLD)),
         "FAISS range": (len(few), lambda: flat.range_search(few, THRESHOLD)),
+        **_peers(rows, queries),
     }
-    if len(rows) <= _HNSW_ROWS:
-        graph = faiss.IndexHNSWFlat(DIMENSION, 16, faiss.METRIC_INNER_PRODUCT)
-        graph.add(rows)
-        graph.hnsw.efSearch = 256
-        ways["HNSW"] = (len(queries), lambda: graph.search(queries, K))
     seconds = _in_turn({name: run for name, (_, run) in ways.items()}, time.process_time)
     speeds = {name: count / seconds[name] for name, (count, _) in ways.items()}
-    one = [_seconds(time.perf_counter, partial(gallery.search, q, K)) for q in queries[:20]]
-    return {
+    figures = {
         **speeds,
         "exact_ratio": speeds["exact"] / speeds["FAISS flat"],
         "product_ratio": speeds["exact"] / speeds["product"],
-        "one_query_ms": 1000 * statistics.median(one),
-        "open_ratio": opening["open"] / opening["load"],
-        "threshold_ratio": speeds["index"] / speeds["above"],
-        "threshold_recall": _recall(indexed, gallery, queries),
+        "one_query_ms": _one_query_ms(gallery, queries),
+        "index_ratio": speeds["index"] / speeds["exact"],
+        "index_recall": _recall(indexed, gallery, queries, K, None),
+        "one_by_index_ms": _one_query_ms(indexed, queries),
         "index_s": index_s,
+        "index_mb": Path(place).stat().st_size / 1e6,
+        "open_ratio": opening["open"] / opening["load"],
+        "held_mb": held_mb,
+        "threshold_ratio": speeds["index above"] / speeds["above"],
+        "threshold_recall": _recall(indexed, gallery, queries, None, THRESHOLD),
     }
+    if "HNSW" in ways:
+        _, found = ways["HNSW"][1]()
+        figures["HNSW recall"] = _overlap(found, flat.search(queries, K)[1])
+    return figures
 
 
-def _recall(indexed: Gallery, exact: Gallery, queries: Matrix) -> float:
-    """Return the share of the rows above the threshold that are found by the index."""
-    found, there = (g.search(queries, None, THRESHOLD).keys for g in (indexed, exact))
-    return sum(map(len, found)) / max(1, sum(map(len, there)))
+def _peers(rows: Matrix, queries: Matrix) -> dict[str, tuple[int, Callable[[], Any]]]:
+    """Return searches by graphs, and by usearch, with their numbers of queries."""
+    peers: dict[str, tuple[int, Callable[[], Any]]] = {}
+    few = queries[:_USEARCH_QUERIES]
+    try:
+        usearch = importlib.import_module("usearch.index")
+    except ImportError:
+        usearch = None
+    if usearch:
+        exact = partial(usearch.search, rows, few, K, "ip", exact=True, threads=1)
+        peers["usearch exact"] = (len(few), exact)
+    if len(rows) > _HNSW_ROWS:
+        return peers
+    graph = faiss.IndexHNSWFlat(DIMENSION, 16, faiss.METRIC_INNER_PRODUCT)
+    graph.add(rows)
+    graph.hnsw.efSearch = 256
+    peers["HNSW"] = (len(queries), lambda: graph.search(queries, K))
+    if usearch:
+        index = usearch.Index(ndim=DIMENSION, metric="ip", dtype="f32", expansion_search=256)
+        index.add(np.arange(len(rows)), rows, threads=1)
+        peers["usearch HNSW"] = (len(queries), lambda: index.search(queries, K, threads=1))
+    return peers
+
+
+def _one_query_ms(gallery: Gallery, queries: Matrix) -> float:
+    """Return the median wall time of a query for the ten best rows."""
+    some = [partial(gallery.search, query, K) for query in queries[:20]]
+    return 1000 * statistics.median(_seconds(time.perf_counter, search) for search in some)
+
+
+def _recall(
+    indexed: Gallery, exact: Gallery, queries: Matrix, k: int | None, threshold: float | None
+) -> float:
+    """Return the share of what exact search finds that is found by the index."""
+    found, there = (g.search(queries, k, threshold).keys for g in (indexed, exact))
+    return _overlap(found, there)
+
+
+def _overlap(found: Iterable[Iterable[object]], there: Iterable[Iterable[object]]) -> float:
+    pairs = [({*some}, {*best}) for some, best in zip(found, there, strict=True)]
+    return sum(len(some & best) for some, best in pairs) / max(1, sum(len(b) for _, b in pairs))
 
 
 def _flat(rows: Matrix) -> Any:

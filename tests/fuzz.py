@@ -26,6 +26,7 @@ import numpy as np
 
 from featureid.errors import FeatureIdError
 from featureid.images.resize import STRETCH
+from featureid.matching.index_file import decode_index, encode_index
 from featureid.models import ModelBundle, Preprocessing, read_bundle, write_bundle
 from featureid.models.archive import read_stored_zip, write_stored_zip
 from featureid.models.building.onnx_structure import read_structure
@@ -49,6 +50,7 @@ from featureid.storage.shard import ShardSummary, shard_name
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.verify import verify_snapshot
 from tests.foreign_networks import convolutional
+from tests.index_samples import INDEXES, indexed_snapshot, use_index
 from tests.storage_samples import ID, encode, make_info, make_row, write_snapshot
 
 #: Memory that a reader may take: a multiple of the file's size, plus what Python always takes.
@@ -351,6 +353,33 @@ def forged_bundle(rng: random.Random, _: Path) -> None:
     assert found.network.data == members["model.onnx"]
 
 
+def damaged_index(rng: random.Random, folder: Path) -> None:
+    """A damaged index of a snapshot: refused, or read as the original."""
+    snapshot = indexed_snapshot(folder)
+    original = encode_index(rng.choice(INDEXES), snapshot)
+    data = mutate(original, rng)
+    found = bounded(lambda: decode_index(data, snapshot, "x.index"), len(data))
+    assert encode_index(found, snapshot) == original
+
+
+def forged_index(rng: random.Random, folder: Path) -> None:
+    """An index with other content and a valid checksum: refused, or searched by."""
+    snapshot = indexed_snapshot(folder)
+    line, _, body = encode_index(rng.choice(INDEXES), snapshot).partition(b"\n")
+    header = json.loads(line)
+    if rng.random() < 0.5:
+        header = forge(header, rng)
+    else:
+        place = rng.randrange(len(body))
+        body = body[:place] + mutate(body[place : place + 8], rng) + body[place + 8 :]
+    if isinstance(header, dict):
+        header["sha256"] = ""
+        unsigned = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        header["sha256"] = hashlib.sha256(unsigned + b"\n" + body).hexdigest()
+    data = json.dumps(header).encode() + b"\n" + body
+    use_index(bounded(lambda: decode_index(data, snapshot, "x.index"), len(data)))
+
+
 def forged_failure(rng: random.Random, _: Path) -> None:
     """A line of a failures file that is damaged or does not describe a failure."""
     line = Failure("2026/é.jpg", "decode", "truncated", "the JPEG ends early", "v7").to_json()
@@ -405,6 +434,8 @@ TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
         damaged_single,
         damaged_npy,
         damaged_parquet,
+        damaged_index,
+        forged_index,
     )
 }
 

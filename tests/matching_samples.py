@@ -34,6 +34,22 @@ def sample(kind: str, rows: int, dimension: int, seed: int) -> Matrix:
     return signs
 
 
+def near_pairs(count: int, dimension: int, seed: int) -> Matrix:
+    """Return unit vectors, each of which scores from 0.6 to 1 with the one half of them later."""
+    random = np.random.default_rng(seed)
+    one = sample("random", count, dimension, seed)
+    change = random.uniform(0, 1, (count, 1)) * sample("random", count, dimension, seed + 1)
+    return np.concatenate([one, unit(one + change)])
+
+
+def on_surface(rows: int, dimension: int, seed: int) -> Matrix:
+    """Return unit vectors that are smooth functions of three numbers, always the same ones."""
+    random = np.random.default_rng(0)
+    frequencies, phases = random.standard_normal((3, dimension)), random.uniform(0, 7, dimension)
+    numbers = np.random.default_rng(seed).standard_normal((rows, 3))
+    return unit(np.cos(numbers @ frequencies + phases))
+
+
 def brute_force(queries: Matrix, gallery: Matrix, keys: list[str]) -> list[list[tuple[float, int]]]:
     """Return for each query all (score, row), in the order that the definition asks for.
 

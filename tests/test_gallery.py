@@ -1,10 +1,13 @@
 """Galleries of real snapshots: any shards, prefixes, several snapshots, in memory and streamed."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import featureid
 from featureid.errors import MixedModelsError, UsageError
@@ -54,6 +57,41 @@ def test_answers_are_those_of_the_definition(out: Path, vectors: Matrix, stream:
         (above,) = gallery.matches(queries[query], k=3, threshold=wanted[40][0])
         assert [hit.key for hit in above.hits] == keys[query][:3]
         assert above.total == sum(score >= wanted[40][0] for score, _ in wanted)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    kind=st.sampled_from(["random", "clustered", "tied"]),
+    rows=st.integers(0, 120),
+    num_shards=st.integers(1, 4),
+    threads=st.integers(1, 3),
+    stream=st.booleans(),
+    k=st.integers(1, 30),
+    batch=st.integers(1, 6),
+    seed=st.integers(0, 2**32),
+)
+def test_answers_do_not_depend_on_shards_threads_or_batches(
+    kind: str,
+    rows: int,
+    num_shards: int,
+    threads: int,
+    stream: bool,
+    k: int,
+    batch: int,
+    seed: int,
+) -> None:
+    gallery = sample(kind, rows, 8, seed)
+    queries = np.concatenate([gallery[:2], sample(kind, 4, 8, seed + 1)])
+    with tempfile.TemporaryDirectory() as place:
+        write(Path(place), KEYS[:rows], gallery, num_shards)
+        searched = Gallery(place, stream=stream, threads=threads)
+        for start in range(0, len(queries), batch):
+            keys, scores = searched.search(queries[start : start + batch], k)
+            for query, wanted in enumerate(
+                brute_force(queries[start : start + batch], gallery, KEYS)
+            ):
+                assert keys[query] == [KEYS[row] for _, row in wanted[:k]]
+                assert scores[query].tolist() == [score for score, _ in wanted[:k]]
 
 
 @pytest.mark.parametrize("prefix", ["3/", "3/00", "0", "6/03996", "3/00003.jpg", "x", ""])

@@ -27,7 +27,7 @@ COMMANDS = {
     "compare": ("compare", "compare two images or faces"),
     "search": ("search", "find the images in snapshots that are most like others"),
     "match": ("match", "search for all rows of a snapshot in another, with Beam"),
-    "index": ("index", "make searches by threshold faster"),
+    "index": ("index", "make searches faster"),
     "identify": ("identify", "name the people in images by pictures of known people"),
     "duplicates": ("duplicates", "group the images of a snapshot that look alike"),
     "evaluate": ("evaluate", "measure how well feature IDs tell classes or people apart"),

@@ -16,6 +16,7 @@ from featureid.images.face_finder import settings_of_line
 from featureid.inputs import ImageRef, InputSource, list_source
 from featureid.keys import image_key
 from featureid.matching.gallery import DEFAULT_K, Gallery
+from featureid.matching.inverted_lists import FEWEST_ROWS, NEIGHBORS
 from featureid.matching.scores import check_comparable
 from featureid.model_store import model_of
 from featureid.models import resolve_model
@@ -27,7 +28,8 @@ from featureid.storage.snapshot import is_output
 _LOG = logging.getLogger(__name__)
 # Queries that are searched for in one go through the gallery.
 _AT_ONCE = 1024
-# For more queries than that, a gallery that is not larger is held in memory.
+# For more queries than that, or for the nearest rows by an index, a gallery that is not larger is
+# held in memory.
 _MAX_HELD_BYTES = 4 << 30
 
 
@@ -57,7 +59,7 @@ def make_parser(prog: str) -> console.CommandParser:
     add(
         "--index",
         action="store_true",
-        help="with --threshold: search by the index of featureid index, which misses a few matches",
+        help="search by the index of featureid index, which misses a few matches",
     )
     add("--prefix", default="", metavar="P", help="search only images whose keys start with P")
     add("--no-hash", action="store_true", help="leave out what only perceptual hashes tell")
@@ -77,10 +79,6 @@ def run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     if arguments.k is None and arguments.threshold is None:
         arguments.k = DEFAULT_K
-    if arguments.index and arguments.threshold is None:
-        raise UsageError(
-            "an `index` is for searches by `threshold`; give one, or leave out `index`"
-        )
     snapshots = [open_snapshot(place) for place in arguments.galleries]
     probe = Gallery(snapshots, arguments.prefix, stream=True, index=arguments.index)
     queries = _queries(arguments, probe)
@@ -88,7 +86,9 @@ def run(argv: Sequence[str], prog: str) -> int:
     second = [*islice(queries, 1)]
     size = probe.num_rows * probe.model.dimension * 4
     gallery = probe
-    if second and size <= _MAX_HELD_BYTES:
+    by_lists = arguments.index and arguments.threshold is None
+    held = bool(second or by_lists) and size <= _MAX_HELD_BYTES
+    if held:
         gallery = Gallery(snapshots, arguments.prefix, index=arguments.index)
     hashes = gallery.hashes() if gallery.has_hashes and not arguments.no_hash else None
     results, failures = [], []
@@ -110,28 +110,33 @@ def run(argv: Sequence[str], prog: str) -> int:
         "failures": [asdict(failure) for failure in failures],
     }
     if arguments.index:
-        printed["recall"] = _recall(gallery, arguments.threshold)
+        k = None if arguments.k is None else arguments.k + arguments.exclude_self
+        printed["recall"] = _recall(gallery, k, arguments.threshold, held)
     console.print_result(printed, arguments.json, _lines(results))
     if failures and not results:
         return console.FAILED
     return console.DONE
 
 
-def _recall(gallery: Gallery, threshold: float) -> float:
+def _recall(gallery: Gallery, k: int | None, threshold: float | None, held: bool) -> float:
     """Return what share of all matches the index finds, and say it; 1 if it is not used."""
-    recall = gallery.recall(threshold)
-    if recall is None:
-        _LOG.warning(
-            "the index is not used: too few rows are near each other to measure what it finds"
+    recall = gallery.recall(k, threshold)
+    if recall is not None and gallery.uses_index(k, threshold):
+        _LOG.info("the index finds %s", recall.text)
+        return round(recall.share, 4)
+    if threshold is None and not held:
+        reason = "this gallery is too large to be held in memory"
+    elif recall is not None:
+        reason = f"it finds only {recall.text}"
+    elif threshold is not None:
+        reason = "too few rows are near each other to measure what it finds"
+    else:
+        reason = (
+            f"without a threshold it is for -k up to {NEIGHBORS[-1]} and for snapshots of "
+            f"{FEWEST_ROWS} rows or more"
         )
-        return 1.0
-    share = round(recall.share, 4)
-    measured = f"{share:.2%} of {recall.pairs} pairs of {recall.threshold} or more"
-    if not gallery.uses_index(threshold):
-        _LOG.warning("the index is not used, since it finds only %s", measured)
-        return 1.0
-    _LOG.info("the index finds %s", measured)
-    return share
+    _LOG.warning("the index is not used: %s", reason)
+    return 1.0
 
 
 def _queries(arguments: argparse.Namespace, gallery: Gallery) -> Iterator[Query | Failure]:

@@ -25,7 +25,9 @@ def rows_at_once(queries: int) -> int:
     return ROWS_AT_ONCE * max(1, QUERIES_AT_ONCE // max(1, queries))
 
 
-def nearest(queries: Matrix, block: Matrix, k: int) -> tuple[Matrix, Rows]:
+def nearest(
+    queries: Matrix, block: Matrix, k: int, floors: Matrix | None = None
+) -> tuple[Matrix, Rows]:
     """Return about the nearest rows of a block for each query.
 
     The products of some rows at a time are compared with the k-th best so far, which very few
@@ -35,13 +37,18 @@ def nearest(queries: Matrix, block: Matrix, k: int) -> tuple[Matrix, Rows]:
         queries: float32 (n, d), contiguous.
         block: float32 (m, d), contiguous.
         k: how many, from 1 to m.
+        floors: float32 (n,), approximate scores that are of no interest, nor lower ones; minus
+            infinity if all are.
 
     Returns:
         Approximate scores, float32 (n, k), highest first, and row numbers (n, k). A row that is not
-        among them has an approximate score that is not higher than the last of its query.
+        among them has an approximate score that is not higher than the last of its query. Where
+        fewer rows are above the floor, it fills their places, with the row number -1.
     """
     scores = np.full((len(queries), k), -np.inf, np.float32)
-    rows = np.zeros((len(queries), k), np.intp)
+    if floors is not None:
+        scores[:] = floors[:, np.newaxis]
+    rows = np.full((len(queries), k), -1)
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         part = slice(start, start + QUERIES_AT_ONCE)
         _nearest(queries[part], block, scores[part], rows[part])

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featureid.matching.exact import Blocks, close_pairs
+from featureid.matching.exact import Blocks, close_pairs, rows_of
+from featureid.matching.recall import Recall
 from featureid.matching.scores import scores_of
 from featureid.storage.arrow import load_package
 
@@ -58,26 +59,6 @@ def radius_of(threshold: float, bits: int) -> int:
 
 
 @dataclass(frozen=True)
-class Recall:
-    """How many close pairs the codes have found.
-
-    Attributes:
-        found: pairs that differ in few enough bits.
-        pairs: all pairs that score at least the threshold.
-        threshold: the one that it was measured at.
-    """
-
-    found: int
-    pairs: int
-    threshold: float
-
-    @property
-    def share(self) -> float:
-        """The pairs that were found of all."""
-        return self.found / self.pairs
-
-
-@dataclass(frozen=True)
 class SignCodes:
     """The codes of some rows.
 
@@ -102,7 +83,7 @@ class SignCodes:
         center = (total / max(1, num_rows)).astype(np.float32)
         random = np.random.default_rng(_SEED)
         drawn = np.sort(random.choice(num_rows, min(_SAMPLE, num_rows), replace=False))
-        sample = np.concatenate([np.empty((0, dimension), np.float32), *_rows_of(blocks, drawn)])
+        sample = rows_of(blocks, drawn, dimension)
         counts = np.zeros((STEPS, dimension + 1), np.uint64)
         codes, first = [np.empty((0, -(-dimension // 8)), np.uint8)], 0
         for block in blocks():
@@ -156,14 +137,6 @@ class SignCodes:
 
 def _codes(vectors: Matrix, center: Matrix) -> Codes:
     return np.packbits(vectors > center, axis=1)
-
-
-def _rows_of(blocks: Blocks, rows: Rows) -> Iterator[Matrix]:
-    """Yield some rows, whose numbers ascend."""
-    first = 0
-    for block in blocks():
-        yield block[rows[(rows >= first) & (rows < first + len(block))] - first]
-        first += len(block)
 
 
 def _count(

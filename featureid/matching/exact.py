@@ -138,6 +138,16 @@ def search_among(
     return hits.found()
 
 
+def rows_of(blocks: Blocks, numbers: Rows, dimension: int) -> Matrix:
+    """Return some rows, whose numbers ascend, float32 (rows, dimension)."""
+    found, first = [np.empty((0, dimension), np.float32)], 0
+    for block in blocks():
+        start, end = np.searchsorted(numbers, (first, first + len(block)))
+        found.append(block[numbers[start:end] - first])
+        first += len(block)
+    return np.concatenate(found)
+
+
 def close_pairs(queries: Matrix, block: Matrix, floors: Matrix) -> Iterator[tuple[Rows, Rows]]:
     """Yield numbers of queries and rows, (p,), whose product is not below the query's floor."""
     step = rows_at_once(min(QUERIES_AT_ONCE, len(queries)))
@@ -232,12 +242,13 @@ class _Best:
         width = min(self._scores.shape[1], len(block))
         if not width:
             return
-        products, rows = nearest(self._queries, block, width)
+        # Of a later block, few can be better than what was found before.
+        floors = self._scores[:, -1] - np.float32(2 * self._margin)
+        products, rows = nearest(self._queries, block, width, floors)
         if width < len(block):
             most = np.nextafter((products[:, -1] + self._margin).astype(np.float32), np.float32(2))
             np.maximum(self._others, most, out=self._others)
-        # Of a later block, few can be better than what was found before.
-        owners, places = np.nonzero(products >= self._scores[:, -1:] - 2 * self._margin)
+        owners, places = np.nonzero(rows >= 0)
         which = rows[owners, places]
         scores = scores_of(self._queries, owners, block, which)
         merge_best(self._scores, self._rows, owners, scores, which + self.num_rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, islice, pairwise
 from typing import Any, NamedTuple
 
@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import UsageError
-from featureid.matching.codes import Recall
+from featureid.matching.candidates import nearest
 from featureid.matching.exact import Found, search_above, search_among, search_top
 from featureid.matching.hashes import Hashes
+from featureid.matching.index import Index
 from featureid.matching.index_file import read_index
+from featureid.matching.recall import Recall
 from featureid.matching.scores import check_comparable, check_queries, pair_scores
 from featureid.storage import layout
 from featureid.storage.reader import Snapshot, open_snapshot
@@ -28,8 +30,8 @@ Rows = npt.NDArray[np.intp]
 SnapshotLike = Snapshot | str | os.PathLike[str]
 
 DEFAULT_K = 10
-#: An index that finds less is not used.
-MIN_RECALL = 0.99
+# Rows that are fetched beyond k by an index, whose scores may be a little different.
+_MORE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,8 @@ class Gallery:
         prefix: take only rows whose keys start with it; they alone are read.
         stream: read the vectors from the files in every search, and hold some 65,536 rows at a
             time instead of all; for galleries that are larger than memory, and for a single search.
-        index: find the rows that reach a threshold by the indexes that ``featureid index`` has
-            made: not all of them, see :meth:`recall`, but their scores are exact.
+        index: search by the indexes that ``featureid index`` has made: not all rows are found that
+            exact search finds, see :meth:`recall`, but their scores are exact.
         threads: blocks to read at the same time; 0 means one per CPU core.
 
     Attributes:
@@ -134,7 +136,7 @@ class Gallery:
         self.num_rows = self._first_rows[-1]
         if index and prefix:
             raise UsageError("an `index` is of whole snapshots; leave out `index` or `prefix`")
-        self._codes = [read_index(snapshot) for snapshot in self.snapshots] if index else []
+        self._indexes = [read_index(snapshot) for snapshot in self.snapshots] if index else []
         self._vectors = None if stream else [s.vectors(threads) for s in self._selections]
 
     def search(
@@ -167,31 +169,39 @@ class Gallery:
             raise UsageError(f"`k` is {k}; give 1 or more")
         if threshold is not None and not -1 <= threshold <= 1:
             raise UsageError(f"`threshold` is {threshold}; a score is from -1 to 1")
-        if threshold is None:
+        lowest = np.full(len(queries), -2 if threshold is None else threshold, np.float32)
+        if self.uses_index(k, threshold):
+            pairs = self._candidates(queries, k, threshold)
+            found = search_among(queries, pairs, self._vectors_of, lowest, k, self._sort_keys)
+            if threshold is None:  # what counts is the order alone: all rows match
+                found = [replace(matches, total=self.num_rows) for matches in found]
+        elif threshold is not None:
+            found = search_above(queries, self._blocks, lowest, k, self._sort_keys)
+        else:
             assert k is not None
             found = search_top(queries, self._blocks, k, self._sort_keys)
-        else:
-            lowest = np.full(len(queries), threshold, np.float32)
-            if self.uses_index(threshold):
-                pairs = self._close_pairs(queries, threshold)
-                found = search_among(queries, pairs, self._vectors_of, lowest, k, self._sort_keys)
-            else:
-                found = search_above(queries, self._blocks, lowest, k, self._sort_keys)
         return self._described(found)
 
-    def uses_index(self, threshold: float) -> bool:
-        """Return whether the index is good enough for a threshold; otherwise search is exact."""
-        recall = self.recall(threshold)
-        return bool(self._codes) and recall is not None and recall.share >= MIN_RECALL
+    def uses_index(self, k: int | None = DEFAULT_K, threshold: float | None = None) -> bool:
+        """Return whether a search uses the indexes; otherwise it is exact.
 
-    def recall(self, threshold: float) -> Recall | None:
-        """Return the measured recall of the index at a threshold, the lowest of all snapshots.
-
-        None if there is no index, or too few rows were near each other to measure it.
+        It does if they have found what was wanted of them when they were made: for a threshold all
+        of them; else at least one, and if the vectors are held in memory.
         """
-        recalls = [codes.recall(threshold) for codes in self._codes]
+        serve = [index.serves(k, threshold) for index in self._indexes]
+        if threshold is not None:
+            return bool(serve) and all(serve)
+        return self._vectors is not None and any(serve)
+
+    def recall(self, k: int | None = DEFAULT_K, threshold: float | None = None) -> Recall | None:
+        """Return the measured recall of the indexes in such a search, the lowest of all.
+
+        None if there is none, or if it could not be measured: too few rows are near each other, a
+        snapshot is so small that it is searched exactly, or ``k`` is more than 100.
+        """
+        recalls = [index.recall(k, threshold) for index in self._indexes]
         known = [recall for recall in recalls if recall is not None]
-        if len(known) < len(recalls):
+        if threshold is not None and len(known) < len(recalls):
             return None
         return min(known, key=lambda recall: recall.share, default=None)
 
@@ -221,9 +231,18 @@ class Gallery:
         for selection in self._selections:
             yield from selection.batches(threads=self._threads)
 
-    def _close_pairs(self, queries: Matrix, threshold: float) -> Iterator[tuple[Rows, Rows]]:
-        for first, codes in zip(self._first_rows, self._codes, strict=False):
-            for owners, rows in codes.pairs(queries, threshold):
+    def _candidates(
+        self, queries: Matrix, k: int | None, threshold: float | None
+    ) -> Iterator[tuple[Rows, Rows]]:
+        """Yield numbers of queries and rows, (p,), that the indexes find."""
+        for number, index in enumerate(self._indexes):
+            first = self._first_rows[number]
+            if threshold is not None:
+                for owners, rows in index.codes.pairs(queries, threshold):
+                    yield owners, rows + first
+            else:
+                assert k is not None and self._vectors is not None
+                owners, rows = _nearest_pairs(queries, self._vectors[number], index, k)
                 yield owners, rows + first
 
     def _vectors_of(self, rows: Rows) -> Matrix:
@@ -264,6 +283,19 @@ class Gallery:
 
     def _snapshot_of(self, row: int) -> int:
         return bisect_right(self._first_rows, row) - 1
+
+
+def _nearest_pairs(queries: Matrix, vectors: Matrix, index: Index, k: int) -> tuple[Rows, Rows]:
+    """Return numbers of queries and rows, about the nearest ones, by the index if it serves."""
+    more = min(k + _MORE, len(vectors))
+    if index.serves(k, None):
+        scores, rows = index.lists.nearest(queries, vectors, k, more)
+    elif more:
+        scores, rows = nearest(queries, vectors, more)
+    else:
+        return np.empty(0, np.intp), np.empty(0, np.intp)
+    owners, places = np.nonzero(scores > -np.inf)
+    return owners, rows[owners, places]
 
 
 def _opened(snapshot: SnapshotLike) -> Snapshot:
