@@ -33,7 +33,7 @@ class MatchEstimate:
         tasks: number of tasks that this is cut into.
         bytes_read: bytes of shards that all tasks read, if each worker reads what it holds once.
         pairs_per_cpu_s: pairs compared per second of CPU time, on a core of this machine.
-        cpu_s: seconds of CPU time of all workers, reading included.
+        cpu_s: seconds of CPU time of all workers with reading, but without their start.
         worker_mb: peak memory of a worker process that runs one task at a time.
         rows: number of matches.
         bytes: size of the files with them.
@@ -58,14 +58,16 @@ class _Sample:
     """What some queries and rows of the gallery have shown.
 
     Attributes:
-        unit: the queries.
-        matches: their matches.
+        unit: the queries,
+        queries: their number,
+        matches: and their matches.
         pairs: number of pairs.
         match_s: seconds of CPU time to compare them.
         read_s: seconds of CPU time to read a row.
     """
 
     unit: Part
+    queries: int
     matches: PartialMatches
     pairs: int
     match_s: float
@@ -95,11 +97,10 @@ def plan_match(options: MatchOptions) -> MatchEstimate:
         )
     sample = _match_sample(plan, tiling, query, gallery)
     matches = len(sample.matches.keys)
-    rows = matches * tiling.num_queries / num_rows(sample.unit)
+    rows = matches * tiling.num_queries / sample.queries
     if plan.threshold is not None:
-        rows = min(
-            rows * tiling.num_rows * num_rows(sample.unit) / sample.pairs, _most(plan, tiling)
-        )
+        most = tiling.num_queries * float(tiling.num_rows if plan.k is None else plan.k)
+        rows = min(matches * pairs / sample.pairs, most)
     encoded = encoded_size(
         result_info(plan), [plan.result_rows(query, sample.unit, sample.matches)]
     )
@@ -130,6 +131,7 @@ def _match_sample(plan: MatchPlan, tiling: Tiling, query: Snapshot, gallery: Sna
     matches = match_part(queries, rows, vectors, plan.k, plan.threshold)
     return _Sample(
         unit,
+        len(queries),
         matches,
         pairs=len(queries) * len(vectors),
         match_s=time.process_time() - loaded,
@@ -143,11 +145,6 @@ def _rows_read(tiling: Tiling) -> int:
     if tiling.holds_queries:
         return tiling.num_queries + slices * tiling.num_rows
     return tiling.num_rows + len(tiling.gallery) * tiling.num_queries
-
-
-def _most(plan: MatchPlan, tiling: Tiling) -> float:
-    """Return how many matches there are at most."""
-    return tiling.num_queries * float(tiling.num_rows if plan.k is None else plan.k)
 
 
 def _row_bytes(snapshot: Snapshot) -> float:

@@ -23,7 +23,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from featureid.cli import main as cli
 from featureid.storage.reader import open_snapshot
+from featureid.storage.result_reader import open_results
 from tests.deploy.dataflow_check import EXAMPLES
+from tests.match_samples import matched_snapshots
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "europe-west1-docker.pkg.dev/example-project/images/featureid-dataflow-gpu:0.1.0"
@@ -82,17 +84,22 @@ def launch(photos: Path, folder: Path, project: list[str], *parameters: str) -> 
         *parameters,
     )
     assert done.returncode == 0, done.stderr
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    return Launched(json.loads(done.stdout), folder / "ids", *read_job(folder / "job.json"))
+
+
+def read_job(place: Path) -> tuple[dict[str, Any], beam_runner_api_pb2.Pipeline]:
+    """Return a job and its graph, as they have been written instead of being submitted."""
+    job: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
     graph = beam_runner_api_pb2.Pipeline()
     proto = job["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]
     graph.ParseFromString(Path(proto).read_bytes())
-    return Launched(json.loads(done.stdout), folder / "ids", job, graph)
+    return job, graph
 
 
-def run_here(launched: Launched) -> None:
-    """Run the submitted graph in this process."""
+def run_here(submitted: beam_runner_api_pb2.Pipeline) -> None:
+    """Run a submitted graph in this process."""
     graph = beam_runner_api_pb2.Pipeline()
-    graph.CopyFrom(launched.graph)
+    graph.CopyFrom(submitted)
     for environment in graph.components.environments.values():
         environment.urn, environment.payload = "beam:env:embedded_python:v1", b""
     FnApiRunner().run_via_runner_api(graph, PipelineOptions()).wait_until_finish()
@@ -159,7 +166,7 @@ def test_the_job_has_the_stages_of_the_pipeline(launched: Launched) -> None:
 def test_the_submitted_graph_gives_the_snapshot_of_a_local_run(
     launched: Launched, photos: Path, tmp_path: Path
 ) -> None:
-    run_here(launched)
+    run_here(launched.graph)
     published = open_snapshot(str(launched.output))
     assert published.folder == launched.printed["folder"]
 
@@ -176,8 +183,30 @@ def test_a_job_with_too_many_failures_fails_after_it_has_published(
     (tmp_path / "pictures" / "bad.jpg").write_bytes(b"no picture")
     launched = launch(tmp_path / "pictures", tmp_path, project, "--max-failure-rate=0.1")
     with pytest.raises(Exception, match="is published, but 1 of the 7 images failed"):
-        run_here(launched)
+        run_here(launched.graph)
     assert len(open_snapshot(str(launched.output))) == 6
+
+
+def test_the_graph_of_a_match_gives_the_result_of_a_local_run(
+    project: list[str], tmp_path: Path
+) -> None:
+    folders = matched_snapshots(tmp_path)
+    options = [f"--gallery={folders['large']}", f"--query={folders['small']}", "-k3"]
+    done = run(
+        *("-m", "pipelines.match", *options, f"--output={tmp_path / 'found'}", "--no-wait"),
+        *(*project, "--json", f"--template_location={tmp_path / 'job.json'}"),
+        *("--dataflow_endpoint=http://localhost:9", f"--sdk_container_image={IMAGE}"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "found" / "current").exists()
+    _, graph = read_job(tmp_path / "job.json")
+    run_here(graph)
+    found = open_results(tmp_path / "found")
+    assert found.folder == json.loads(done.stdout)["folder"]
+
+    assert cli.main(["match", *options, "--output", str(tmp_path / "here")]) == 0
+    here = open_results(tmp_path / "here")
+    assert len(found) == 120 and list(found) == list(here)
 
 
 @contextmanager
