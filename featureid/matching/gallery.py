@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice, pairwise
@@ -275,10 +275,14 @@ class Gallery:
         return self._column(layout.KEY, rows)
 
     def _column(self, name: str, rows: list[int]) -> list[Any]:
+        different = sorted({*rows})
         values: dict[int, Any] = {}
-        for row in sorted(rows):
-            number = self._snapshot_of(row)
-            (values[row],) = self._selections[number].values(name, [row - self._first_rows[number]])
+        for selection, (first, end) in zip(
+            self._selections, pairwise(self._first_rows), strict=True
+        ):
+            mine = different[bisect_left(different, first) : bisect_left(different, end)]
+            found = selection.values(name, [row - first for row in mine]) if mine else []
+            values.update(zip(mine, found, strict=True))
         return [values[row] for row in rows]
 
     def _snapshot_of(self, row: int) -> int:
