@@ -93,6 +93,31 @@ def test_search_equals_brute_force(
             assert found.total == len(enough)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    installed=st.booleans(),
+    kind=st.sampled_from(KINDS),
+    rows=st.integers(1, 300),
+    k=st.integers(1, 40),
+    size=st.integers(1, 310),
+    seed=st.integers(0, 2**32),
+)
+def test_a_single_query_is_answered_alike_with_and_without_faiss(
+    installed: bool, kind: str, rows: int, k: int, size: int, seed: int
+) -> None:
+    gallery, query = sample(kind, rows, 8, seed), sample(kind, 1, 8, seed + 1)
+    keys = [f"{number * 7919 % 101:03}/{number}" for number in range(rows)]
+    (wanted,) = brute_force(query, gallery, keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "_ROWS_FOR_FAISS", 2)
+        if not installed:
+            patch.setattr(candidates, "_faiss", lambda: None)
+        (found,) = exact.search_top(
+            query, blocks_of(gallery, size), k, lambda rows: [keys[row] for row in rows]
+        )
+    assert [*zip(found.scores.tolist(), found.rows.tolist(), strict=True)] == wanted[:k]
+
+
 def test_thousands_of_copies_are_told_apart_by_their_keys() -> None:
     gallery = np.concatenate(
         [sample("random", 2000, 128, 1), np.repeat(sample("random", 1, 128, 2), 3000, 0)]

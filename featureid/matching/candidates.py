@@ -4,10 +4,14 @@ The last bits of such products depend on the library and on the batch. They only
 :mod:`featureid.matching.exact` computes scores and proves that none is missing.
 
 NumPy's matrix product is as fast as FAISS's exhaustive search or faster (``benchmarks/search.py``
-compares them), so FAISS is not needed here.
+compares them), but for a single query, for which FAISS is used where it is installed.
 """
 
 from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +22,14 @@ Rows = npt.NDArray[np.intp]
 # 4 MB of products: they stay in the cache of a core.
 QUERIES_AT_ONCE = 512
 ROWS_AT_ONCE = 2048
+# Of fewer, it does not matter, and importing FAISS takes a while.
+_ROWS_FOR_FAISS = 1 << 17
+
+
+@cache
+def _faiss() -> Any | None:
+    """Return the module faiss, or None if it is not installed."""
+    return importlib.import_module("faiss") if importlib.util.find_spec("faiss") else None
 
 
 def rows_at_once(queries: int) -> int:
@@ -43,8 +55,12 @@ def nearest(
     Returns:
         Approximate scores, float32 (n, k), highest first, and row numbers (n, k). A row that is not
         among them has an approximate score that is not higher than the last of its query. Where
-        fewer rows are above the floor, it fills their places, with the row number -1.
+        fewer rows are above the floor, it may fill their places, with the row number -1.
     """
+    if len(queries) == 1 and len(block) >= _ROWS_FOR_FAISS and (faiss := _faiss()):
+        # On one thread, since more of them wait for each other.
+        found = faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
+        return found[0], found[1].astype(np.intp)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     if floors is not None:
         scores[:] = floors[:, np.newaxis]
