@@ -23,8 +23,8 @@ Matrix = npt.NDArray[np.float32]
 
 # 32 MB of 128 dimensions: large enough for matrix products to be efficient.
 _ROWS_AT_ONCE = 1 << 16
-# Blocks whose keys are kept, some 100 MB of keys.
-_KEPT_BLOCKS = 1 << 9
+# Blocks whose keys are kept: those of 1.5 million rows, some 200 MB of keys.
+_KEPT_BLOCKS = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
