@@ -20,7 +20,7 @@ PARALLEL = --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # setuptools warns of every editable installation from a folder that holds the package itself.
 QUIETLY = PYTHONWARNINGS='ignore:Editable installation'
 
-.PHONY: help demo test package-test store-test recipes-test deploy-test export-test soak flink \
+.PHONY: help demo test package-test store-test recipes-test deploy-test export-test train-test soak flink \
 	flink-test prism-test check docs actionlint format bench fuzz clean
 
 help:  ## list the targets
@@ -123,6 +123,17 @@ $(EXPORT_VENV)/.installed: pyproject.toml tests/exporters/requirements.txt
 	$(EXPORT_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(QUIETLY) $(EXPORT_VENV)/bin/python -m pip install --quiet --editable '.[test,train]' \
 		--requirement tests/exporters/requirements.txt
+	touch $@
+
+TRAIN_VENV ?= .venv-train
+
+train-test: $(TRAIN_VENV)/.installed  ## training, with TensorFlow (2 GB to install)
+	$(TRAIN_VENV)/bin/python -m pytest tests/training
+
+$(TRAIN_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(TRAIN_VENV)
+	$(TRAIN_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(QUIETLY) $(TRAIN_VENV)/bin/python -m pip install --quiet --editable '.[test,train]'
 	touch $@
 
 bench: $(INSTALLED)  ## the benchmarks behind the published figures (minutes)

@@ -38,7 +38,6 @@ from typing import Any
 import common
 import numpy as np
 import numpy.typing as npt
-from edits import EDITS
 from faces import listed_pairs
 from PIL import Image
 
@@ -49,6 +48,7 @@ from featureid.images import FaceSettings
 from featureid.images.resize import resize_image
 from featureid.models import open_backend, resolve_model
 from featureid.parallel import available_cpus
+from featureid.training.edits import EDITS
 
 Floats = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.integer[Any]]

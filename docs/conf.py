@@ -43,6 +43,7 @@ docs/running
 docs/models
 docs/faces
 docs/matching
+docs/training
 docs/evaluation
 docs/nightly
 docs/recipes

@@ -47,6 +47,10 @@ class BundleError(ModelError):
     """A model bundle is damaged, unsafe, or from a newer version of featureid."""
 
 
+class TrainingError(FeatureIdError):
+    """A model cannot be trained, or what is learned is of no use; the message says what to do."""
+
+
 class StorageError(FeatureIdError):
     """A file cannot be read, written or published."""
 

@@ -76,6 +76,25 @@ def read_table(path: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
         yield from _rows(file, path, columns)
 
 
+def column_names(path: str) -> list[str]:
+    """Return the names of the columns of a table; of JSON lines, those of the first.
+
+    Raises:
+        UsageError: as :func:`read_table`.
+    """
+    import pyarrow.parquet as pq
+
+    with _reading(path) as file:
+        if _suffix(path) == _PARQUET:
+            return [*pq.ParquetFile(file).schema_arrow.names]
+        _check_text(file, path)
+        with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="") as lines:
+            if _suffix(path) in _JSON_LINES:
+                first = next((line for line in lines if line.strip()), "{}")
+                return [*json.loads(first)]
+            return next(_csv_rows(lines, _DELIMITERS[_suffix(path)], path), (1, []))[1]
+
+
 def _suffix(path: str) -> str:
     return PurePosixPath(path).suffix.lower()
 

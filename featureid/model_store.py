@@ -19,6 +19,7 @@ from featureid.models import (
     write_bundle,
 )
 from featureid.models.building.check import ensure_checked
+from featureid.models.bundle import POOLED
 from featureid.models.folder import added_models
 from featureid.storage import files
 from featureid.storage.records import ModelInfo
@@ -73,7 +74,8 @@ def model_of(folder: str, info: ModelInfo) -> ModelBundle:
     for known in known_models():
         if known.digest == info.digest:
             return resolve_model(known.name)
-    if info.name in added_models():
+    base = info.name.removesuffix(POOLED)
+    if base in added_models() or (base != info.name and base in {m.name for m in known_models()}):
         bundle = resolve_model(info.name)
         if bundle.digest == info.digest:
             return bundle

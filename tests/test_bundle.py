@@ -73,6 +73,7 @@ def _sealed(members: dict[str, bytes]) -> bytes:
         _bundle(name="Gesichter v2 ü"),
         _bundle(reduction=None, dimension=4, statistics={}),
         _bundle(reduction=Reduction(_REDUCTION.matrix, np.array([1, 2, 3], np.float32))),
+        _bundle(reduction=replace(_REDUCTION, unit=True)),
         onnx_bundle("nhwc", "uint8", 2, "cls"),
         onnx_bundle(preprocessing=replace(TINY, resize=ResizePolicy("pad", "bilinear"))),
         tflite_bundle(preprocessing=replace(TINY, channels="bgr")),

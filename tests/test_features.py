@@ -66,6 +66,19 @@ def test_the_reduction_of_a_vector_does_not_depend_on_its_batch() -> None:
     assert reduction.apply(features[:0]).shape == (0, 128)
 
 
+def test_features_are_divided_by_their_length_if_a_reduction_was_made_so() -> None:
+    reduction = Reduction(_random(40, 9), _random(9), unit=True)
+    features = _random(5, 40)
+    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    exact = features / lengths @ reduction.matrix.astype(np.float64) + reduction.offset
+    np.testing.assert_array_almost_equal_nulp(
+        reduction.apply(features), exact.astype(np.float32), 1
+    )
+    np.testing.assert_allclose(reduction.apply(7 * features), exact, rtol=1e-5)
+    assert not np.isfinite(reduction.apply(np.zeros((1, 40), np.float32))).any()
+    assert reduction != Reduction(reduction.matrix, reduction.offset)
+
+
 @pytest.mark.parametrize("offset", [None, _random(9)])
 def test_a_reduction_is_read_back(offset: np.ndarray | None) -> None:
     reduction = Reduction(_random(4, 9), offset)

@@ -13,10 +13,13 @@ from featureid.inputs import InputSource
 from featureid.jobs.beam_options import parse_hints
 from featureid.jobs.options import AUTO, EmbedOptions, Hash, RefreshOptions
 from featureid.models import BACKENDS
+from featureid.models.bundle import POOLED
 from featureid.refresh import Check, RefreshPolicy
 from featureid.storage.records import DTYPES
 
 _LIMITS = DecodeLimits()
+# What the name of the model gets.
+_LAYERS = {"embedding": "", "pooled": POOLED}
 
 
 def make_parser(prog: str, description: str) -> console.CommandParser:
@@ -104,6 +107,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("--model", default="image", metavar="NAME|FILE", help="default: %(default)s")
     add(
+        "--output-layer",
+        choices=[*_LAYERS],
+        default="embedding",
+        help="pooled: the network's features, to train on; default: %(default)s",
+    )
+    add(
         "--backend",
         choices=BACKENDS,
         help="what runs the model; default: onnx, or litert for a model that needs it",
@@ -147,7 +156,7 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
     return EmbedOptions(
         sources=tuple(sources),
         output=arguments.output,
-        model=arguments.model,
+        model=arguments.model + _LAYERS[arguments.output_layer],
         num_shards=arguments.num_shards,
         dtype=arguments.dtype,
         settings=EmbedSettings(

@@ -216,9 +216,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _figure(figure: Figure | None) -> dict[str, Any] | None:
-    if figure is None:
-        return None
-    return {"value": _rounded(figure.value), "interval": [*map(_rounded, figure.interval)]}
+    return None if figure is None else figure.to_json()
 
 
 def _rate(rate: Rate) -> dict[str, Any]:

@@ -31,6 +31,7 @@ COMMANDS = {
     "identify": ("identify", "name the people in images by pictures of known people"),
     "duplicates": ("duplicates", "group the images of a snapshot that look alike"),
     "evaluate": ("evaluate", "measure how well feature IDs tell classes or people apart"),
+    "train": ("train", "train a model on labeled images"),
     "faces": ("faces", "show which faces are found in an image"),
     "models": ("models", "list, describe, add, check and remove models"),
     "models describe": ("models_describe", "describe a model"),

@@ -50,6 +50,13 @@ class Figure:
     value: float
     interval: Interval
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it with six digits."""
+        return {
+            "value": round(self.value, 6),
+            "interval": [round(end, 6) for end in self.interval],
+        }
+
 
 @dataclass(frozen=True)
 class Rate:

@@ -26,7 +26,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,6 +48,8 @@ from featureid.stored_json import (
 )
 
 BUNDLE_SUFFIX = ".fidmodel"
+#: Ends the name of a model whose vectors are the features of another one, before its reduction.
+POOLED = ":pooled"
 BUNDLE_FORMAT = 2
 ONNX = "model.onnx"
 TFLITE = "model.tflite"
@@ -229,7 +231,29 @@ def network_digest(
         "reduction": _Member.of(reduction.to_npy()).sha256 if reduction else None,
         "preprocessing": preprocessing.digest,
     }
+    if reduction is not None and reduction.unit:
+        described["unit_features"] = True
     return "sha256:" + hashlib.sha256(canonical_json(described)).hexdigest()
+
+
+def pooled(bundle: ModelBundle) -> ModelBundle:
+    """Return the model whose vectors are a model's features, before its reduction.
+
+    Raises:
+        BundleError: the model has no reduction.
+    """
+    if bundle.reduction is None:
+        raise BundleError(
+            f"the model {bundle.name!r} has no reduction: its vectors are its network's features"
+        )
+    identity = canonical_json({"features": bundle.digest})
+    return replace(
+        bundle,
+        name=f"{bundle.name}{POOLED}",
+        digest="sha256:" + hashlib.sha256(identity).hexdigest(),
+        dimension=bundle.native_dimension,
+        reduction=None,
+    )
 
 
 def write_bundle(bundle: ModelBundle) -> bytes:
@@ -252,10 +276,13 @@ def write_bundle(bundle: ModelBundle) -> bytes:
         provenance=bundle.provenance,
         license=bundle.license,
         statistics=dict(bundle.statistics),
+        unit_features=bundle.reduction is not None and bundle.reduction.unit,
         members={name: _Member.of(data) for name, data in members.items()},
     )
     fields = msgspec.to_builtins(description)
     fields["preprocessing"] = bundle.preprocessing.to_json()
+    if not description.unit_features:
+        del fields["unit_features"]
     stored = {_DESCRIPTION: canonical_json(fields), **members}
     data = write_stored_zip(stored, _SEAL_PREFIX + b"0" * _HEX_DIGITS)[:-_HEX_DIGITS]
     return data + hashlib.sha256(data).hexdigest().encode()
@@ -327,7 +354,12 @@ def _read_bundle(data: bytes) -> ModelBundle:
         pooling=description.pooling,
         reduction=None
         if reduction is None
-        else read_reduction(reduction, description.native_dimension, description.dimension),
+        else read_reduction(
+            reduction,
+            description.native_dimension,
+            description.dimension,
+            description.unit_features,
+        ),
         provenance=description.provenance,
         license=description.license,
         statistics=description.statistics,
@@ -371,6 +403,7 @@ class _Description(msgspec.Struct, frozen=True, kw_only=True):
     provenance: str
     license: str
     statistics: dict[str, Size] = msgspec.field(default_factory=dict)
+    unit_features: bool = False
     members: dict[str, _Member]
 
 

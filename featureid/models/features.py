@@ -28,6 +28,7 @@ class Reduction:
     Attributes:
         matrix: float32 (native dimension, dimension).
         offset: float32 (dimension,), added to the product; None for none.
+        unit: whether features are divided by their length before the product.
 
     Raises:
         BundleError: they have other shapes or dtypes, or are not finite.
@@ -35,6 +36,7 @@ class Reduction:
 
     matrix: Array = field(repr=False)
     offset: Array | None = field(default=None, repr=False)
+    unit: bool = False
 
     def __post_init__(self) -> None:
         if self.matrix.dtype != np.float32 or self.matrix.ndim != 2 or not self.matrix.size:
@@ -55,13 +57,19 @@ class Reduction:
             raise BundleError("a reduction must be finite")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Reduction) and self.to_npy() == other.to_npy()
+        return isinstance(other, Reduction) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self.to_npy())
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[bytes, bool]:
+        return self.to_npy(), self.unit
 
     def apply(self, features: Array) -> Array:
         """Return ``features @ matrix + offset``, summed in float64.
+
+        Features of length zero, if they are to have length one, give a row that is not finite.
 
         Args:
             features: float32 (n, native dimension).
@@ -72,6 +80,9 @@ class Reduction:
         matrix, offset = self._wide
         rows = np.empty((len(features), matrix.shape[1]), np.float32)
         for row, vector in zip(rows, features.astype(np.float64), strict=True):
+            if self.unit:
+                length = math.sqrt(math.fsum((vector * vector).tolist()))
+                vector = vector / length if length else np.full_like(vector, np.nan)
             row[:] = np.einsum("d,dk->k", vector, matrix) + offset
         return rows
 
@@ -86,13 +97,14 @@ class Reduction:
         return _npy_header(rows.shape) + rows.astype("<f4").tobytes()
 
 
-def read_reduction(data: bytes, native: int, dimension: int) -> Reduction:
+def read_reduction(data: bytes, native: int, dimension: int, unit: bool = False) -> Reduction:
     """Return the reduction in a ``.npy`` file of :meth:`Reduction.to_npy`.
 
     Args:
         data: the file.
         native: rows of its matrix; one more row is the offset.
         dimension: columns.
+        unit: what the bundle says of it.
 
     Raises:
         BundleError: it is not such a file.
@@ -103,7 +115,7 @@ def read_reduction(data: bytes, native: int, dimension: int) -> Reduction:
         if data.startswith(header) and len(data) == len(header) + 4 * rows * dimension:
             values = np.frombuffer(data, "<f4", offset=len(header)).astype(np.float32)
             values = values.reshape(rows, dimension)
-            return Reduction(values[:native], values[native] if rows > native else None)
+            return Reduction(values[:native], values[native] if rows > native else None, unit)
     raise BundleError(
         "the reduction is not a complete .npy file of little-endian float32 of shape "
         f"{(native, dimension)} or, with an offset, {(native + 1, dimension)}"

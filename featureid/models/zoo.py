@@ -15,8 +15,10 @@ from featureid.models.building.check import ensure_checked, remember
 from featureid.models.bundle import (
     BUNDLE_FORMAT,
     BUNDLE_SUFFIX,
+    POOLED,
     ModelBundle,
     bundle_file_name,
+    pooled,
     read_bundle,
     read_file,
     write_bundle,
@@ -111,7 +113,7 @@ def resolve_model(name_or_path: str) -> ModelBundle:
 
     Args:
         name_or_path: a name of :func:`known_models` or of a model that was added, or the path of a
-            ``.fidmodel`` file.
+            ``.fidmodel`` file; with ``:pooled`` after it, the model of its network's features.
 
     Raises:
         UsageError: ``name_or_path`` is neither.
@@ -121,6 +123,8 @@ def resolve_model(name_or_path: str) -> ModelBundle:
     """
     if name_or_path in _MODELS:
         return _cached(_MODELS[name_or_path])
+    if name_or_path.endswith(POOLED):
+        return pooled(resolve_model(name_or_path.removesuffix(POOLED)))
     bundle, data = find_bundle(name_or_path)
     ensure_checked(bundle, data)
     return bundle
@@ -132,8 +136,8 @@ def find_bundle(name_or_path: str) -> tuple[ModelBundle, bytes]:
     Raises:
         UsageError, BundleError, ModelError: as :func:`resolve_model`.
     """
-    if name_or_path in _MODELS:
-        bundle = _cached(_MODELS[name_or_path])
+    if name_or_path in _MODELS or name_or_path.endswith(POOLED):
+        bundle = resolve_model(name_or_path)
         return bundle, write_bundle(bundle)
     path = _path_of(name_or_path)
     data = read_file(path)

@@ -38,6 +38,7 @@ EXAMPLES = {
     "max-deleted": ("5%", "5 %"),
     "allow-empty-folders": ("true", "yes"),
     "model": ("image", None),
+    "output-layer": ("pooled", "last"),
     "backend": ("onnx-cuda", "gpu"),
     "hash": ("pdq", "md5"),
     "threads": ("0", "all"),

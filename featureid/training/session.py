@@ -1,0 +1,292 @@
+"""A training from what a user names to a model: labeled images, their split, arrays, the fit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featureid.embedding import Embedder, EmbedSettings
+from featureid.errors import UsageError
+from featureid.evaluation.figures import Evaluation
+from featureid.evaluation.labels import read_labels
+from featureid.images import FaceSettings
+from featureid.input_manifest import MANIFEST_SUFFIXES, column_names, read_table
+from featureid.inputs import ImageRef, InputSource, check_sources, list_source
+from featureid.labeled import labels_by_folder, labels_of_keys
+from featureid.model_store import model_of
+from featureid.models import resolve_model
+from featureid.models.bundle import pooled
+from featureid.storage.reader import open_snapshot
+from featureid.storage.records import PDQ, Failure
+from featureid.storage.snapshot import is_output
+from featureid.training.edits import EDITS
+from featureid.training.export import cnn_preprocessing
+from featureid.training.features import edited_photos
+from featureid.training.fitting import Figures
+from featureid.training.loading import (
+    Loaded,
+    check_found,
+    copies_across,
+    features_of_snapshot,
+    load_features,
+    load_pixels,
+)
+from featureid.training.options import CNN, TrainOptions
+from featureid.training.split import PARTS, Split, split_classes
+from featureid.training.train import (
+    Trained,
+    train_cnn,
+    train_head,
+    work_folder,
+)
+
+_LOG = logging.getLogger(__name__)
+
+_SHOWN = 3
+#: Photos to learn from without labels: 25 to 50 made the model worse, some hundreds are enough.
+LEAST_PHOTOS, MOST_PHOTOS = 100, 1000
+#: Of each of them: the photo, and edited copies.
+VIEWS = 5
+
+
+class LabeledImages:
+    """Images that a user has labeled.
+
+    Attributes:
+        keys: of the images, sorted.
+        names: the class of each.
+        given: the part of the split that the table puts each into, "" for no matter; None if it
+            says nothing of that.
+        refs: where they are; empty for those of a snapshot.
+        snapshot: their features, if they have been computed; None if not.
+        failures: images that could not be listed.
+
+    Args:
+        data: a folder with a folder for each class, a table of paths and labels, or a snapshot of
+            features.
+        labels: a table of paths and labels; "" to go by folders or the table.
+
+    Raises:
+        UsageError: there are no images, or they have no labels.
+    """
+
+    def __init__(self, data: str, labels: str) -> None:
+        table = data.lower().endswith(MANIFEST_SUFFIXES)
+        if table and labels:
+            raise UsageError(f"{data!r} has labels of its own; leave out `labels`")
+        self.snapshot = open_snapshot(data) if is_output(data) else None
+        self.failures: list[Failure] = []
+        found: dict[str, ImageRef] = {}
+        if self.snapshot is not None:
+            keys, root = {*self.snapshot}, self.snapshot.manifest.info.locations.root
+        else:
+            source = InputSource(data, manifest=table, strip_prefix="" if table else data)
+            check_sources([source])
+            listed = [*list_source(source)]
+            self.failures += (item for item in listed if isinstance(item, Failure))
+            found = {item.key: item for item in listed if isinstance(item, ImageRef)}
+            keys, root = {*found}, source.strip_prefix
+        self.given: list[str] | None = None
+        parts: dict[str, str] = {}
+        if table or labels:
+            listing = labels or data
+            by_key = labels_of_keys(read_labels(listing), keys, root)
+            if "split" in column_names(listing):
+                rows = read_table(listing, ("path", "split"))
+                parts = labels_of_keys({path: part for path, part in rows}, keys, root)
+        else:
+            by_key = labels_by_folder(keys)
+        self.keys = sorted(key for key in keys if by_key.get(key))
+        self.names = [by_key[key] for key in self.keys]
+        if parts:
+            self.given = [parts.get(key, "") for key in self.keys]
+        self.refs = [found[key] for key in self.keys] if found else []
+
+
+class Photos:
+    """Photos of a snapshot that a head is trained on, without labels.
+
+    Args:
+        output: a snapshot, or an output folder.
+        root: the folder that its keys now start in, if the photos have moved; "" if not.
+        seed: of the choice, where there are many.
+
+    Raises:
+        UsageError: there are too few, or the model takes faces.
+    """
+
+    def __init__(self, output: str, root: str, seed: int) -> None:
+        snapshot = open_snapshot(output)
+        if snapshot.model.faces:
+            raise UsageError(
+                f"`from_snapshot` is {output!r}, whose model {snapshot.model.name} takes faces; a "
+                "head is trained on whole photos"
+            )
+        self.base = model_of(snapshot.folder, snapshot.model)
+        keys = [*snapshot]
+        check_photos(len(keys), ())
+        chosen = np.random.default_rng(seed).permutation(len(keys))[:MOST_PHOTOS]
+        where = {"root": root} if root else {}
+        self.refs = [
+            ImageRef(keys[number], snapshot.uri(keys[number], **where))
+            for number in sorted(chosen.tolist())
+        ]
+
+
+def check_photos(count: int, failures: Sequence[Failure]) -> None:
+    """Refuse to train on too few photos.
+
+    Raises:
+        UsageError: there are fewer than 100.
+    """
+    if count >= LEAST_PHOTOS:
+        return
+    why = f"; {failures[0].key}: {failures[0].message}" if failures else ""
+    raise UsageError(
+        f"{count} photos can be used, and {LEAST_PHOTOS} are needed{why}. A model that learns from "
+        "fewer finds less than before; take more, or the model as it is"
+    )
+
+
+def train(
+    options: TrainOptions,
+    images: LabeledImages,
+    output: Path,
+    resume: bool,
+    tensorboard: str = "",
+    progress: Callable[[int], Any] = lambda images: None,
+    report: Callable[[int, Figures], None] = lambda epoch, figures: None,
+) -> tuple[Trained, Split, Sequence[Failure]]:
+    """Train a model on labeled images.
+
+    Args:
+        options: how.
+        images: what to train on.
+        output: where the model will be written; what an interrupted training needs is kept beside
+            it until then, see :func:`finish`.
+        resume: continue such a training.
+        tensorboard: a folder for TensorBoard; "" for none.
+        progress: called with the number of images that have been loaded.
+        report: called after each epoch.
+
+    Returns:
+        The model with its figures, the split, and the images that cannot be used.
+
+    Raises:
+        UsageError: there are too few images or classes, or nothing can be continued.
+        TrainingError: nothing useful is learned.
+    """
+    folder = work_folder(output, options, images.keys, resume)
+    if images.snapshot is not None:
+        base = model_of(images.snapshot.folder, images.snapshot.model)
+        loaded = features_of_snapshot(images.snapshot, images.keys)
+        labels, split = _split(options, images, loaded)
+        trained = train_head(
+            options, base, loaded.arrays, labels, split, folder, tensorboard, report
+        )
+    elif options.base == CNN:
+        size = options.input_size
+        loaded = load_pixels(images.refs, cnn_preprocessing(size, size), folder, progress)
+        labels, split = _split(options, images, loaded)
+        trained = train_cnn(options, loaded.arrays, labels, split, folder, tensorboard, report)
+    else:
+        base = resolve_model(options.base)
+        faces = FaceSettings("largest") if base.preprocessing.face else None
+        settings = EmbedSettings(faces=faces, hash="" if faces else PDQ)
+        embedder = Embedder(pooled(base), settings)
+        try:
+            loaded = load_features(images.refs, embedder, progress)
+        finally:
+            embedder.close()
+        labels, split = _split(options, images, loaded)
+        trained = train_head(
+            options, base, loaded.arrays, labels, split, folder, tensorboard, report
+        )
+    return trained, split, [*images.failures, *loaded.failures]
+
+
+def train_from_photos(
+    options: TrainOptions,
+    photos: Photos,
+    output: Path,
+    resume: bool,
+    tensorboard: str = "",
+    progress: Callable[[int], Any] = lambda photos: None,
+    report: Callable[[int, Figures], None] = lambda epoch, figures: None,
+) -> tuple[Trained, Split, Sequence[Failure]]:
+    """Train a head for the model of a snapshot, without labels.
+
+    Each photo and edited copies of it are a class of their own.
+
+    Args:
+        options: how; the base is that of the snapshot.
+        photos: of the snapshot.
+        output: as for :func:`train`.
+        resume: likewise.
+        tensorboard: likewise.
+        progress: called with the number of photos that have been loaded.
+        report: called after each epoch.
+
+    Raises:
+        UsageError: too few photos can be used, or nothing can be continued.
+        TrainingError: nothing useful is learned.
+    """
+    folder = work_folder(output, options, [ref.key for ref in photos.refs], resume)
+    embedder = Embedder(pooled(photos.base), EmbedSettings())
+    try:
+        found = edited_photos(photos.refs, embedder, [*EDITS], VIEWS, options.seed, progress)
+    finally:
+        embedder.close()
+    check_photos(len(found.features), found.failures)
+    count, views, native = found.features.shape
+    names = [str(photo) for photo in range(count) for _ in range(views)]
+    split = split_classes(names, options.validation, options.test, options.seed)
+    labels = np.repeat(np.arange(count), views)
+    features = found.features.reshape(-1, native)
+    trained = train_head(options, photos.base, features, labels, split, folder, tensorboard, report)
+    return trained, split, found.failures
+
+
+def described(trained: Trained, split: Split, failures: Sequence[Failure]) -> dict[str, Any]:
+    """Return what was done, as JSON values."""
+    parts = {name: len(getattr(split, name)) for name in PARTS}
+    return {
+        "images": sum(parts.values()),
+        "parts": parts,
+        "left_out": [*split.left_out],
+        "epochs": max(0, len(trained.epochs) - 1),
+        "before": _figures(trained.before),
+        "after": _figures(trained.after),
+        "failed": len(failures),
+        "failures": [asdict(failure) for failure in failures],
+        "digest": trained.bundle.digest,
+    }
+
+
+def _figures(found: Evaluation) -> dict[str, Any]:
+    return {"auc": found.auc.to_json(), "rank1": found.rank1 and found.rank1.to_json()}
+
+
+def _split(
+    options: TrainOptions, images: LabeledImages, loaded: Loaded
+) -> tuple[np.ndarray[Any, np.dtype[np.intp]], Split]:
+    check_found(loaded)
+    names = [images.names[number] for number in loaded.kept]
+    given = images.given and [images.given[number] for number in loaded.kept]
+    split = split_classes(names, options.validation, options.test, options.seed, given)
+    copies = copies_across(loaded.hashes, split.part_of(len(names)))
+    for one, other in copies[:_SHOWN]:
+        keys = (images.keys[loaded.kept[row]] for row in (one, other))
+        _LOG.warning("nearly the same image in two parts of the split: %s and %s", *keys)
+    if copies:
+        _LOG.warning(
+            "%d pairs of images of different classes are nearly the same, but one is trained on "
+            "and the other judges the result, which will look better than it is",
+            len(copies),
+        )
+    return np.unique(names, return_inverse=True)[1], split
