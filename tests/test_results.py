@@ -34,7 +34,7 @@ from tests.commands import run_here
 from tests.storage_samples import ID, write_snapshot
 
 OLDER, NEWER = "20261122T010203Z-ffffff", "20261124T010203Z-000000"
-NOW = datetime(2026, 11, 30, tzinfo=UTC)
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
 MODEL = ModelInfo("image", "ab" * 32, "cd" * 32, 4)
 COLUMNS = (
     ResultColumn("query", "text"),
@@ -49,7 +49,7 @@ COUNTS = {"queries": 3}
 def make_writer(
     output: Path, result: str = ID, kind: Kind = "matches", num_files: int = 1
 ) -> ResultWriter:
-    source = ResultSource("/data/ids/snapshots/x", OLDER, 7)
+    source = ResultSource("/data/ids/snapshots/x", OLDER, 7, since=NEWER)
     info = new_result_info(
         kind, result, NOW, MODEL, {"query": source}, {"k": 10, "threshold": None}, COLUMNS
     )
@@ -285,6 +285,20 @@ def test_rows_are_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str], p
     assert table.to_pylist() == wanted and table.schema.metadata[b"featureid.result"] == ID.encode()
     line = run_here(capsys, "export", tmp_path / place, "--to=npy", tmp_path / "x.npy", status=2)
     assert "cannot be written as npy; give jsonl or parquet as --to" in line
+
+
+def test_inspect_shows_what_a_result_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    writer = publish(tmp_path, "ab", "c")
+    shown = json.loads(run_here(capsys, "inspect", tmp_path, "--json"))
+    assert (shown["result"], shown["folder"], shown["kind"]) == (ID, writer.folder, "matches")
+    assert (shown["rows"], shown["queries"], shown["options"]["k"]) == (3, 3, 10)
+    text = run_here(capsys, "inspect", writer.folder, "--max-age=100000d")
+    assert f"query         /data/ids/snapshots/x, 7 rows, new since {NEWER}\n" in text
+    assert "options       k 10\n" in text and "3 matches, " in text
+    place = Path(writer.folder)
+    assert f"{place} is" in run_here(capsys, "inspect", tmp_path, "--max-age=0s", status=1)
+    line = run_here(capsys, "inspect", tmp_path, "--keys", status=2)
+    assert "holds a result of matching: leave out --keys" in line
 
 
 def test_prune_keeps_the_newest(tmp_path: Path) -> None:

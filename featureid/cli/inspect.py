@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -12,14 +13,19 @@ from featureid.cli.metrics_file import Report
 from featureid.durations import duration_text, parse_time
 from featureid.errors import CorruptFileError, StorageError, UsageError
 from featureid.storage.reader import Snapshot, open_snapshot
+from featureid.storage.result_reader import Results, is_result, open_results
 from featureid.storage.snapshot import checked_at
 from featureid.write_plan import too_many_failures
 
 
 def make_parser(prog: str) -> console.CommandParser:
     """Return the parser of the command."""
-    parser = console.CommandParser(prog=prog, description="Show what a snapshot holds.")
-    parser.add_argument("snapshot", metavar="DIR", help="output folder, or one snapshot's folder")
+    parser = console.CommandParser(
+        prog=prog, description="Show what a snapshot, or a result of matching, holds."
+    )
+    parser.add_argument(
+        "snapshot", metavar="DIR", help="output folder, or the folder of one snapshot or result"
+    )
     parser.add_argument("--failures", action="store_true", help="also list every failure")
     parser.add_argument("--keys", action="store_true", help="also list every image key")
     parser.add_argument(
@@ -52,6 +58,8 @@ def _run(argv: Sequence[str], prog: str, report: Report) -> int:
     rate = arguments.max_failure_rate
     if rate is not None and not 0 <= rate <= 1:
         raise UsageError(f"--max-failure-rate is {rate}; give 0 to 1")
+    if is_result(arguments.snapshot):
+        return _inspect_result(arguments)
     snapshot = open_snapshot(arguments.snapshot)
     described = describe(snapshot)
     described["checked"] = checked_at(arguments.snapshot, described["snapshot"])
@@ -70,6 +78,59 @@ def _run(argv: Sequence[str], prog: str, report: Report) -> int:
         console.complain(f"{reason}; see featureid inspect {described['folder']} --failures")
         return console.TOO_MANY_FAILURES
     return console.DONE
+
+
+def _inspect_result(arguments: argparse.Namespace) -> int:
+    """Show what a result of matching holds; return the exit status."""
+    for name in ("failures", "keys", "max_failure_rate", "metrics"):
+        if getattr(arguments, name):
+            raise UsageError(f"{arguments.snapshot} holds a result of matching: leave out `{name}`")
+    described = describe_result(open_results(arguments.snapshot))
+    console.print_result(described, arguments.json, _result_lines(described))
+    if arguments.max_age is not None:
+        now = datetime.now(UTC)
+        check_age(described["folder"], described["created"], arguments.max_age, now)
+    return console.DONE
+
+
+def describe_result(results: Results) -> dict[str, Any]:
+    """Return what a result holds, ready for JSON."""
+    manifest = results.manifest
+    return {
+        "result": manifest.info.result,
+        "folder": results.folder,
+        "kind": results.kind,
+        "created": manifest.info.created,
+        "writer": manifest.info.writer,
+        "model": asdict(manifest.info.model),
+        "sources": {role: asdict(source) for role, source in manifest.info.sources.items()},
+        "options": manifest.info.options,
+        "rows": manifest.rows,
+        "bytes": sum(summary.bytes for summary in manifest.files),
+        **manifest.counts,
+    }
+
+
+def _result_lines(described: dict[str, Any]) -> list[str]:
+    sources = [
+        f"{role:<14}{source['folder']}, {source['rows']} rows"
+        + (f", new since {source['since']}" if source["since"] else "")
+        for role, source in described["sources"].items()
+    ]
+    given = {name: value for name, value in described["options"].items() if value is not None}
+    options = ", ".join(f"{name} {value}" for name, value in given.items())
+    known = {"result", "folder", "kind", "created", "writer", "model", "sources", "options"}
+    counts = {name: n for name, n in described.items() if name not in {*known, "rows", "bytes"}}
+    return [
+        f"result        {described['folder']}",
+        f"created       {described['created']} by {described['writer']}",
+        f"model         {described['model']['name']}",
+        f"model digest  {described['model']['digest']}",
+        *sources,
+        f"options       {options}",
+        f"rows          {described['rows']} {described['kind']}, {described['bytes'] / 1e6:.2f} MB",
+        *(f"  {number:8d}  {name.replace('_', ' ')}" for name, number in counts.items()),
+    ]
 
 
 def check_age(folder: str, last: str, max_age: timedelta, now: datetime) -> None:
