@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from featureid.cli import main as cli
 from featureid.cli.embed_options import embed_options
+from featureid.cli.group import group_options
 from featureid.cli.match import match_options
 from featureid.errors import UsageError
 from featureid.jobs.beam_options import split_beam_options
@@ -29,6 +30,9 @@ def is_wrong(argv: Sequence[str]) -> str | None:
         elif command == "match":
             _, own = split_beam_options(rest)
             match_options(parser.parse_args(own), parser)
+        elif command == "group":
+            _, own = split_beam_options(rest)
+            group_options(parser.parse_args(own), parser)
         else:
             parser.parse_args(rest)
     except UsageError as error:

@@ -62,6 +62,7 @@ def printed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     run("search", out, "--query", images)
     run("match", out, "--query", out, "--output", place / "matches")
     run("duplicates", out)
+    run("group", out, "--output", place / "groups")
     run("index", out)
     run("identify", out, images, "--threshold=0.9")
     for number in (1, 2):  # classes of two images each

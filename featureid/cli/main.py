@@ -30,6 +30,7 @@ COMMANDS = {
     "index": ("index", "make searches faster"),
     "identify": ("identify", "name the people in images by pictures of known people"),
     "duplicates": ("duplicates", "group the images of a snapshot that look alike"),
+    "group": ("group", "group the duplicates of a snapshot of any size, with Beam"),
     "evaluate": ("evaluate", "measure how well feature IDs tell classes or people apart"),
     "train": ("train", "train a model on labeled images"),
     "faces": ("faces", "show which faces are found in an image"),

@@ -8,6 +8,7 @@ from typing import Final, Literal, get_args
 from featureid.embedding import EmbedSettings
 from featureid.errors import UsageError
 from featureid.inputs import InputSource
+from featureid.matching.duplicates import DuplicateOptions, Keep
 from featureid.refresh import RefreshPolicy
 from featureid.storage.safeguards import Safeguards
 
@@ -111,3 +112,30 @@ class MatchOptions:
             raise UsageError(f"`k` is {self.k}; give 1 or more")
         if self.threshold is not None and not -1 <= self.threshold <= 1:
             raise UsageError(f"`threshold` is {self.threshold}; a score is from -1 to 1")
+
+
+@dataclass(frozen=True)
+class GroupOptions:
+    """Which snapshot to look for duplicates in, how to group them, and where to write the groups.
+
+    Attributes:
+        snapshot: output folder or snapshot; local or a URI.
+        output: the folder that holds results; "" only if nothing is run.
+        threshold: the lowest score of a member with the center of its group.
+        keep: which image of a group to keep.
+
+    Raises:
+        UsageError: a value is out of range or not known.
+    """
+
+    snapshot: str
+    output: str
+    threshold: float
+    keep: Keep = "largest"
+
+    def __post_init__(self) -> None:
+        self.duplicates()
+
+    def duplicates(self) -> DuplicateOptions:
+        """Return how duplicates are found and grouped."""
+        return DuplicateOptions(self.threshold, self.keep, method="cells")

@@ -110,7 +110,7 @@ def plan_match(options: MatchOptions) -> MatchEstimate:
         gallery_rows=tiling.num_rows,
         pairs=pairs,
         tasks=tiling.num_tiles,
-        bytes_read=round(rows_read * _row_bytes(gallery)),
+        bytes_read=round(rows_read * stored_row_bytes(gallery)),
         pairs_per_cpu_s=round(rate),
         cpu_s=round(pairs / rate + rows_read * sample.read_s, 1),
         worker_mb=round(_worker_bytes(plan, tiling, gallery) / 1e6, 1),
@@ -147,7 +147,7 @@ def _rows_read(tiling: Tiling) -> int:
     return tiling.num_rows + len(tiling.gallery) * tiling.num_queries
 
 
-def _row_bytes(snapshot: Snapshot) -> float:
+def stored_row_bytes(snapshot: Snapshot) -> float:
     """Return how many bytes the key and the vector of a row take in the first shard with rows."""
     for shard in range(snapshot.num_shards):
         blocks = snapshot.shard_map(shard).index.blocks

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from featureid.matching.candidates import QUERIES_AT_ONCE
 from featureid.matching.cells import (
-    MAX_PART,
     Recall,
     draw_pivots,
     draw_sample,
+    in_large_parts,
     nearest_pivots,
     ordered,
 )
@@ -32,8 +32,6 @@ Matrix = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 
-#: Rows of a cell, or of a slice of one, that a worker compares with each other.
-SLICE_ROWS = 1 << 15
 # Rows of a slice that are sent together, 2 MB.
 _SENT_ROWS = 1 << 12
 
@@ -98,6 +96,8 @@ class Drawn:
     @classmethod
     def joined(cls, parts: Sequence[Drawn]) -> Drawn:
         """Return what is drawn from a collection, from what was drawn from its parts."""
+        if not parts:
+            return cls((), NumberedRows(np.empty(0, np.int64), np.empty((0, 0), np.float32)))
         sets = (np.concatenate(some) for some in zip(*(part.pivots for part in parts), strict=True))
         pivots = tuple(ordered(some[np.unique(identical_rows(some))]) for some in sets)
         return cls(pivots, NumberedRows.joined([part.sample for part in parts]).distinct()[0])
@@ -203,11 +203,6 @@ def thinned(edges: Numbers) -> Numbers:
     return np.stack([numbers, roots])[:, numbers != roots]
 
 
-def num_slices(rows: int) -> int:
-    """Return how many slices a cell with so many rows is cut into."""
-    return -(-rows // SLICE_ROWS)
-
-
 def cut_into_slices(
     batches: Iterable[NumberedRows], slices: int
 ) -> Iterator[tuple[int, NumberedRows]]:
@@ -245,8 +240,7 @@ class Parts:
 
     def large(self) -> Mask:
         """Return which rows are in a part that is cut by the nearest pivots of its rows, (m,)."""
-        _, places, sizes = np.unique(self.roots, return_inverse=True, return_counts=True)
-        return np.asarray(sizes[places] > MAX_PART)
+        return in_large_parts(self.roots, np.ones(len(self.roots), np.intp))
 
     def recall(self, pairs: SampledPairs) -> Recall:
         """Return how many of the pairs are in one part."""

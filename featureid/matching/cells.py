@@ -34,7 +34,8 @@ Rows = npt.NDArray[np.intp]
 SETS = 3
 #: Parts with more rows are cut, lest chains of millions of rows are compared by one worker.
 MAX_PART = 1 << 17
-_NEAREST_PIVOTS = 2
+#: How many cells of a set a row belongs to.
+NEAREST_PIVOTS = 2
 # Rows per pivot: with fewer, there are more cells, which cost recall; with more, larger cells.
 _ROWS_PER_PIVOT = 1000
 _SAMPLE = 2000
@@ -107,9 +108,9 @@ def nearest_pivots(vectors: Matrix, pivots: Matrix) -> Rows:
     Returns:
         (n, 2), or (n, 1) for fewer than two pivots.
     """
-    count = min(_NEAREST_PIVOTS, len(pivots))
+    count = min(NEAREST_PIVOTS, len(pivots))
     cells = np.zeros((len(vectors), max(1, count)), np.intp)
-    if len(pivots) < _NEAREST_PIVOTS:
+    if len(pivots) < NEAREST_PIVOTS:
         return cells
     margin = 2 * rounding_error(vectors.shape[1])
     for start in range(0, len(vectors), QUERIES_AT_ONCE):
@@ -157,7 +158,7 @@ def parts_by_cells(
     forest = Forest(len(near))
     added = near.counted(near.added)
     forest.join(added.one, added.other)
-    compared, times = 0, SETS * _NEAREST_PIVOTS
+    compared, times = 0, SETS * NEAREST_PIVOTS
     for one_set in pivots:
         cells = _cells(near.vectors, one_set, threads)
 
@@ -173,12 +174,23 @@ def parts_by_cells(
             progress((compared + len(members)) // times - compared // times)
             compared += len(members)
     parts = forest.labels()
-    sizes = np.bincount(parts, weights, len(parts))
-    large = np.flatnonzero(sizes[parts] > MAX_PART)
+    large = np.flatnonzero(in_large_parts(parts, weights))
     if len(large):
         cells_of_large = nearest_pivots(near.vectors[large], pivots[0])[:, 0]
         parts[large] = cut_parts(parts[large], cells_of_large) + len(parts)
     return parts
+
+
+def in_large_parts(parts: Rows, weights: Rows) -> npt.NDArray[np.bool_]:
+    """Return which rows are of a part that has to be cut, (n,).
+
+    Args:
+        parts: the part of each row, (n,).
+        weights: how many rows each of them stands for, (n,).
+    """
+    _, places = np.unique(parts, return_inverse=True)
+    sizes = np.bincount(places, weights)
+    return np.asarray(sizes[places] > MAX_PART)
 
 
 def cut_parts(parts: Rows, cells: Rows) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.matching.hashes import Hashes
+from featureid.matching.parts import Part, PartRows
 from featureid.storage import layout
+from featureid.storage.columns import Values
 from featureid.storage.reader import Snapshot
 from featureid.storage.selection import Selection
 
@@ -77,26 +79,45 @@ def read_collection(
         origin: what the result says of all rows.
         hashes: whether to read the perceptual hashes, if there are any.
     """
-    names = {spec.name for spec in snapshot.columns()}
     selection = Selection(snapshot, prefix)
-
-    def column(name: str, default: Any) -> Any:
-        return selection.column(name) if name in names else default
-
-    none = np.zeros(selection.num_rows, np.int64)
-    width, height = column("width", none), column("height", none)
-    versions = column("source_version", [""] * selection.num_rows)
-    times = (_MODIFIED.match(version) for version in versions)
-    return Collection(
-        keys=list(selection.column(layout.KEY)),
-        faces=[int(face) for face in column(layout.FACE_INDEX, [])] or [None] * len(none),
-        vectors=selection.vectors(),
-        digests=column("sha256", None),
-        pixels=np.asarray(width, np.int64) * height,
-        sizes=np.asarray(column("source_size", none), np.int64),
-        modified=np.array([int(time[1]) if time else 0 for time in times], np.int64),
-        origin=np.full(len(none), origin, np.int8),
+    rows = _collected(snapshot, selection.vectors(), selection.column)
+    return replace(
+        rows,
+        origin=np.full(len(rows), origin, np.int8),
         hashes=Hashes.read(selection) if hashes and snapshot.model.hash else None,
+    )
+
+
+def read_part(snapshot: Snapshot, part: Part) -> tuple[npt.NDArray[np.int64], Collection]:
+    """Return the rows of a part of a snapshot without their hashes, and their numbers in it."""
+    rows = PartRows(snapshot, part)
+    every = np.arange(rows.num_rows)
+    found = _collected(snapshot, rows.vectors(), lambda name: rows.values(name, every))
+    return rows.numbers(every), found
+
+
+def _collected(
+    snapshot: Snapshot, vectors: Matrix, column: Callable[[str], Values | list[Any]]
+) -> Collection:
+    names = {spec.name for spec in snapshot.columns()}
+    none = np.zeros(len(vectors), np.int64)
+
+    def numbers(name: str) -> npt.NDArray[np.int64]:
+        return np.asarray(column(name) if name in names else none, np.int64)
+
+    versions = column("source_version") if "source_version" in names else [""] * len(none)
+    times = (_MODIFIED.match(version) for version in versions)
+    faces = column(layout.FACE_INDEX) if layout.FACE_INDEX in names else ()
+    digests = np.asarray(column("sha256"), np.uint8) if "sha256" in names else None
+    return Collection(
+        keys=list(column(layout.KEY)),
+        faces=[int(face) for face in faces] or [None] * len(none),
+        vectors=vectors,
+        digests=None if digests is None else digests.reshape(len(none), -1),
+        pixels=numbers("width") * numbers("height"),
+        sizes=numbers("source_size"),
+        modified=np.array([int(time[1]) if time else 0 for time in times], np.int64),
+        origin=none.astype(np.int8),
     )
 
 

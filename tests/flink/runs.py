@@ -44,11 +44,11 @@ def embed(pictures: Path | str, output: Path | str, options: list[str]) -> featu
     return featureid.open_snapshot(str(output))
 
 
-def match(options: list[str]) -> featureid.Results:
-    """Match two snapshots, and open what was published."""
+def results(pipeline: str, options: list[str]) -> featureid.Results:
+    """Run a pipeline on snapshots, and open what was published."""
     output = options[[option.startswith("--output=") for option in options].index(True)]
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.match", *options],
+        [sys.executable, "-m", f"pipelines.{pipeline}", *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -67,6 +67,14 @@ def write_matched(folder: Path) -> tuple[str, str, str]:
     parts = {"query": images[::2], "gallery": images, "older": images[:half:2]}
     places = [write(folder / name, rows, info, 1536) for name, rows in parts.items()]
     return places[0], places[1], places[2]
+
+
+def write_rows(folder: Path, rows: int) -> str:
+    """Write a snapshot of random rows, many of which are near others."""
+    images = [
+        embedded(f"{n:05}.jpg", vector) for n, vector in enumerate(sample("random", rows, 8, 1))
+    ]
+    return write(folder / "rows", images, make_info(3, dimension=8), 100)
 
 
 @contextlib.contextmanager

@@ -92,9 +92,20 @@ def test_matches_are_those_of_a_local_run(
 ) -> None:
     query, gallery, older = runs.write_matched(tmp_path)
     options = [f"--gallery={gallery}", f"--query={query}", f"--query-since={older}", "--k=3"]
-    here = runs.match([*options, f"--output={tmp_path / 'here'}"])
-    found = runs.match([*options, f"--output={tmp_path / 'found'}", *external])
+    here = runs.results("match", [*options, f"--output={tmp_path / 'here'}"])
+    found = runs.results("match", [*options, f"--output={tmp_path / 'found'}", *external])
     assert found.manifest.counts == here.manifest.counts
+    assert found.to_arrow().equals(here.to_arrow())
+
+
+def test_groups_are_those_of_a_local_run(
+    external: list[str], whole_cluster: Cluster, tmp_path: Path
+) -> None:
+    snapshot = runs.write_rows(tmp_path, 1000)
+    options = [f"--input={snapshot}", "--threshold=0.8"]
+    here = runs.results("duplicates", [*options, f"--output={tmp_path / 'here'}"])
+    found = runs.results("duplicates", [*options, f"--output={tmp_path / 'found'}", *external])
+    assert found.manifest.counts == here.manifest.counts and here.manifest.counts["groups"] > 10
     assert found.to_arrow().equals(here.to_arrow())
 
 
