@@ -1,10 +1,13 @@
 """Inverted lists: what they find, the recall they measure, where they are of no use."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from featureid.errors import UsageError
 from featureid.matching import inverted_lists as lists_module
 from featureid.matching.inverted_lists import InvertedLists, Probing
 from featureid.matching.scores import pair_scores
@@ -106,6 +109,12 @@ def test_white_noise_has_no_lists() -> None:
 
 def test_few_rows_have_no_lists() -> None:
     assert lists_of(on_surface(999, DIMENSION, 1), 0.9).probings == ()
+
+
+def test_without_faiss_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(UsageError, match=r"featureid\[search\]"):
+        lists_of(on_surface(1000, DIMENSION, 1), 0.9)
 
 
 def test_copies_do_not_disturb() -> None:

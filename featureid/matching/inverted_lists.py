@@ -124,7 +124,10 @@ class InvertedLists:
         queries, own = sample[measured], numbers[measured]
         lists = cls._grouped(blocks, random.permutation(sample[~measured]), count, random)
         neighbors = _neighbors(queries, own, blocks, max(NEIGHBORS))
-        probings = tuple(lists._measured(queries, neighbors[:, :k], recall) for k in NEIGHBORS)
+        order = np.argsort(-nearness(queries, lists.centers), axis=1, kind="stable")
+        probings = tuple(
+            lists._measured(queries, neighbors[:, :k], order, recall) for k in NEIGHBORS
+        )
         if not any(probing.recall.share >= recall for probing in probings):
             return cls.none(dimension, probings)
         return replace(lists, probings=probings)
@@ -148,8 +151,8 @@ class InvertedLists:
     ) -> InvertedLists:
         """Return the lists of rows around centers of a sample of them, which is shuffled."""
         dimension = sample.shape[1]
-        found = Centers.of(sample, count, random)
         faiss = load_package("faiss", "featureid[search]")
+        found = Centers.of(sample, count, random)
         quantizer = faiss.ProductQuantizer(dimension, parts_of(dimension), 4)
         some = sample[:_CODED_SAMPLE]
         codebook = _codebook(some - found.centers[found.nearest(some)], random)
@@ -239,16 +242,16 @@ class InvertedLists:
         fast.nprobe = max((p.lists for p in self.probings), default=len(self.centers))
         return fast
 
-    def _measured(self, queries: Matrix, neighbors: Rows, recall: float) -> Probing:
+    def _measured(self, queries: Matrix, neighbors: Rows, order: Rows, recall: float) -> Probing:
         """Return the fewest lists that find as much as wanted, or else the most that are worth it.
 
         Args:
             queries: float32 (n, d).
             neighbors: their nearest rows, (n, k).
+            order: the lists, those of the nearest centers first, (n, l).
             recall: the share of the neighbors to find.
         """
         k = neighbors.shape[1]
-        order = np.argsort(-nearness(queries, self.centers), axis=1, kind="stable")
         shares = self.sizes[order].cumsum(axis=1).mean(axis=0) / len(self.rows)
         list_of = np.empty(len(self.rows), np.intp)
         list_of[self.rows] = np.repeat(np.arange(len(self.sizes)), self.sizes)
