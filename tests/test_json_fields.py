@@ -22,6 +22,7 @@ from tests.foreign_networks import convolutional
 FREE = {
     "failures_by_reason",
     "cosine_percentiles",
+    "different_percentiles",
     "preprocessing",
     "provenance",
     "examples",
@@ -70,6 +71,9 @@ def printed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         for name in ("chelsea", "coffee"):
             shutil.copy(photos / "small" / f"{name}.jpg", place / f"classes/{number}")
     run("evaluate", place / "classes")
+    labeled = str(place / "labeled")
+    assert cli.main(["embed", str(place / "classes"), "--output", labeled]) == 0
+    run("calibrate", labeled, "--far=0.9")
     run("faces", photos / "astronaut.png")
     network = place / "net.onnx"
     network.write_bytes(convolutional(8))

@@ -60,9 +60,11 @@ def test_a_threshold_limits_the_matches_and_k_says_what_it_cut_off(collection: P
     )
     assert done.stdout.splitlines() == [
         "rocket.jpg",
-        "   1.0000    0 bits  rocket.jpg",
+        "   1.0000  duplicate    0 bits  rocket.jpg",
         "  … and 1 more; raise -k to see them",
+        done.stdout.splitlines()[-1],
     ]
+    assert done.stdout.splitlines()[-1].startswith("verdicts rest on image on ImageNet: measured")
 
 
 def test_a_turned_image_is_found_in_its_four_ways(collection: Path) -> None:

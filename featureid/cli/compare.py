@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from featureid.cli import console, face_options
+from featureid.cli import console, face_options, verdicts
+from featureid.errors import UsageError
+from featureid.evaluation.calibration import Calibration, find_calibration
+from featureid.evaluation.cohort import corrected
 from featureid.images import DecodeLimits, FaceSettings, decode_image
 from featureid.images.pdq import MAX_DISTANCE, hash_distances, image_hash
 from featureid.inputs import read_image
 from featureid.library import embed_faces, generate_feature_id, model_info
-from featureid.matching.bands import Band, bands_of, people_scores
 from featureid.matching.scores import Matrix, pair_scores
 
 
@@ -25,6 +27,14 @@ def make_parser(prog: str) -> console.CommandParser:
     parser.add_argument("images", nargs=2, metavar="IMAGE", help="a file or a URI")
     parser.add_argument(
         "--model", default="image", metavar="NAME|FILE", help="model; default: %(default)s"
+    )
+    verdicts.add_argument(parser)
+    parser.add_argument(
+        "--prior",
+        type=float,
+        metavar="P",
+        help="how probable it is beforehand that both show one person or image; prints how "
+        "probable it is then",
     )
     face_options.add_arguments(parser, ("largest", "center", "all", "require-one"))
     return parser
@@ -64,20 +74,15 @@ def run(argv: Sequence[str], prog: str) -> int:
         else f"the perceptual hashes differ in {compared['hash_distance']} of 256 bits; copies of "
         f"one picture in at most {MAX_DISTANCE}",
     ]
-    if bands := bands_of(model):
-        reached = [band for band in bands if compared["cosine"] >= band.threshold]
-        compared["band"] = reached[0].name if reached else "none"
-        lines.append(
-            _meaning(reached[0])
-            if reached
-            else f"below {bands[-1].threshold}: different photos, as far as this model can tell"
-        )
-    if people := people_scores(model):
-        percentiles = {"50": people.median, "99": people.high}
-        compared["different_people"] = {"cosine_percentiles": percentiles}
-        lines.append(
-            f"for comparison: the cosine of two different people is {people.median} in the median, "
-            f"and above {people.high} for 1 % (12 million pairs of photos of 3,000 people)"
+    calibration = find_calibration(model, arguments.calibration)
+    if calibration is not None:
+        judged = _judged(calibration, a, b, arguments.prior)
+        compared |= judged
+        lines += _judgment(judged, calibration)
+    elif arguments.prior is not None:
+        raise UsageError(
+            f"no calibration of the model {model.name!r} is known, so that a `prior` says nothing "
+            "of a score; give one as `calibration`"
         )
     console.print_result(compared, arguments.json, lines)
     return console.DONE
@@ -121,9 +126,33 @@ def _files(images: Sequence[str]) -> dict[str, Any]:
     return {"identical": first == second, "hash_distance": int(distance)}
 
 
-def _meaning(band: Band) -> str:
-    bound = "less than " if band.bound else ""
-    return (
-        f"{band.threshold} or more: {band.name}; measured for this model: {bound}"
-        f"{band.false_positives:.2g} of all pairs of different photos score so high"
-    )
+def _judged(calibration: Calibration, a: Matrix, b: Matrix, prior: float | None) -> dict[str, Any]:
+    """Return the verdict on two feature IDs and what it rests on."""
+    score, found = pair_scores(a, b[np.newaxis]), {}
+    cohort = calibration.opened_cohort()
+    if cohort is not None:
+        here, there = cohort.corrections(np.stack([a, b]))
+        score = corrected(score, here, there)
+        found["corrected_score"] = round(float(score[0]), 6)
+    verdict = calibration.verdict(float(score[0]))
+    if prior is not None:
+        probability = verdicts.probability(calibration, verdict, prior)
+        found |= {"prior": prior, "probability": round(probability, 6)}
+    return {"verdict": verdict, **found, "calibration": verdicts.described(calibration)}
+
+
+def _judgment(judged: dict[str, Any], calibration: Calibration) -> Iterator[str]:
+    if "corrected_score" in judged:
+        yield f"corrected by the cohort: {judged['corrected_score']:.4f}"
+    percentiles = calibration.different_percentiles
+    if calibration.model.faces and not calibration.cohort:
+        yield (
+            f"for comparison: the cosine of two different people is {percentiles['50']:.3f} in the "
+            f"median, and above {percentiles['99']:.3f} for 1 %"
+        )
+    yield from verdicts.lines(calibration, judged["verdict"])
+    if "prior" in judged:
+        yield (
+            f"probability that both are of one: {judged['probability']:.4g}, if it was "
+            f"{judged['prior']:g} before they were compared"
+        )

@@ -10,10 +10,11 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
-from featureid.cli import console
+from featureid.cli import console, verdicts
 from featureid.errors import UsageError
+from featureid.evaluation.calibration import Calibration, find_calibration
 from featureid.images.pdq import MAX_DISTANCE
-from featureid.matching.bands import DEFAULT_THRESHOLD, bands_of
+from featureid.matching.bands import DEFAULT_THRESHOLD
 from featureid.matching.collection import (
     Collection,
     joined_collections,
@@ -50,10 +51,11 @@ def make_parser(prog: str) -> console.CommandParser:
     add(
         "--threshold",
         type=float,
-        default=DEFAULT_THRESHOLD,
         metavar="T",
-        help="lowest score of a duplicate; default: %(default)s, for the model image",
+        help="lowest score of a duplicate; default: that of the calibration, or "
+        f"{DEFAULT_THRESHOLD}",
     )
+    verdicts.add_argument(parser)
     add("--no-hash", action="store_true", help="leave out what only perceptual hashes tell")
     add("--prefix", default="", metavar="P", help="only images whose keys start with P")
     add(
@@ -98,6 +100,10 @@ def run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     if bool(arguments.script) != bool(arguments.move_to):
         raise UsageError("give both `script` and `move_to`, or neither")
+    snapshot = open_snapshot(arguments.snapshot)
+    calibration = find_calibration(snapshot.model, arguments.calibration, snapshot, cohort=False)
+    if arguments.threshold is None:
+        arguments.threshold = calibration.levels[0].threshold if calibration else DEFAULT_THRESHOLD
     options = DuplicateOptions(
         arguments.threshold,
         arguments.keep,
@@ -106,7 +112,6 @@ def run(argv: Sequence[str], prog: str) -> int:
         across=arguments.against is not None,
         ignored=_ignored(arguments.ignore_pairs),
     )
-    snapshot = open_snapshot(arguments.snapshot)
     rows, known = _rows(arguments, snapshot)
     with console.counting("rows", int((rows.origin == 0).sum())) as progress:
         found = find_duplicates(rows, options, progress)
@@ -120,9 +125,8 @@ def run(argv: Sequence[str], prog: str) -> int:
     result = {"groups": groups, **_counts(rows, found), "threshold": arguments.threshold}
     if rows.hashes is not None:
         result["max_hash_distance"] = MAX_DISTANCE
-    bands = [band for band in bands_of(snapshot.model) if band.threshold <= arguments.threshold]
-    if bands:
-        result["false_positive_rate"] = bands[0].false_positives
+    if calibration:
+        result |= _rates(calibration, arguments.threshold)
     if found.recall and found.recall.pairs:
         result["recall"] = round(found.recall.found / found.recall.pairs, 4)
     text = [*_lines(result, found)]
@@ -133,6 +137,18 @@ def run(argv: Sequence[str], prog: str) -> int:
         text += _histogram_lines(histogram, arguments.threshold)
     console.print_result(result, arguments.json, text)
     return console.DONE
+
+
+def _rates(calibration: Calibration, threshold: float) -> dict[str, Any]:
+    """Return how many pairs of different images reach a threshold, at most, if that is known."""
+    levels = [level for level in calibration.levels if level.threshold <= threshold]
+    if not levels:
+        return {}
+    far = levels[0].far
+    return {
+        "false_positive_rate": far.value or far.interval[1],
+        "calibration": verdicts.described(calibration),
+    }
 
 
 def _ignored(file: str | None) -> frozenset[tuple[str, str]]:
@@ -288,7 +304,7 @@ def _lines(result: dict[str, Any], found: Duplicates) -> Iterator[str]:
     if "false_positive_rate" in result:
         yield (
             f"measured for this model: at most {result['false_positive_rate']:.1g} of all pairs of "
-            "different photos score so high"
+            f"different ones score so high ({result['calibration']['name']})"
         )
     if found.recall and found.recall.pairs:
         yield (

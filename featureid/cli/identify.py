@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from featureid.cli import console, face_options
+from featureid.cli import console, face_options, verdicts
 from featureid.embedding import Embedder, EmbedSettings
 from featureid.errors import UsageError
+from featureid.evaluation.calibration import SAME, Level, find_calibration
 from featureid.images import FaceSettings
 from featureid.images.face_finder import FaceChoice, settings_of_line
 from featureid.inputs import ImageRef, InputSource, check_sources, list_source
-from featureid.matching.bands import PeopleScores, people_scores
 from featureid.matching.people import Likeness, People
 from featureid.matching.scores import check_comparable
 from featureid.model_store import model_of
@@ -52,8 +52,9 @@ def make_parser(prog: str) -> console.CommandParser:
         "--threshold",
         type=float,
         metavar="T",
-        help="lowest score, a cosine, that names somebody; default: the one measured for face",
+        help="lowest score, a cosine, that names somebody; default: that of the calibration",
     )
+    verdicts.add_argument(parser)
     add("--model", metavar="NAME|FILE", help="default: that of a snapshot, or else face")
     face_options.add_arguments(parser, ("all", "largest", "center", "require-one"))
     return parser
@@ -66,9 +67,15 @@ def run(argv: Sequence[str], prog: str) -> int:
     known = inputs.read([arguments.known], "largest", relative=True)
     unknown = inputs.read(arguments.unknown, arguments.choose or "all")
     people = People([face.name for face in known], _vectors(known))
-    measured = people_scores(inputs.model)
-    threshold = _threshold(arguments.threshold, inputs.model, measured)
-    likenesses = people.most_like(_vectors(unknown)) if unknown else []
+    calibration = find_calibration(inputs.model, arguments.calibration, *inputs.snapshots)
+    level = calibration.level(SAME) if calibration else None
+    cohort = calibration.opened_cohort() if calibration and level else None
+    threshold = _threshold(arguments.threshold, inputs.model, level)
+    likenesses = (
+        people.most_like(_vectors(unknown), cohort.corrections if cohort else None)
+        if unknown
+        else []
+    )
     results = [
         _result(face, likeness, threshold)
         for face, likeness in zip(unknown, likenesses, strict=True)
@@ -82,9 +89,12 @@ def run(argv: Sequence[str], prog: str) -> int:
         "failures": [asdict(failure) for failure in inputs.failures],
     }
     lines = [_line(result) for result in results]
-    if measured and threshold == measured.threshold:
-        printed["false_positive_rate"] = measured.false_positives
-        lines.append(_meaning(measured, len(known)))
+    if calibration and level:
+        printed["calibration"] = verdicts.described(calibration)
+        if threshold == level.threshold:
+            printed["false_positive_rate"] = level.far.value
+            lines.append(_meaning(level, len(known)))
+            lines.append(f"this rests on {calibration.describe()}")
     console.print_result(printed, arguments.json, lines)
     return console.DONE if results else console.FAILED
 
@@ -95,7 +105,8 @@ class _Inputs:
     def __init__(self, arguments: argparse.Namespace) -> None:
         places = [arguments.known, *arguments.unknown]
         self._snapshots = {place: open_snapshot(place) for place in places if is_output(place)}
-        self._first = next(iter(self._snapshots.values()), None)
+        self.snapshots = [*self._snapshots.values()]
+        self._first = next(iter(self.snapshots), None)
         self._arguments = arguments
         self.failures: list[Failure] = []
         self._model = self._first.model if self._first else None
@@ -167,15 +178,15 @@ def _vectors(faces: Sequence[Query]) -> Matrix:
     return np.concatenate([face.vectors for face in faces]) if faces else none
 
 
-def _threshold(given: float | None, model: ModelInfo, measured: PeopleScores | None) -> float:
-    if given is None and measured is None:
+def _threshold(given: float | None, model: ModelInfo, level: Level | None) -> float:
+    if given is None and level is None:
         raise UsageError(
             f"no threshold has been measured for the model {model.name!r} with these faces; give "
-            "one as `threshold`"
+            "one as `threshold`, or a `calibration`"
         )
     if given is None:
-        assert measured is not None
-        return measured.threshold
+        assert level is not None
+        return level.threshold
     if not -1 <= given <= 1:
         raise UsageError(f"`threshold` is {given}; a score is from -1 to 1")
     return given
@@ -200,11 +211,11 @@ def _line(result: dict[str, Any]) -> str:
     return f"{result['query']}{face}: {person}, {result['score']:.4f}"
 
 
-def _meaning(measured: PeopleScores, faces: int) -> str:
-    wrong = 1 - (1 - measured.false_positives) ** faces
+def _meaning(level: Level, faces: int) -> str:
+    wrong = 1 - (1 - level.far.value) ** faces
     return (
-        f"{measured.threshold} or more names a person: {100 * measured.true_positives:.0f} % of "
-        f"all pairs of one person score so high, and {100 * measured.false_positives:.2g} % of "
-        f"those of different people, so that of 100 strangers about {100 * wrong:.2g} are taken "
-        f"for one of {faces} known faces"
+        f"{level.threshold:.4g} or more names a person: {100 * level.tar.value:.0f} % of all pairs "
+        f"of one person score so high, and {100 * level.far.value:.2g} % of those of different "
+        f"people, so that of 100 strangers about {100 * wrong:.2g} are taken for one of {faces} "
+        "known faces"
     )

@@ -32,6 +32,7 @@ COMMANDS = {
     "duplicates": ("duplicates", "group the images of a snapshot that look alike"),
     "group": ("group", "group the duplicates of a snapshot of any size, with Beam"),
     "evaluate": ("evaluate", "measure how well feature IDs tell classes or people apart"),
+    "calibrate": ("calibrate", "find the threshold for a false-accept rate on one's own images"),
     "train": ("train", "train a model on labeled images"),
     "faces": ("faces", "show which faces are found in an image"),
     "models": ("models", "list, describe, add, check and remove models"),

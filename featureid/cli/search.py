@@ -9,9 +9,10 @@ from dataclasses import asdict, replace
 from itertools import chain, islice
 from typing import Any
 
-from featureid.cli import console, face_options
+from featureid.cli import console, face_options, verdicts
 from featureid.embedding import Embedder, EmbedSettings
 from featureid.errors import UsageError
+from featureid.evaluation.calibration import Calibration, find_calibration
 from featureid.images.face_finder import settings_of_line
 from featureid.inputs import ImageRef, InputSource, list_source
 from featureid.keys import image_key
@@ -70,6 +71,7 @@ def make_parser(prog: str) -> console.CommandParser:
         help="turn each query image by 90, 180 and 270 degrees, too",
     )
     add("--model", metavar="NAME|FILE", help="model of the query images; default: the snapshot's")
+    verdicts.add_argument(parser)
     face_options.add_arguments(parser, ("largest", "center", "all", "require-one"))
     return parser
 
@@ -85,6 +87,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     first = [*islice(queries, _AT_ONCE)]
     second = [*islice(queries, 1)]
     size = probe.num_rows * probe.model.dimension * 4
+    calibration = find_calibration(probe.model, arguments.calibration, *snapshots, cohort=False)
     gallery = probe
     by_lists = arguments.index and arguments.threshold is None
     held = bool(second or by_lists) and size <= _MAX_HELD_BYTES
@@ -100,7 +103,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         answers = search(
             gallery, asked, arguments.k, arguments.threshold, arguments.exclude_self, hashes
         )
-        results += [_result(answer, gallery, arguments.turned) for answer in answers]
+        results += [_result(answer, gallery, arguments.turned, calibration) for answer in answers]
         batch = [*islice(rest, _AT_ONCE)]
     for failure in failures:
         _LOG.warning("query %s: %s: %s", failure.key, failure.reason, failure.message)
@@ -112,7 +115,11 @@ def run(argv: Sequence[str], prog: str) -> int:
     if arguments.index:
         k = None if arguments.k is None else arguments.k + arguments.exclude_self
         printed["recall"] = _recall(gallery, k, arguments.threshold, held)
-    console.print_result(printed, arguments.json, _lines(results))
+    lines = [*_lines(results)]
+    if calibration is not None:
+        printed["calibration"] = verdicts.described(calibration)
+        lines.append(f"verdicts rest on {calibration.describe()}")
+    console.print_result(printed, arguments.json, lines)
     if failures and not results:
         return console.FAILED
     return console.DONE
@@ -185,17 +192,23 @@ def _known(ref: ImageRef, gallery: Gallery) -> ImageRef:
     return ref
 
 
-def _result(answer: Answer, gallery: Gallery, turned: bool) -> dict[str, Any]:
+def _result(
+    answer: Answer, gallery: Gallery, turned: bool, calibration: Calibration | None
+) -> dict[str, Any]:
     result: dict[str, Any] = {"query": answer.query.name}
     if answer.query.face is not None:
         result["face"] = answer.query.face
-    hits = [_hit(hit, gallery, turned) for hit in answer.hits]
+    hits = [_hit(hit, gallery, turned, calibration) for hit in answer.hits]
     return {**result, "hits": hits, "cut_off": answer.cut_off}
 
 
-def _hit(hit: Hit, gallery: Gallery, turned: bool) -> dict[str, Any]:
+def _hit(
+    hit: Hit, gallery: Gallery, turned: bool, calibration: Calibration | None
+) -> dict[str, Any]:
     match = hit.match
     found: dict[str, Any] = {"key": match.key, "score": round(match.score, 6)}
+    if calibration is not None:
+        found["verdict"] = calibration.verdict(match.score)
     if match.face is not None:
         found["face"] = match.face
     if hit.hash_distance is not None:
@@ -214,7 +227,9 @@ def _lines(results: Iterable[dict[str, Any]]) -> Iterator[str]:
             turned = f"  turned by {hit['turned']}°" if hit.get("turned") else ""
             snapshot = f"  {hit['snapshot']}" if "snapshot" in hit else ""
             bits = f"  {console.bits_apart(hit['hash_distance'])}" if "hash_distance" in hit else ""
-            yield f"  {hit['score']:7.4f}{bits}  {_named(hit['key'], hit)}{snapshot}{turned}"
+            verdict = f"  {hit['verdict']:9}" if "verdict" in hit else ""
+            named = _named(hit["key"], hit)
+            yield f"  {hit['score']:7.4f}{verdict}{bits}  {named}{snapshot}{turned}"
         if not result["hits"]:
             yield "  no match"
         if result["cut_off"]:

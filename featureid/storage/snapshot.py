@@ -32,6 +32,7 @@ COLLECTIONS = {
     RESULTS: "results of matching, not snapshots",
 }
 MODELS = "models"
+CALIBRATION_SUFFIX = ".calibration"
 # What a run there makes, and the command for it.
 _WORDS = {SNAPSHOTS: ("snapshot", "embed"), RESULTS: ("result", "match")}
 
@@ -128,6 +129,11 @@ def other_collection(output: str, collection: str) -> str | None:
 def index_place(folder: str) -> str:
     """Return where the index of a snapshot is: beside its folder, since it is no part of it."""
     return folder.rstrip("/") + ".index"
+
+
+def calibration_place(folder: str) -> str:
+    """Return where the calibration of a snapshot is: beside its folder, for later ones as well."""
+    return folder.rstrip("/") + CALIBRATION_SUFFIX
 
 
 def read_checked(output: str) -> tuple[str, str]:

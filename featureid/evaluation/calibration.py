@@ -1,0 +1,377 @@
+"""Calibrations: thresholds, how often they are wrong, and whose images that was measured on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from featureid.errors import CorruptFileError, MixedModelsError, NewerVersionError, UsageError
+from featureid.evaluation.bootstrap import (
+    SAMPLES,
+    SEED,
+    Interval,
+    percentile_interval,
+    sampled_curves,
+    share_interval,
+)
+from featureid.evaluation.cohort import Cohort
+from featureid.evaluation.roc import ENOUGH_FALSE_ACCEPTS, LEAST_FALSE_ACCEPTS, Roc
+from featureid.evaluation.trials import Trials
+from featureid.storage import files
+from featureid.storage.reader import Snapshot
+from featureid.storage.records import ModelInfo
+from featureid.storage.snapshot import CALIBRATION_SUFFIX, calibration_place, is_snapshot_id
+from featureid.stored_json import (
+    Size,
+    canonical_json,
+    convert_json,
+    decode_json,
+    encode_json,
+    refuse_newer,
+)
+
+Floats = npt.NDArray[np.float64]
+
+FORMAT = "featureid-calibration"
+VERSION = 1
+#: The verdict on a score that reaches no level.
+DIFFERENT = "different"
+SAME = "same"
+_PERCENTILES = (50, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A measured share of pairs.
+
+    Attributes:
+        value: of all pairs.
+        interval: of 95 %; that of a share of 0 ends at 3 divided by the number of pairs.
+    """
+
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A threshold, and what a score that reaches it means.
+
+    Attributes:
+        name: the verdict, ``same`` or ``duplicate``.
+        threshold: the lowest score; a corrected one, if the calibration has a cohort.
+        far: how many of all pairs of different people or images reach it.
+        tar: how many of all pairs of one do.
+        target: the false-accept rate that the threshold was chosen for; None for a given one.
+        threshold_interval: the thresholds that 95 % of the samples would have had; None likewise.
+    """
+
+    name: str
+    threshold: float
+    far: Share
+    tar: Share
+    target: float | None = None
+    threshold_interval: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """Whose images a calibration rests on.
+
+    Attributes:
+        description: in words.
+        digest: SHA-256 of the manifest of the snapshot; "" for a shipped calibration.
+        images: number of labeled images, those without a feature ID included.
+        failed: number of those without.
+        classes: number of people or classes.
+        same_pairs: number of pairs of one person or class.
+        different_pairs: number of pairs of two.
+    """
+
+    description: str
+    digest: str
+    images: Size
+    failed: Size
+    classes: Size
+    same_pairs: Size
+    different_pairs: Size
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredCohort:
+    """A cohort, with float32 vectors in little-endian order, and their SHA-256."""
+
+    sha256: str
+    images: Size
+    vectors: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What scores of a model mean for a population.
+
+    Attributes:
+        name: of the calibration.
+        model: what computed the vectors.
+        population: whose images it was measured on.
+        levels: thresholds, highest first.
+        different_percentiles: scores of pairs of different people or images: percentile -> score.
+        seed: of the samples that the intervals are made of.
+        samples: their number.
+        cohort: what scores are corrected by; None for none.
+    """
+
+    name: str
+    model: ModelInfo
+    population: Population
+    levels: tuple[Level, ...]
+    different_percentiles: dict[str, float]
+    seed: Size = SEED
+    samples: Size = SAMPLES
+    cohort: _StoredCohort | None = None
+
+    def __post_init__(self) -> None:
+        thresholds = [level.threshold for level in self.levels]
+        if not thresholds or thresholds != sorted(thresholds, reverse=True):
+            raise CorruptFileError(f"its thresholds are {thresholds}, not one or more, descending")
+
+    def verdict(self, score: float) -> str:
+        """Return the name of the highest level that a score reaches, or ``different``."""
+        return next((lvl.name for lvl in self.levels if score >= lvl.threshold), DIFFERENT)
+
+    def level(self, name: str) -> Level | None:
+        """Return a level by its name; None if there is none."""
+        return next((level for level in self.levels if level.name == name), None)
+
+    def fits(self, model: ModelInfo) -> bool:
+        """Return whether this is a calibration of a model and preprocessing."""
+        digests = self.model.digest, self.model.preprocessing_digest
+        return digests == (model.digest, model.preprocessing_digest)
+
+    def check_fits(self, model: ModelInfo, name: str) -> None:
+        """Check that this is a calibration of a model.
+
+        Args:
+            model: of the vectors that are compared.
+            name: whose they are, for the message.
+
+        Raises:
+            MixedModelsError: it is of another model or preprocessing.
+        """
+        for part, what in (("digest", "model"), ("preprocessing_digest", "preprocessing")):
+            here, there = getattr(self.model, part), getattr(model, part)
+            if here != there:
+                raise MixedModelsError(
+                    f"the calibration {self.name!r} is of another {what} than {name}: "
+                    f"{self.model.name} {here}, not {model.name} {there}; calibrate that model"
+                )
+
+    def opened_cohort(self) -> Cohort | None:
+        """Return the cohort, or None."""
+        if self.cohort is None:
+            return None
+        flat = np.frombuffer(self.cohort.vectors, "<f4").astype(np.float32)
+        return Cohort(flat.reshape(-1, self.model.dimension))
+
+    def describe(self) -> str:
+        """Return whose images the figures rest on, in words."""
+        people = self.population
+        return (
+            f"{self.name}: measured on {people.description}, {people.classes} people or classes, "
+            f"{people.different_pairs} pairs of different ones"
+        )
+
+
+def calibrate(
+    trials: Trials, far: float, samples: int = SAMPLES, seed: int = SEED
+) -> tuple[Level, dict[str, float]]:
+    """Return the level at a false-accept rate, and the percentiles of different pairs.
+
+    Args:
+        trials: all pairs.
+        far: the false-accept rate.
+        samples: how many samples of the classes an interval is made of.
+        seed: of the random numbers.
+
+    Raises:
+        UsageError: the rate is not between 0 and 1, or there are too few different pairs for it.
+    """
+    curve = trials.exact
+    if not 0 < far < 1:
+        raise UsageError(f"`far` is {far}; give a share of pairs between 0 and 1, such as 0.001")
+    if not curve.carries(far):
+        raise UsageError(
+            f"`far` is {far:g}, of which {round(curve.different_total)} pairs of different people "
+            f"or classes have {curve.false_accepts(far):.2g} false accepts; {LEAST_FALSE_ACCEPTS} "
+            f"are the least, {ENOUGH_FALSE_ACCEPTS} are enough: give a higher rate, or label more "
+            "images"
+        )
+    threshold = curve.threshold_at(far)
+    if not np.isfinite(threshold):
+        raise UsageError(
+            f"`far` is {far:g}, but a larger share of the pairs of different people or classes has "
+            "the highest score; are some images labeled twice, under two names?"
+        )
+    level = level_at(trials, SAME, threshold, samples, seed)
+    thresholds = [drawn.threshold_at(far) for drawn in sampled_curves(trials, samples, seed)]
+    finite = [value for value in thresholds if np.isfinite(value)] or [threshold]
+    chosen = replace(level, target=far, threshold_interval=percentile_interval(finite))
+    return chosen, different_percentiles(curve)
+
+
+def level_at(
+    trials: Trials, name: str, threshold: float, samples: int = SAMPLES, seed: int = SEED
+) -> Level:
+    """Return the level of a given threshold."""
+    drawn = [curve.rates_at(threshold) for curve in sampled_curves(trials, samples, seed)]
+    far, tar = trials.exact.rates_at(threshold)
+    fars, tars = zip(*drawn, strict=True)
+    different = share_interval(far, fars, trials.exact.different_total)
+    same = share_interval(tar, tars, len(trials.images.names))
+    return Level(name, threshold, Share(far, different), Share(tar, same))
+
+
+def different_percentiles(curve: Roc) -> dict[str, float]:
+    """Return scores that so many percent of the different pairs do not exceed."""
+    return {
+        str(percent): round(
+            float(min(curve.threshold_at(1 - percent / 100), curve.thresholds[0])), 4
+        )
+        for percent in _PERCENTILES
+    }
+
+
+def manifest_digest(snapshot: Snapshot) -> str:
+    """Return the SHA-256 of the manifest of a snapshot, which has those of all its files."""
+    return hashlib.sha256(snapshot.manifest.to_json()).hexdigest()
+
+
+def stored_cohort(cohort: Cohort) -> _StoredCohort:
+    """Return a cohort as a calibration holds it."""
+    data = cohort.vectors.astype("<f4").tobytes()
+    return _StoredCohort(hashlib.sha256(data).hexdigest(), len(cohort.vectors), data)
+
+
+def encode_calibration(calibration: Calibration) -> bytes:
+    """Return the file of a calibration: JSON with its digest."""
+    fields = {"format": FORMAT, "version": VERSION, **msgspec.to_builtins(calibration)}
+    fields["digest"] = _digest_of(fields)
+    return msgspec.json.format(encode_json(fields), indent=1) + b"\n"
+
+
+def decode_calibration(data: bytes, source: str) -> Calibration:
+    """Return the calibration in a file.
+
+    Args:
+        data: the file.
+        source: its name, for messages.
+
+    Raises:
+        CorruptFileError: it is not a calibration, or was changed after it was written.
+        NewerVersionError: it is of a later version.
+    """
+    try:
+        fields = decode_json(data, dict[str, Any])
+        if fields.get("format") != FORMAT:
+            raise ValueError(f"its format is {fields.get('format')!r}, not {FORMAT!r}")
+        refuse_newer(fields.get("version"), VERSION)
+        if fields.get("digest") != _digest_of(fields):
+            raise ValueError("it was changed after it was written; calibrate again")
+        return convert_json(fields, Calibration)
+    except NewerVersionError as error:
+        raise NewerVersionError(f"{source}: {error}") from error
+    except ValueError as error:
+        raise CorruptFileError(f"{source} is not a calibration, or damaged: {error}") from error
+
+
+def _digest_of(fields: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in fields.items() if name != "digest"}
+    return hashlib.sha256(canonical_json(rest)).hexdigest()
+
+
+def write_calibration(snapshot: Snapshot, calibration: Calibration) -> str:
+    """Write a calibration beside the folder of its snapshot; return its place.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    place = calibration_place(snapshot.folder)
+    files.write_atomic(place, [encode_calibration(calibration)])
+    return place
+
+
+def read_calibration(place: str) -> Calibration:
+    """Return the calibration in a file, or that beside a snapshot's folder.
+
+    Raises:
+        CorruptFileError: it is damaged.
+        StorageError: it cannot be read.
+    """
+    return decode_calibration(files.read_bytes(place), place)
+
+
+def find_calibration(
+    model: ModelInfo, given: str | None, *snapshots: Snapshot, cohort: bool = True
+) -> Calibration | None:
+    """Return the calibration to judge scores by.
+
+    Args:
+        model: of the vectors.
+        given: the file that a user has named; None for the newest in the output folders of the
+            snapshots that is of this model, or else a shipped one.
+        snapshots: what is compared.
+        cohort: whether the caller can correct scores by a cohort; if not, calibrations with one do
+            not count.
+
+    Returns:
+        The calibration; None if none is known for the model.
+
+    Raises:
+        MixedModelsError: the given one is of another model.
+        UsageError: it has a cohort, and the caller cannot correct scores.
+        CorruptFileError: it is damaged.
+        StorageError: it cannot be read.
+    """
+    if given is not None:
+        calibration = read_calibration(given)
+        calibration.check_fits(model, "what is compared")
+        if calibration.cohort is not None and not cohort:
+            raise UsageError(
+                f"the `calibration` {given} corrects scores by a cohort, which this command does "
+                "not; calibrate without `cohort` for it"
+            )
+        return calibration
+    known = [
+        *(_own_calibrations(snapshot) for snapshot in snapshots),
+        shipped_calibrations(),
+    ]
+    every = (one for some in known for one in some if one.fits(model))
+    return next((one for one in every if cohort or one.cohort is None), None)
+
+
+def _own_calibrations(snapshot: Snapshot) -> Iterator[Calibration]:
+    """Yield the calibrations of a snapshot's output folder: its own, and then the newest first."""
+    place = calibration_place(snapshot.folder)
+    if files.exists(place):
+        yield read_calibration(place)
+    folder, _, name = place.rpartition("/")
+    others = (other for other in files.list_places(folder) if other.endswith(CALIBRATION_SUFFIX))
+    for other in sorted(others, reverse=True):
+        if other != name and is_snapshot_id(other.removesuffix(CALIBRATION_SUFFIX)):
+            yield read_calibration(files.join(folder, other))
+
+
+@cache
+def shipped_calibrations() -> tuple[Calibration, ...]:
+    """Return the calibrations that come with featureid, of its own models."""
+    folder = resources.files("featureid.evaluation") / "shipped"
+    found = sorted((path for path in folder.iterdir() if path.name.endswith(".json")), key=str)
+    return tuple(decode_calibration(path.read_bytes(), path.name) for path in found)
