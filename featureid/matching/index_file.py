@@ -20,7 +20,7 @@ import numpy.typing as npt
 from featureid.errors import CorruptFileError, UsageError
 from featureid.matching.codes import STEPS, SignCodes
 from featureid.matching.index import DEFAULT_RECALL, Index
-from featureid.matching.inverted_lists import CODEWORDS, InvertedLists, Probing, parts_of
+from featureid.matching.inverted_lists import CODEWORDS, NEIGHBORS, InvertedLists, Probing, parts_of
 from featureid.matching.scores import UNIT_TOLERANCE
 from featureid.storage import files
 from featureid.storage.reader import Snapshot
@@ -58,6 +58,8 @@ class _Header:
     def __post_init__(self) -> None:
         if self.lists and any(probing.lists > self.lists for probing in self.probings):
             raise ValueError(f"only {self.lists} lists")
+        if any(probing.k > NEIGHBORS[-1] for probing in self.probings):
+            raise ValueError(f"more than {NEIGHBORS[-1]} neighbors")
 
 
 @dataclass(frozen=True)

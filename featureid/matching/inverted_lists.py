@@ -207,7 +207,7 @@ class InvertedLists:
 
     def _candidates(self, queries: Matrix, probing: Probing, count: int = 0) -> Iterator[Rows]:
         """Yield the candidates for the nearest rows of each query, at least ``count`` of them."""
-        count = max(count, _CANDIDATES * probing.k)
+        count = min(len(self.rows), max(count, _CANDIDATES * probing.k))
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
             part = queries[start : start + _QUERIES_AT_ONCE]
             chosen = highest(nearness(part, self.centers), probing.lists)
