@@ -172,11 +172,11 @@ def test_a_cohort_helps_where_some_people_are_like_many() -> None:
 def test_shipped_calibrations_are_of_known_models() -> None:
     digests = {known.digest: known.name for known in known_models()}
     shipped = shipped_calibrations()
-    assert {digests[one.model.digest] for one in shipped} >= {"image", "face"}
+    assert {digests[one.model.digest] for one in shipped} >= {"image", "image-int8", "face"}
     for one in shipped:
         assert one.population.classes >= 500 and not one.population.digest
         assert find_calibration(one.model, None) == one
         for level in one.levels:
-            assert level.far.interval[0] <= level.far.value <= level.far.interval[1] < 1e-4 or (
+            assert level.far.interval[0] <= level.far.value <= level.far.interval[1] < 1e-3 or (
                 one.model.faces and level.far.value < 1e-3
             )

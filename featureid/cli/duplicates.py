@@ -14,7 +14,6 @@ from featureid.cli import console, verdicts
 from featureid.errors import UsageError
 from featureid.evaluation.calibration import Calibration, find_calibration
 from featureid.images.pdq import MAX_DISTANCE
-from featureid.matching.bands import DEFAULT_THRESHOLD
 from featureid.matching.collection import (
     Collection,
     joined_collections,
@@ -22,6 +21,7 @@ from featureid.matching.collection import (
     read_collection,
 )
 from featureid.matching.duplicates import (
+    DEFAULT_THRESHOLD,
     DuplicateOptions,
     Duplicates,
     Group,

@@ -13,7 +13,7 @@ from featureid.jobs.beam_options import split_beam_options
 from featureid.jobs.group import GroupSubmission, GroupSummary
 from featureid.jobs.options import GroupOptions
 from featureid.jobs.plan_group import GroupEstimate, plan_group
-from featureid.matching.bands import DEFAULT_THRESHOLD
+from featureid.matching.duplicates import DEFAULT_THRESHOLD
 
 _DESCRIPTION = """Group the images of a snapshot that look alike, and publish the groups in
 --output: on one machine or many, whatever the size. For what one machine holds, take featureid

@@ -27,6 +27,8 @@ Keep = Literal["largest", "oldest", "first", "key"]
 Link = Literal["star", "single"]
 Method = Literal["auto", "exact", "cells"]
 
+#: The lowest score of duplicates where no calibration of the model is known.
+DEFAULT_THRESHOLD = 0.9
 #: Up to so many different vectors, all pairs are compared by default: minutes on two cores.
 EXACT_ROWS = 300_000
 # Members that are tried at a time as the one to keep.
