@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from featureid.input_manifest import MANIFEST_SUFFIXES, column_names, read_table
 from featureid.inputs import ImageRef, InputSource, check_sources, list_source
 from featureid.labeled import labels_by_folder, labels_of_keys
 from featureid.model_store import model_of
-from featureid.models import resolve_model
+from featureid.models import ModelBundle, resolve_model
 from featureid.models.bundle import pooled
-from featureid.storage.reader import open_snapshot
+from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import PDQ, Failure
 from featureid.storage.snapshot import is_output
 from featureid.training.edits import EDITS
@@ -40,6 +41,7 @@ from featureid.training.options import CNN, TrainOptions
 from featureid.training.split import PARTS, Split, split_classes
 from featureid.training.train import (
     Trained,
+    check_dimension,
     train_cnn,
     train_head,
     work_folder,
@@ -168,7 +170,7 @@ def train(
         options: how.
         images: what to train on.
         output: where the model will be written; what an interrupted training needs is kept beside
-            it until then, see :func:`finish`.
+            it until then, see :func:`work_folder`.
         resume: continue such a training.
         tensorboard: a folder for TensorBoard; "" for none.
         progress: called with the number of images that have been loaded.
@@ -181,33 +183,44 @@ def train(
         UsageError: there are too few images or classes, or nothing can be continued.
         TrainingError: nothing useful is learned.
     """
-    folder = work_folder(output, options, images.keys, resume)
-    if images.snapshot is not None:
-        base = model_of(images.snapshot.folder, images.snapshot.model)
-        loaded = features_of_snapshot(images.snapshot, images.keys)
-        labels, split = _split(options, images, loaded)
-        trained = train_head(
-            options, base, loaded.arrays, labels, split, folder, tensorboard, report
-        )
-    elif options.base == CNN:
-        size = options.input_size
-        loaded = load_pixels(images.refs, cnn_preprocessing(size, size), folder, progress)
-        labels, split = _split(options, images, loaded)
-        trained = train_cnn(options, loaded.arrays, labels, split, folder, tensorboard, report)
-    else:
-        base = resolve_model(options.base)
-        faces = FaceSettings("largest") if base.preprocessing.face else None
-        settings = EmbedSettings(faces=faces, hash="" if faces else PDQ)
-        embedder = Embedder(pooled(base), settings)
-        try:
-            loaded = load_features(images.refs, embedder, progress)
-        finally:
-            embedder.close()
-        labels, split = _split(options, images, loaded)
-        trained = train_head(
-            options, base, loaded.arrays, labels, split, folder, tensorboard, report
-        )
+    if images.snapshot is not None and options.base == CNN:
+        raise UsageError("`base='cnn'` is trained on images, and a snapshot has none")
+    more = (tensorboard, report)
+    base = None if options.base == CNN else _base(options, images.snapshot)
+    with work_folder(output, options, images.keys, resume) as folder:
+        if base is None:
+            size = options.input_size
+            loaded = load_pixels(images.refs, cnn_preprocessing(size, size), folder, progress)
+            labels, split = _split(options, images, loaded)
+            trained = train_cnn(options, loaded.arrays, labels, split, folder, *more)
+        else:
+            loaded = _features(base, images, progress)
+            labels, split = _split(options, images, loaded)
+            trained = train_head(options, base, loaded.arrays, labels, split, folder, *more)
     return trained, split, [*images.failures, *loaded.failures]
+
+
+def _base(options: TrainOptions, snapshot: Snapshot | None) -> ModelBundle:
+    """Return the model whose network stays as it is."""
+    if snapshot is None:
+        base = resolve_model(options.base)
+    else:
+        base = model_of(snapshot.folder, snapshot.model)
+    check_dimension(base, options.dimension)
+    return base
+
+
+def _features(base: ModelBundle, images: LabeledImages, progress: Callable[[int], Any]) -> Loaded:
+    if images.snapshot is not None:
+        return features_of_snapshot(images.snapshot, images.keys)
+    faces = FaceSettings("largest") if base.preprocessing.face else None
+    settings = EmbedSettings(faces=faces, hash="" if faces else PDQ)
+    with closing(Embedder(_network_of(base), settings)) as embedder:
+        return load_features(images.refs, embedder, progress)
+
+
+def _network_of(base: ModelBundle) -> ModelBundle:
+    return pooled(base) if base.reduction else base
 
 
 def train_from_photos(
@@ -236,19 +249,19 @@ def train_from_photos(
         UsageError: too few photos can be used, or nothing can be continued.
         TrainingError: nothing useful is learned.
     """
-    folder = work_folder(output, options, [ref.key for ref in photos.refs], resume)
-    embedder = Embedder(pooled(photos.base), EmbedSettings())
-    try:
-        found = edited_photos(photos.refs, embedder, [*EDITS], VIEWS, options.seed, progress)
-    finally:
-        embedder.close()
-    check_photos(len(found.features), found.failures)
-    count, views, native = found.features.shape
-    names = [str(photo) for photo in range(count) for _ in range(views)]
-    split = split_classes(names, options.validation, options.test, options.seed)
-    labels = np.repeat(np.arange(count), views)
-    features = found.features.reshape(-1, native)
-    trained = train_head(options, photos.base, features, labels, split, folder, tensorboard, report)
+    check_dimension(photos.base, options.dimension)
+    keys = [ref.key for ref in photos.refs]
+    with work_folder(output, options, keys, resume) as folder:
+        with closing(Embedder(_network_of(photos.base), EmbedSettings())) as embedder:
+            found = edited_photos(photos.refs, embedder, [*EDITS], VIEWS, options.seed, progress)
+        check_photos(len(found.features), found.failures)
+        count, views, native = found.features.shape
+        names = [str(photo) for photo in range(count) for _ in range(views)]
+        split = split_classes(names, options.validation, options.test, options.seed)
+        labels = np.repeat(np.arange(count), views)
+        features = found.features.reshape(-1, native)
+        more = (tensorboard, report)
+        trained = train_head(options, photos.base, features, labels, split, folder, *more)
     return trained, split, found.failures
 
 

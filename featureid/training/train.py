@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.atomic import replace_file
-from featureid.errors import TrainingError, UsageError
+from featureid.errors import FeatureIdError, TrainingError, UsageError
 from featureid.evaluation.figures import Evaluation, evaluate
 from featureid.evaluation.trials import Images, compare_all
 from featureid.models import ModelBundle, open_backend
@@ -203,8 +204,13 @@ def train_head(
     return Trained(bundle, epochs, judged(start), judged(reduction))
 
 
-def work_folder(output: Path, options: TrainOptions, keys: Sequence[str], resume: bool) -> Path:
-    """Return the folder in which a training keeps what it needs to be continued.
+@contextlib.contextmanager
+def work_folder(
+    output: Path, options: TrainOptions, keys: Sequence[str], resume: bool
+) -> Iterator[Path]:
+    """Yield the folder in which a training keeps what it needs to be continued.
+
+    If the block ends in an error of featureid's, of which no more would come, it is deleted.
 
     Args:
         output: the file of the model; the folder is beside it.
@@ -233,7 +239,12 @@ def work_folder(output: Path, options: TrainOptions, keys: Sequence[str], resume
             f"`resume`: {folder} has a training with other options or images; give the same ones, "
             "or delete the folder"
         )
-    return folder
+    try:
+        yield folder
+    except FeatureIdError:
+        if not resume:
+            shutil.rmtree(folder)
+        raise
 
 
 def remove_work_folder(output: Path) -> None:
@@ -289,15 +300,23 @@ def _reduction_of(head: keras.Model) -> Reduction:
     return Reduction(weights["head/kernel"], weights["head/bias"], unit=True)
 
 
-def _start(base: ModelBundle, dimension: int) -> npt.NDArray[np.float32]:
-    """Return the matrix that a head starts from: that of the base, or a random projection."""
-    if base.reduction is not None and base.dimension == dimension:
-        return base.reduction.matrix
+def check_dimension(base: ModelBundle, dimension: int) -> None:
+    """Refuse vectors that are longer than the features of a network.
+
+    Raises:
+        UsageError: they would be.
+    """
     if dimension > base.native_dimension:
         raise UsageError(
             f"`dimension` is {dimension}; the network of {base.name} gives only "
             f"{base.native_dimension} features"
         )
+
+
+def _start(base: ModelBundle, dimension: int) -> npt.NDArray[np.float32]:
+    """Return the matrix that a head starts from: that of the base, or a random projection."""
+    if base.reduction is not None and base.dimension == dimension:
+        return base.reduction.matrix
     return projection(base.native_dimension, dimension, seed=dimension)
 
 

@@ -145,6 +145,7 @@ def test_photos_without_labels_train_a_head(tmp_path: Path) -> None:
         (["DATA", "--output", "m.fidmodel", "--resume"], "no training to continue"),
         (["DATA/alone", "--output", "m.fidmodel"], "no image is in a folder of its class"),
         (["DATA", "--output", "m.fidmodel", "--dimension", "1281"], "gives only 1280 features"),
+        (["DATA", "--output", "m.fidmodel", *_CNN, "--test", "0.75"], "are left to train on"),
     ],
 )
 def test_wrong_usage_is_one_line(
