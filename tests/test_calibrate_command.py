@@ -64,7 +64,7 @@ def test_calibrated_commands_judge_by_ones_own_threshold(
     assert compared["verdict"] == "different" and 0 < compared["probability"] < 0.5
     copied = [pair[0], pair[0], "--calibration", found["file"]]
     lines = run_here(capsys, "compare", *copied).splitlines()
-    assert lines[-2].startswith("same: ") and "of all pairs of different ones" in lines[-2]
+    assert lines[-2].startswith("same: ") and "of pairs of different images or people" in lines[-2]
     assert lines[-1].startswith("this rests on ") and "20 labeled images of" in lines[-1]
 
 

@@ -38,16 +38,16 @@ def lines(calibration: Calibration, verdict: str) -> Iterator[str]:
     level = calibration.level(verdict)
     lowest = calibration.levels[-1]
     if level is None:
-        yield f"{DIFFERENT}: below {lowest.threshold:.4g}, which {_shares(lowest)} reach"
+        yield f"{DIFFERENT}: below {lowest.threshold:.4g}; {_shares(lowest)}"
     else:
-        yield f"{level.name}: {level.threshold:.4g} or more, which {_shares(level)} reach"
+        yield f"{level.name}: {level.threshold:.4g} or more; {_shares(level)}"
     yield f"this rests on {calibration.describe()}"
 
 
 def _shares(level: Level) -> str:
     return (
-        f"{share_text(level.far)} of all pairs of different ones and {share_text(level.tar)} of "
-        "those of one"
+        f"of pairs of different images or people {share_text(level.far)} score that much, of pairs "
+        f"of the same one {share_text(level.tar)}"
     )
 
 
