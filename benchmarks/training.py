@@ -16,66 +16,65 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import common
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
+if TYPE_CHECKING:
+    import keras
 
-from featureid.training.batches import Batches, class_plan
-from featureid.training.fitting import FitOptions, fit
-from featureid.training.losses import Terms, contrastive_terms, mean_loss, semi_hard_terms, spread
-from featureid.training.networks import augmentation, linear_head, published_cnn, trainable
+    from featureid.training.losses import Terms
 
 ROUNDS = 3
 SIDE, FEATURES, DIMENSION = 64, 1280, 128
 CLASSES, PER_CLASS = 16, 4
-Make = Callable[[], tuple[keras.Model, list[keras.Layer]]]
+Make: TypeAlias = "Callable[[], tuple[keras.Model, list[keras.Layer]]]"
 
 
 def head() -> tuple[keras.Model, list[keras.Layer]]:
     """Return a head to train, and no layers that vary its inputs."""
+    from featureid.training.networks import linear_head, trainable
+
     start = np.random.default_rng(0).normal(size=(FEATURES, DIMENSION)).astype(np.float32)
     return trainable(linear_head(start)), []
 
 
 def cnn() -> tuple[keras.Model, list[keras.Layer]]:
     """Return the published network, and the layers that vary its images."""
+    import keras
+
+    from featureid.training.networks import augmentation, published_cnn, trainable
+
     layers = augmentation(0)
     network = published_cnn(SIDE, SIDE, DIMENSION)
     return trainable(network, [keras.layers.Rescaling(1 / 255), *layers]), layers
 
 
-class Clock(keras.callbacks.Callback):  # type: ignore[misc]
-    """Takes the time of each epoch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Start."""
-        self._start = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Stop."""
-        self.seconds.append(time.perf_counter() - self._start)
-
-
 def plain(make: Make, rows: Any, labels: Any, terms: Terms, epochs: int) -> float:
     """Return examples/s of Keras alone."""
+    import keras
+
+    from featureid.training.losses import mean_loss, spread
+
     model, _ = make()
-    clock = Clock()
+    times = []
+    clock = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: times.append(time.perf_counter()),
+        on_epoch_end=lambda epoch, logs: times.append(time.perf_counter()),
+    )
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=mean_loss(terms), metrics=[spread])
     model.fit(rows, labels, CLASSES * PER_CLASS, 1 + epochs, verbose=0, callbacks=[clock])
-    return len(rows) / statistics.median(clock.seconds[1:])
+    return len(rows) / float(np.median(np.diff(times)[1:]))
 
 
 def ours(make: Make, rows: Any, labels: Any, terms: Terms, epochs: int) -> float:
     """Return examples/s of featureid."""
+    from featureid.training.batches import Batches, class_plan
+    from featureid.training.fitting import FitOptions, fit
+
     model, layers = make()
     ends = []
 
@@ -97,6 +96,10 @@ def main() -> None:
         "--epochs", type=int, default=3, help="that are timed; default: %(default)s"
     )
     options = parser.parse_args()
+
+    # Here, so that --help works without TensorFlow.
+    from featureid.training.losses import contrastive_terms, semi_hard_terms
+
     rng = np.random.default_rng(1)
     labels = np.repeat(np.arange(options.images // 8), 8)
     count = len(labels)

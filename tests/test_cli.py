@@ -179,10 +179,12 @@ def test_an_empty_argument_is_named(command: str, capsys: pytest.CaptureFixture[
             for _ in range(action.nargs if isinstance(action.nargs, int) else 1)
         ]
         required = {
+            "calibrate": ["--far=1e-3"],
             "export": ["--to=npy"],
             "models add": ["--name=x"],
             "prune": ["--keep=1"],
             "search": ["--query=x"],
+            "train": ["--output=x.fidmodel"],
         }
         output = ["--output=x"] if command in ("embed", "plan", "import") else []
         line = [*command.split(), *arguments, *required.get(command, []), *output]

@@ -50,7 +50,7 @@ def test_search_finds_a_copy_by_its_hash(output: Path, capsys: pytest.CaptureFix
     (cut,) = printed(capsys, *query, "-k1")["results"]
     assert (len(cut["hits"]), cut["cut_off"]) == (1, 1)
     (alone,) = printed(capsys, *query, "--no-hash")["results"]
-    assert alone["hits"] == [{"key": "chelsea.jpg", "score": 1}]
+    assert alone["hits"] == [{"key": "chelsea.jpg", "score": 1, "verdict": "duplicate"}]
     plain = "search", output / "plain", "--query", output / "out", "--threshold=.9"
     assert all(len(result["hits"]) == 1 for result in printed(capsys, *plain)["results"])
     by_snapshot = "search", output / "out", "--query", output / "out", "--threshold=.9"
