@@ -145,7 +145,6 @@ def test_photos_without_labels_train_a_head(tmp_path: Path) -> None:
         (["DATA", "--output", "m.fidmodel", "--resume"], "no training to continue"),
         (["DATA/alone", "--output", "m.fidmodel"], "no image is in a folder of its class"),
         (["DATA", "--output", "m.fidmodel", "--dimension", "1281"], "gives only 1280 features"),
-        (["DATA", "--output", "m.fidmodel", *_CNN, "--test", "0.75"], "are left to train on"),
     ],
 )
 def test_wrong_usage_is_one_line(
@@ -155,3 +154,16 @@ def test_wrong_usage_is_one_line(
 
     assert message in run_process("train", *given, "--log-level=error", status=2)
     assert not [*tmp_path.iterdir()]
+
+
+def test_too_few_classes_are_refused_and_leave_nothing(images: Path, tmp_path: Path) -> None:
+    table, model = tmp_path / "few.csv", tmp_path / "m.fidmodel"
+    places = [
+        path for number in range(3) for path in (images / f"class {number:02d}").glob("*.png")
+    ]
+    table.write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in places))
+
+    error = run_process("train", table, "--output", model, *_CNN, status=2)
+
+    assert "of 3 classes with several images, 0 are left to train on" in error
+    assert [*tmp_path.iterdir()] == [table]
