@@ -47,7 +47,7 @@ class Query:
 
 
 def image_queries(
-    refs: Iterable[ImageRef], embedder: Embedder, turned: bool = False
+    refs: Iterable[ImageRef], embedder: Embedder, turned: bool = False, hashed: bool = True
 ) -> Iterator[Query | Failure]:
     """Yield the queries of images in their order, as many as each has faces, or its failure.
 
@@ -56,12 +56,13 @@ def image_queries(
         embedder: the model.
         turned: whether to turn each image in the four ways of :data:`TURNS`; for models of whole
             images.
+        hashed: whether to compute their perceptual hashes, of whole images.
     """
 
     def embed(ref: ImageRef) -> list[Query] | Failure:
         try:
             data = read_image(ref.uri, DecodeLimits().max_bytes)
-            return _embed(ref.key, embedder.decode(data), embedder, turned)
+            return _embed(ref.key, embedder.decode(data), embedder, turned, hashed)
         except ImageError as error:
             return Failure(ref.key, error.stage, error.reason, str(error), ref.version)
 
@@ -90,7 +91,9 @@ def snapshot_queries(snapshot: Snapshot) -> Iterator[Query]:
             yield Query(key, face, vectors[row : row + 1], own)
 
 
-def _embed(key: str, image: DecodedImage, embedder: Embedder, turned: bool) -> list[Query]:
+def _embed(
+    key: str, image: DecodedImage, embedder: Embedder, turned: bool, hashed: bool
+) -> list[Query]:
     """Return the queries of an image.
 
     Raises:
@@ -104,7 +107,7 @@ def _embed(key: str, image: DecodedImage, embedder: Embedder, turned: bool) -> l
             raise vector
         vectors.append(vector)
     if not embedder.info.faces:
-        return [Query(key, None, np.stack(vectors), _hashes(ways))]
+        return [Query(key, None, np.stack(vectors), _hashes(ways) if hashed else None)]
     return [
         Query(key, face.index if face else None, vector[np.newaxis])
         for (face, _), vector in zip(fitted, vectors, strict=True)

@@ -164,7 +164,8 @@ class _Inputs:
             listed = [*list_source(source)]
             refs = [item for item in listed if isinstance(item, ImageRef)]
             self.failures += [item for item in listed if isinstance(item, Failure)]
-            for item in image_queries(sorted(refs, key=lambda ref: ref.key), embedder):
+            ordered = sorted(refs, key=lambda ref: ref.key)
+            for item in image_queries(ordered, embedder, hashed=False):
                 if isinstance(item, Failure):
                     self.failures.append(item)
                 else:

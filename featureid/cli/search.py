@@ -178,7 +178,8 @@ def _of_images(
             yield from (item for item in listed if isinstance(item, Failure))
             refs = (_known(item, gallery) for item in listed if isinstance(item, ImageRef))
             ordered = sorted(refs, key=lambda ref: ref.key)
-            yield from image_queries(ordered, embedder, arguments.turned)
+            hashed = gallery.has_hashes and not arguments.no_hash
+            yield from image_queries(ordered, embedder, arguments.turned, hashed)
     finally:
         embedder.close()
 
