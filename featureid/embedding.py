@@ -439,6 +439,14 @@ class BatchedStream(Generic[_Context]):
         return self._running.add(contexts, self._embedder.submit(refs))
 
 
+def embed_all(refs: Iterable[ImageRef], embedder: Embedder) -> Iterator[tuple[int, Result]]:
+    """Yield the results of images in their order, each with the number of its image, from 0."""
+    stream: BatchedStream[int] = BatchedStream(embedder, DEFAULT_BATCH_SIZE)
+    for number, ref in enumerate(refs):
+        yield from stream.add(ref, number)
+    yield from stream.finish()
+
+
 def _each_result(
     batches: Iterable[tuple[list[_Context], list[list[Result]]]],
 ) -> Iterator[tuple[_Context, Result]]:

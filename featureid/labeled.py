@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featureid.embedding import DEFAULT_BATCH_SIZE, BatchedStream, Embedder
+from featureid.embedding import Embedder, embed_all
 from featureid.errors import UsageError
 from featureid.evaluation.labels import class_of, key_of
 from featureid.evaluation.trials import Images
 from featureid.inputs import ImageRef
 from featureid.storage import layout
 from featureid.storage.reader import Snapshot
-from featureid.storage.records import EmbeddingRow, Failure
+from featureid.storage.records import Failure
 
 Matrix = npt.NDArray[np.float32]
 
@@ -81,20 +81,13 @@ def of_images(
     failures = [item for item in items if isinstance(item, Failure)]
     refs = sorted((item for item in items if isinstance(item, ImageRef)), key=lambda ref: ref.key)
     vectors: dict[str, Matrix] = {}
-    for result in _results(refs, embedder):
+    for _, result in embed_all(refs, embedder):
         progress(1)
         if isinstance(result, Failure):
             failures.append(result)
         else:
             vectors[result.key] = result.vector
     return Embedded(vectors, failures)
-
-
-def _results(refs: Sequence[ImageRef], embedder: Embedder) -> Iterator[EmbeddingRow | Failure]:
-    stream: BatchedStream[None] = BatchedStream(embedder, DEFAULT_BATCH_SIZE)
-    for ref in refs:
-        yield from (result for _, result in stream.add(ref, None))
-    yield from (result for _, result in stream.finish())
 
 
 def labeled(embedded: Embedded, labels: Mapping[str, str]) -> tuple[Images, list[Failure]]:

@@ -255,6 +255,11 @@ def counting(unit: str, total: int = 0) -> Iterator[Callable[[int], None]]:
         yield progress.add
 
 
+def submission_lines(folder: str, job: str | None) -> list[str]:
+    """Return what to say of a run that continues, and of the result that it will publish."""
+    return ["submitted" + (f" as job {job}" if job else ""), f"result: {folder}"]
+
+
 def bits_apart(distance: int | None) -> str:
     """Return in how many bits two perceptual hashes differ, for a table; "" if not known."""
     return "" if distance is None else f"{distance:3} bits"

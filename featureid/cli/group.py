@@ -10,7 +10,7 @@ from featureid.cli import console
 from featureid.errors import UsageError
 from featureid.jobs import group
 from featureid.jobs.beam_options import split_beam_options
-from featureid.jobs.group import GroupSubmission, GroupSummary
+from featureid.jobs.group import GroupSummary
 from featureid.jobs.options import GroupOptions
 from featureid.jobs.plan_group import GroupEstimate, plan_group
 from featureid.matching.duplicates import DEFAULT_THRESHOLD
@@ -67,7 +67,11 @@ def run(argv: Sequence[str], prog: str) -> int:
         console.print_result(asdict(found), arguments.json, _plan_lines(found))
     elif arguments.no_wait:
         submission = group.submit(options, beam_options)
-        console.print_result(asdict(submission), arguments.json, _submission_lines(submission))
+        console.print_result(
+            asdict(submission),
+            arguments.json,
+            console.submission_lines(submission.folder, submission.job),
+        )
     else:
         summary = group.run(options, beam_options, console.show_progress)
         console.print_result(asdict(summary), arguments.json, _summary_lines(summary))
@@ -88,11 +92,6 @@ def group_options(arguments: argparse.Namespace, parser: argparse.ArgumentParser
     if missing:
         parser.error(f"the following arguments are required: {', '.join(missing)}")
     return GroupOptions(snapshots[0], arguments.output, arguments.threshold, arguments.keep)
-
-
-def _submission_lines(submission: GroupSubmission) -> list[str]:
-    job = f" as job {submission.job}" if submission.job else ""
-    return [f"submitted{job}", f"result: {submission.folder}"]
 
 
 def _summary_lines(summary: GroupSummary) -> list[str]:

@@ -10,7 +10,7 @@ from featureid.cli import console
 from featureid.errors import UsageError
 from featureid.jobs import match
 from featureid.jobs.beam_options import split_beam_options
-from featureid.jobs.match import MatchSubmission, MatchSummary
+from featureid.jobs.match import MatchSummary
 from featureid.jobs.options import MatchOptions
 from featureid.jobs.plan_match import MatchEstimate, plan_match
 from featureid.matching.gallery import DEFAULT_K
@@ -73,7 +73,11 @@ def run(argv: Sequence[str], prog: str) -> int:
         return console.DONE
     if arguments.no_wait:
         submission = match.submit(options, beam_options)
-        console.print_result(asdict(submission), arguments.json, _submission_lines(submission))
+        console.print_result(
+            asdict(submission),
+            arguments.json,
+            console.submission_lines(submission.folder, submission.job),
+        )
         return console.DONE
     summary = match.run(options, beam_options, console.show_progress)
     console.print_result(asdict(summary), arguments.json, _summary_lines(summary))
@@ -106,11 +110,6 @@ def match_options(arguments: argparse.Namespace, parser: argparse.ArgumentParser
         query_since=arguments.query_since,
         gallery_since=arguments.gallery_since,
     )
-
-
-def _submission_lines(submission: MatchSubmission) -> list[str]:
-    job = f" as job {submission.job}" if submission.job else ""
-    return [f"submitted{job}", f"result: {submission.folder}"]
 
 
 def _summary_lines(summary: MatchSummary) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
@@ -26,12 +26,12 @@ from featureid.evaluation.cohort import Cohort
 from featureid.evaluation.roc import ENOUGH_FALSE_ACCEPTS, LEAST_FALSE_ACCEPTS, Roc
 from featureid.evaluation.trials import Trials
 from featureid.storage import files
+from featureid.storage.manifest import digest_of
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import ModelInfo
 from featureid.storage.snapshot import CALIBRATION_SUFFIX, calibration_place, is_snapshot_id
 from featureid.stored_json import (
     Size,
-    canonical_json,
     convert_json,
     decode_json,
     encode_json,
@@ -263,7 +263,7 @@ def stored_cohort(cohort: Cohort) -> _StoredCohort:
 def encode_calibration(calibration: Calibration) -> bytes:
     """Return the file of a calibration: JSON with its digest."""
     fields = {"format": FORMAT, "version": VERSION, **msgspec.to_builtins(calibration)}
-    fields["digest"] = _digest_of(fields)
+    fields["digest"] = digest_of(fields)
     return msgspec.json.format(encode_json(fields), indent=1) + b"\n"
 
 
@@ -283,18 +283,13 @@ def decode_calibration(data: bytes, source: str) -> Calibration:
         if fields.get("format") != FORMAT:
             raise ValueError(f"its format is {fields.get('format')!r}, not {FORMAT!r}")
         refuse_newer(fields.get("version"), VERSION)
-        if fields.get("digest") != _digest_of(fields):
+        if fields.get("digest") != digest_of(fields):
             raise ValueError("it was changed after it was written; calibrate again")
         return convert_json(fields, Calibration)
     except NewerVersionError as error:
         raise NewerVersionError(f"{source}: {error}") from error
     except ValueError as error:
         raise CorruptFileError(f"{source} is not a calibration, or damaged: {error}") from error
-
-
-def _digest_of(fields: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in fields.items() if name != "digest"}
-    return hashlib.sha256(canonical_json(rest)).hexdigest()
 
 
 def write_calibration(snapshot: Snapshot, calibration: Calibration) -> str:

@@ -10,7 +10,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from featureid.jobs.beam_options import is_local, new_pipeline
-from featureid.jobs.launch import Watch, check_continues, job_of, launch, nowhere
+from featureid.jobs.launch import (
+    ResultSubmission,
+    Watch,
+    check_continues,
+    job_of,
+    launch,
+    nowhere,
+)
 from featureid.jobs.options import GroupOptions
 from featureid.jobs.run_record import new_record
 from featureid.matching.duplicate_plan import DuplicatePlan, duplicate_columns
@@ -21,21 +28,6 @@ from featureid.storage.results import ResultInfo, ResultSource, ResultWriter, ne
 from featureid.storage.snapshot import new_snapshot_id
 from featureid.transforms.duplicates import UNIT, GroupDuplicates
 from featureid.transforms.progress import progress_of
-
-
-@dataclass(frozen=True)
-class GroupSubmission:
-    """A submitted run that continues without this process.
-
-    Attributes:
-        result: the id of the result that it will publish.
-        folder: of that result.
-        job: the runner's id of the job; None if it gives none.
-    """
-
-    result: str
-    folder: str
-    job: str | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ def run(
     )
 
 
-def submit(options: GroupOptions, beam_options: PipelineOptions) -> GroupSubmission:
+def submit(options: GroupOptions, beam_options: PipelineOptions) -> ResultSubmission:
     """Start a run and leave it to its runner; publishing is a step of the run.
 
     Raises:
@@ -99,7 +91,7 @@ def submit(options: GroupOptions, beam_options: PipelineOptions) -> GroupSubmiss
     """
     check_continues(beam_options)
     writer, result = _start(options, beam_options, watch=None)
-    return GroupSubmission(writer.info.result, writer.folder, job_of(result))
+    return ResultSubmission(writer.info.result, writer.folder, job_of(result))
 
 
 def describe(options: GroupOptions) -> DuplicatePlan:

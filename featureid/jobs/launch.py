@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import apache_beam as beam
 import grpc
@@ -74,6 +75,21 @@ def check_continues(options: PipelineOptions) -> None:
             "a local run ends with its command; to leave a run to its runner, name one that "
             "continues, such as `runner=DataflowRunner`"
         )
+
+
+@dataclass(frozen=True)
+class ResultSubmission:
+    """A submitted run that publishes a result and continues without this process.
+
+    Attributes:
+        result: the id of the result that it will publish.
+        folder: of that result.
+        job: the runner's id of the job; None if it gives none.
+    """
+
+    result: str
+    folder: str
+    job: str | None
 
 
 def job_of(result: PipelineResult) -> str | None:

@@ -10,7 +10,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from featureid.jobs.beam_options import is_local, new_pipeline
-from featureid.jobs.launch import Watch, check_continues, job_of, launch, nowhere
+from featureid.jobs.launch import (
+    ResultSubmission,
+    Watch,
+    check_continues,
+    job_of,
+    launch,
+    nowhere,
+)
 from featureid.jobs.options import AUTO, MatchOptions
 from featureid.jobs.run_record import new_record
 from featureid.matching.gallery import DEFAULT_K
@@ -28,21 +35,6 @@ from featureid.storage.snapshot import (
 )
 from featureid.transforms.match import MatchSnapshots
 from featureid.transforms.progress import progress_of
-
-
-@dataclass(frozen=True)
-class MatchSubmission:
-    """A submitted run that continues without this process.
-
-    Attributes:
-        result: the id of the result that it will publish.
-        folder: of that result.
-        job: the runner's id of the job; None if it gives none.
-    """
-
-    result: str
-    folder: str
-    job: str | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,7 @@ def run(
     return MatchSummary(writer.info.result, writer.folder, **counts, wall_s=wall)
 
 
-def submit(options: MatchOptions, beam_options: PipelineOptions) -> MatchSubmission:
+def submit(options: MatchOptions, beam_options: PipelineOptions) -> ResultSubmission:
     """Start a run and leave it to its runner; publishing is a step of the run.
 
     Raises:
@@ -101,7 +93,7 @@ def submit(options: MatchOptions, beam_options: PipelineOptions) -> MatchSubmiss
     """
     check_continues(beam_options)
     writer, result = _start(options, beam_options, watch=None)
-    return MatchSubmission(writer.info.result, writer.folder, job_of(result))
+    return ResultSubmission(writer.info.result, writer.folder, job_of(result))
 
 
 def describe(options: MatchOptions) -> MatchPlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featureid.embedding import DEFAULT_BATCH_SIZE, BatchedStream, Embedder, load_image
+from featureid.embedding import Embedder, embed_all, load_image
 from featureid.errors import ImageError, UsageError
 from featureid.images.pdq import HASH_BYTES
 from featureid.inputs import ImageRef
@@ -86,7 +86,7 @@ def load_features(refs: Sequence[ImageRef], embedder: Embedder, progress: Progre
         progress: called with the number of images that are done.
     """
     kept, rows, failures = [], [], []
-    for number, result in _results(refs, embedder):
+    for number, result in embed_all(refs, embedder):
         progress(1)
         if isinstance(result, Failure):
             failures.append(result)
@@ -131,13 +131,6 @@ def features_of_snapshot(snapshot: Snapshot, keys: Sequence[str]) -> Loaded:
         )
         hashes = Hashes.of(bits[rows], quality[rows])
     return Loaded(vectors, np.arange(len(rows)), hashes, ())
-
-
-def _results(refs: Sequence[ImageRef], embedder: Embedder) -> Iterator[tuple[int, Any]]:
-    stream: BatchedStream[int] = BatchedStream(embedder, DEFAULT_BATCH_SIZE)
-    for number, ref in enumerate(refs):
-        yield from stream.add(ref, number)
-    yield from stream.finish()
 
 
 def _joined(hashes: Iterable[PerceptualHash | None]) -> Hashes:
