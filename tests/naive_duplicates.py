@@ -13,7 +13,7 @@ Mask = npt.NDArray[np.bool_]
 
 def near_matrix(near: Nearness) -> Mask:
     """Return which rows are near which others, and themselves, (n, n)."""
-    scores = np.array([pair_scores(vector, near.vectors) for vector in near.vectors])
+    scores = np.array([pair_scores(query, near.vectors) for query in near.queries])
     result: Mask = scores >= np.float32(near.threshold)
     for pairs, value in ((near.added, True), (near.removed, False)):
         result[pairs.one, pairs.other] = result[pairs.other, pairs.one] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from featureid.errors import CorruptFileError, MixedModelsError, NewerVersionError, UsageError
 from featureid.evaluation.calibration import (
     Calibration,
+    Level,
     Population,
+    Share,
     calibrate,
     decode_calibration,
     encode_calibration,
@@ -22,10 +25,10 @@ from featureid.evaluation.calibration import (
     stored_cohort,
     write_calibration,
 )
-from featureid.evaluation.cohort import Cohort, corrected
 from featureid.evaluation.trials import compare_all
-from featureid.matching.people import People
+from featureid.matching.cohort import Cohort
 from featureid.models import known_models
+from featureid.storage.manifest import encode_manifest
 from featureid.storage.reader import open_snapshot
 from featureid.storage.records import ModelInfo
 from tests.matching_samples import unit
@@ -83,10 +86,18 @@ def test_a_file_holds_all_and_is_refused_if_changed() -> None:
     again = mine.opened_cohort()
     assert again is not None and np.array_equal(again.vectors, cohort.vectors)
     with pytest.raises(
-        CorruptFileError, match=r"file is not .* it was changed after it was written"
+        CorruptFileError, match="file: it was changed after it was written: its digest"
     ):
         decode_calibration(data.replace(b'"mine"', b'"yours"'), "file")
     fields = json.loads(data)
+    for wrong, message in (
+        ({"cohort": {**fields["cohort"], "images": 501}}, "8000 bytes, not those of 501 vectors"),
+        ({"different_percentiles": {"50": 0.1}}, "its percentiles lack 99"),
+        ({"levels": []}, "its thresholds are"),
+    ):
+        forged = encode_manifest({**fields, **wrong})
+        with pytest.raises(CorruptFileError, match=message):
+            decode_calibration(forged, "file")
     with pytest.raises(NewerVersionError, match="update featureid"):
         decode_calibration(json.dumps({**fields, "version": 2}).encode(), "file")
     with pytest.raises(CorruptFileError, match="its format is None"):
@@ -122,51 +133,9 @@ def test_a_cohort_counts_only_where_scores_can_be_corrected(tmp_path: Path) -> N
     cohort = stored_cohort(Cohort(unit(np.random.default_rng(0).standard_normal((500, 4)))))
     place = write_calibration(snapshot, replace(calibration(), cohort=cohort))
     assert find_calibration(MODEL, None, snapshot) is not None
-    assert find_calibration(MODEL, None, snapshot, cohort=False) is None
-    with pytest.raises(
-        UsageError, match="corrects scores by a cohort, which this command does not"
-    ):
-        find_calibration(MODEL, place, cohort=False)
-
-
-def test_corrections_are_means_of_the_highest_scores() -> None:
-    random = np.random.default_rng(3)
-    cohort, vectors = unit(random.standard_normal((600, 8))), unit(random.standard_normal((9, 8)))
-    found = Cohort(cohort).corrections(vectors)
-    wanted = np.sort(vectors @ cohort.T, axis=1)[:, -50:].mean(axis=1)
-    assert found == pytest.approx(wanted, abs=1e-6)
-    scores = np.array([0.5, 0.25], np.float32)
-    halves = np.array([0.2, 0.4]), np.array([0.4, 0.0])
-    assert corrected(scores, *halves) == pytest.approx([0.2, 0.05])
-    with pytest.raises(UsageError, match="the `cohort` has 499 feature IDs; give 500 or more"):
-        Cohort(cohort[:499])
-
-
-def test_people_are_ordered_by_corrected_scores() -> None:
-    random = np.random.default_rng(4)
-    known, faces = (unit(random.standard_normal((rows, 8)) + 1) for rows in (40, 25))
-    cohort = Cohort(unit(random.standard_normal((500, 8)) + 1))
-    keys = [f"{number % 10}/{number}.jpg" for number in range(40)]
-    half = cohort.corrections(known) / 2
-    wanted = faces.astype(np.float64) @ known.T - half
-    for row, found in enumerate(People(keys, known).most_like(faces, cohort.corrections)):
-        assert found.key == keys[int(wanted[row].argmax())]
-        own = cohort.corrections(faces[row : row + 1])[0] / 2
-        assert found.score == pytest.approx(wanted[row].max() - own, abs=1e-6)
-
-
-def test_a_cohort_helps_where_some_people_are_like_many() -> None:
-    """Faces differ in how near they are to a common one, as those of a badly lit photo are."""
-    random = np.random.default_rng(5)
-    classes = np.repeat(np.arange(150), 3)
-    common, own = np.eye(24)[0], random.standard_normal((850, 24))
-    near = random.uniform(0, 4, (850, 1)) * common
-    views = (own + near)[classes] + 0.6 * random.standard_normal((450, 24))
-    images = replace(people(150, 3, 0), vectors=unit(views), classes=classes, corrections=None)
-    plain = compare_all(images).exact
-    cohort = Cohort(unit((own + near)[150:] + 0.6 * random.standard_normal((700, 24))))
-    helped = compare_all(replace(images, corrections=cohort.corrections(images.vectors))).exact
-    assert helped.tar_at(0.01) > plain.tar_at(0.01) + 0.02
+    assert find_calibration(MODEL, None, snapshot, plain="`index`") is None
+    with pytest.raises(UsageError, match="corrects scores by a cohort, and `index` cannot; leave"):
+        find_calibration(MODEL, place, plain="`index`")
 
 
 def test_shipped_calibrations_are_of_known_models() -> None:
@@ -180,3 +149,12 @@ def test_shipped_calibrations_are_of_known_models() -> None:
             assert level.far.interval[0] <= level.far.value <= level.far.interval[1] < 1e-3 or (
                 one.model.faces and level.far.value < 1e-3
             )
+
+
+@pytest.mark.parametrize(
+    ("far", "message"),
+    [((1, (0.9, 1)), "1 of the pairs"), ((0, (0, 0)), "0 of the pairs"), ((2, (0, 1)), "not a sh")],
+)
+def test_a_level_of_which_no_probability_follows_is_refused(far: Any, message: str) -> None:
+    with pytest.raises(CorruptFileError, match=message):
+        Level("same", 0.5, Share(*far), Share(0.9, (0.8, 0.95)))

@@ -144,7 +144,7 @@ def test_cells_say_how_much_they_have_found() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"threshold": 0.0}, "`threshold` is 0.0; give more than 0"),
+        ({"threshold": -1.5}, "`threshold` is -1.5; a score is from -1 to 1"),
         ({"threshold": 1.5}, "`threshold` is 1.5"),
         (
             {"threshold": 0.9, "keep": "best"},

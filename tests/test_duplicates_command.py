@@ -127,7 +127,7 @@ def test_new_images_against_known_ones(collection: Path, tmp_path: Path) -> None
     ("argv", "status", "message"),
     [
         (["nowhere"], 1, "nowhere does not exist"),
-        (["out", "--threshold", "0"], 2, "--threshold is 0.0; give more than 0, up to 1"),
+        (["out", "--threshold", "2"], 2, "--threshold is 2.0; a score is from -1 to 1"),
         (["out", "--script", "x.sh"], 2, "give both --script and --move-to"),
         (["out", "--ignore-pairs", "bad.csv"], 2, "bad.csv, line 2: 3 columns"),
         (["out", "--ignore-pairs", "quote.csv"], 2, "quote.csv, line 1: not CSV"),

@@ -177,7 +177,7 @@ def test_a_plan_writes_nothing(
         ([], 2, "the following arguments are required: SNAPSHOT, --output"),
         (["a", "--input=b", "--output=c"], 2, "give one snapshot, not a, b"),
         (["nowhere", "--output=c"], 1, "nowhere does not exist"),
-        (["a", "--output=c", "--threshold=2"], 2, "--threshold is 2.0; give more than 0, up to 1"),
+        (["a", "--output=c", "--threshold=2"], 2, "--threshold is 2.0; a score is from -1 to 1"),
         (["{large}", "--output={large}/../..", "--no-wait"], 2, "a local run ends with its"),
         (["{large}", "--output={large}/../.."], 2, "holds snapshots, not results"),
     ],

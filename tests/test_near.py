@@ -1,5 +1,7 @@
 """Which rows are near each other: exactly, with sides, parts, added and removed pairs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,13 +23,15 @@ def some_pairs(random: np.random.Generator, rows: int) -> Pairs:
 
 
 def some_nearness(vectors: Matrix, threshold: float, seed: int) -> Nearness:
-    """Return one with sides, parts, added and removed pairs at random."""
+    """Return one with corrections or not, sides, parts, added and removed pairs at random."""
     random = np.random.default_rng(seed)
     count = len(vectors)
     left, right = random.random((2, count)) < 0.7
     parts = random.integers(3, size=count)
     added, removed = some_pairs(random, count), some_pairs(random, count)
-    return Nearness(vectors, vectors, threshold, left, right, parts, added, removed)
+    corrections = random.uniform(-0.5, 0.5, count).astype(np.float32) if seed % 2 else None
+    near = Nearness.of(vectors, threshold, corrections)
+    return replace(near, left=left, right=right, parts=parts, added=added, removed=removed)
 
 
 def as_set(pairs: Pairs) -> list[tuple[int, int]]:

@@ -18,12 +18,12 @@ from featureid.evaluation.calibration import (
     stored_cohort,
     write_calibration,
 )
-from featureid.evaluation.cohort import Cohort
 from featureid.evaluation.figures import ENOUGH_CLASSES
 from featureid.evaluation.labels import read_labels
 from featureid.evaluation.roc import ENOUGH_FALSE_ACCEPTS
 from featureid.evaluation.trials import Images, Trials, compare_all
 from featureid.labeled import labeled, labels_by_folder, labels_of_keys, of_snapshot
+from featureid.matching.cohort import Cohort
 from featureid.matching.scores import check_comparable
 from featureid.storage.reader import Snapshot, open_snapshot
 

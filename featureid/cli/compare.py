@@ -11,12 +11,11 @@ import numpy as np
 from featureid.cli import console, face_options, verdicts
 from featureid.errors import UsageError
 from featureid.evaluation.calibration import Calibration, find_calibration
-from featureid.evaluation.cohort import corrected
 from featureid.images import DecodeLimits, FaceSettings, decode_image
 from featureid.images.pdq import MAX_DISTANCE, hash_distances, image_hash
 from featureid.inputs import read_image
 from featureid.library import embed_faces, generate_feature_id, model_info
-from featureid.matching.scores import Matrix, pair_scores
+from featureid.matching.scores import Matrix, pair_scores, query_vectors, row_vectors
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -128,13 +127,15 @@ def _files(images: Sequence[str]) -> dict[str, Any]:
 
 def _judged(calibration: Calibration, a: Matrix, b: Matrix, prior: float | None) -> dict[str, Any]:
     """Return the verdict on two feature IDs and what it rests on."""
-    score, found = pair_scores(a, b[np.newaxis]), {}
+    found: dict[str, Any] = {}
     cohort = calibration.opened_cohort()
-    if cohort is not None:
+    if cohort is None:
+        (score,) = pair_scores(a, b[np.newaxis]).tolist()
+    else:
         here, there = cohort.corrections(np.stack([a, b]))
-        score = corrected(score, here, there)
-        found["corrected_score"] = round(float(score[0]), 6)
-    verdict = calibration.verdict(float(score[0]))
+        (score,) = pair_scores(query_vectors(a, here), row_vectors(b, there)[np.newaxis]).tolist()
+        found["corrected_score"] = round(score, 6)
+    verdict = calibration.verdict(score)
     if prior is not None:
         probability = verdicts.probability(calibration, verdict, prior)
         found |= {"prior": prior, "probability": round(probability, 6)}

@@ -8,6 +8,7 @@ import io
 import math
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from featureid.cli import console, verdicts
@@ -101,7 +102,8 @@ def run(argv: Sequence[str], prog: str) -> int:
     if bool(arguments.script) != bool(arguments.move_to):
         raise UsageError("give both `script` and `move_to`, or neither")
     snapshot = open_snapshot(arguments.snapshot)
-    calibration = find_calibration(snapshot.model, arguments.calibration, snapshot, cohort=False)
+    plain = "`method='cells'`" if arguments.method == "cells" else ""
+    calibration = find_calibration(snapshot.model, arguments.calibration, snapshot, plain=plain)
     if arguments.threshold is None:
         arguments.threshold = calibration.levels[0].threshold if calibration else DEFAULT_THRESHOLD
     options = DuplicateOptions(
@@ -113,6 +115,10 @@ def run(argv: Sequence[str], prog: str) -> int:
         ignored=_ignored(arguments.ignore_pairs),
     )
     rows, known = _rows(arguments, snapshot)
+    cohort = calibration.opened_cohort() if calibration else None
+    if cohort is not None:
+        with console.counting("rows", len(rows)) as progress:
+            rows = replace(rows, corrections=cohort.corrections(rows.vectors, progress))
     with console.counting("rows", int((rows.origin == 0).sum())) as progress:
         found = find_duplicates(rows, options, progress)
     places = [known if origin else snapshot for origin in rows.origin.tolist()]

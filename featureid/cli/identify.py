@@ -52,7 +52,7 @@ def make_parser(prog: str) -> console.CommandParser:
         "--threshold",
         type=float,
         metavar="T",
-        help="lowest score, a cosine, that names somebody; default: that of the calibration",
+        help="lowest score that names somebody; default: that of the calibration",
     )
     verdicts.add_argument(parser)
     add("--model", metavar="NAME|FILE", help="default: that of a snapshot, or else face")
@@ -71,11 +71,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     level = calibration.level(SAME) if calibration else None
     cohort = calibration.opened_cohort() if calibration and level else None
     threshold = _threshold(arguments.threshold, inputs.model, level)
-    likenesses = (
-        people.most_like(_vectors(unknown), cohort.corrections if cohort else None)
-        if unknown
-        else []
-    )
+    likenesses = people.most_like(_vectors(unknown), cohort) if unknown else []
     results = [
         _result(face, likeness, threshold)
         for face, likeness in zip(unknown, likenesses, strict=True)

@@ -56,7 +56,7 @@ def make_parser(prog: str) -> console.CommandParser:
         metavar="K",
         help=f"matches per query; default: {DEFAULT_K}, or, with --threshold, all",
     )
-    add("--threshold", type=float, metavar="T", help="lowest score, a cosine; default: none")
+    add("--threshold", type=float, metavar="T", help="lowest score; default: none")
     add(
         "--index",
         action="store_true",
@@ -82,17 +82,30 @@ def run(argv: Sequence[str], prog: str) -> int:
     if arguments.k is None and arguments.threshold is None:
         arguments.k = DEFAULT_K
     snapshots = [open_snapshot(place) for place in arguments.galleries]
-    probe = Gallery(snapshots, arguments.prefix, stream=True, index=arguments.index)
+    calibration = find_calibration(
+        snapshots[0].model,
+        arguments.calibration,
+        *snapshots,
+        plain="`index`" if arguments.index else "",
+    )
+    cohort = calibration.opened_cohort() if calibration else None
+    probe = Gallery(snapshots, arguments.prefix, stream=True, index=arguments.index, cohort=cohort)
     queries = _queries(arguments, probe)
     first = [*islice(queries, _AT_ONCE)]
     second = [*islice(queries, 1)]
     size = probe.num_rows * probe.model.dimension * 4
-    calibration = find_calibration(probe.model, arguments.calibration, *snapshots, cohort=False)
     gallery = probe
     by_lists = arguments.index and arguments.threshold is None
     held = bool(second or by_lists) and size <= _MAX_HELD_BYTES
     if held:
-        gallery = Gallery(snapshots, arguments.prefix, index=arguments.index)
+        with console.counting("rows", probe.num_rows) as progress:
+            gallery = Gallery(
+                snapshots,
+                arguments.prefix,
+                index=arguments.index,
+                cohort=cohort,
+                progress=progress,
+            )
     hashes = gallery.hashes() if gallery.has_hashes and not arguments.no_hash else None
     results, failures = [], []
     rest = chain(second, queries)

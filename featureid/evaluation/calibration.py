@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from featureid.errors import CorruptFileError, MixedModelsError, NewerVersionError, UsageError
+from featureid.errors import CorruptFileError, MixedModelsError, UsageError
 from featureid.evaluation.bootstrap import (
     SAMPLES,
     SEED,
@@ -22,20 +21,16 @@ from featureid.evaluation.bootstrap import (
     sampled_curves,
     share_interval,
 )
-from featureid.evaluation.cohort import Cohort
 from featureid.evaluation.roc import ENOUGH_FALSE_ACCEPTS, LEAST_FALSE_ACCEPTS, Roc
 from featureid.evaluation.trials import Trials
+from featureid.matching.cohort import Cohort
 from featureid.storage import files
-from featureid.storage.manifest import digest_of
+from featureid.storage.manifest import decode_manifest, encode_manifest
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import ModelInfo
 from featureid.storage.snapshot import CALIBRATION_SUFFIX, calibration_place, is_snapshot_id
 from featureid.stored_json import (
     Size,
-    convert_json,
-    decode_json,
-    encode_json,
-    refuse_newer,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -60,6 +55,11 @@ class Share:
     value: float
     interval: Interval
 
+    def __post_init__(self) -> None:
+        low, high = self.interval
+        if not (0 <= self.value <= 1 and 0 <= low <= high <= 1):
+            raise CorruptFileError(f"{self.value} ({low} to {high}) is not a share of pairs")
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
@@ -80,6 +80,14 @@ class Level:
     tar: Share
     target: float | None = None
     threshold_interval: Interval | None = None
+
+    def __post_init__(self) -> None:
+        # Or a probability would be 0 / 0.
+        if self.far.value == 1 or self.far.interval[1] == 0:
+            raise CorruptFileError(
+                f"a share of {self.far.value} of the pairs of different people or images reaches "
+                f"{self.threshold}, of which no verdict follows"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +150,10 @@ class Calibration:
         thresholds = [level.threshold for level in self.levels]
         if not thresholds or thresholds != sorted(thresholds, reverse=True):
             raise CorruptFileError(f"its thresholds are {thresholds}, not one or more, descending")
+        missing = {str(percent) for percent in _PERCENTILES} - set(self.different_percentiles)
+        if missing:
+            raise CorruptFileError(f"its percentiles lack {', '.join(sorted(missing))}")
+        self.opened_cohort()
 
     def verdict(self, score: float) -> str:
         """Return the name of the highest level that a score reaches, or ``different``."""
@@ -178,15 +190,21 @@ class Calibration:
         """Return the cohort, or None."""
         if self.cohort is None:
             return None
-        flat = np.frombuffer(self.cohort.vectors, "<f4").astype(np.float32)
-        return Cohort(flat.reshape(-1, self.model.dimension))
+        data, shape = self.cohort.vectors, (self.cohort.images, self.model.dimension)
+        if len(data) != 4 * shape[0] * shape[1]:
+            raise CorruptFileError(
+                f"its cohort has {len(data)} bytes, not those of {shape[0]} vectors of {shape[1]} "
+                "float32 numbers"
+            )
+        return Cohort(np.frombuffer(data, "<f4").astype(np.float32).reshape(shape))
 
     def describe(self) -> str:
         """Return whose images the figures rest on, in words."""
         people = self.population
+        corrected = f", scores corrected by {self.cohort.images} others" if self.cohort else ""
         return (
             f"{self.name}: measured on {people.description}, {people.classes} people or classes, "
-            f"{people.different_pairs} pairs of different ones"
+            f"{people.different_pairs} pairs of different ones{corrected}"
         )
 
 
@@ -262,9 +280,8 @@ def stored_cohort(cohort: Cohort) -> _StoredCohort:
 
 def encode_calibration(calibration: Calibration) -> bytes:
     """Return the file of a calibration: JSON with its digest."""
-    fields = {"format": FORMAT, "version": VERSION, **msgspec.to_builtins(calibration)}
-    fields["digest"] = digest_of(fields)
-    return msgspec.json.format(encode_json(fields), indent=1) + b"\n"
+    fields = msgspec.to_builtins(calibration)
+    return encode_manifest({"format": FORMAT, "version": VERSION, **fields})
 
 
 def decode_calibration(data: bytes, source: str) -> Calibration:
@@ -278,18 +295,7 @@ def decode_calibration(data: bytes, source: str) -> Calibration:
         CorruptFileError: it is not a calibration, or was changed after it was written.
         NewerVersionError: it is of a later version.
     """
-    try:
-        fields = decode_json(data, dict[str, Any])
-        if fields.get("format") != FORMAT:
-            raise ValueError(f"its format is {fields.get('format')!r}, not {FORMAT!r}")
-        refuse_newer(fields.get("version"), VERSION)
-        if fields.get("digest") != digest_of(fields):
-            raise ValueError("it was changed after it was written; calibrate again")
-        return convert_json(fields, Calibration)
-    except NewerVersionError as error:
-        raise NewerVersionError(f"{source}: {error}") from error
-    except ValueError as error:
-        raise CorruptFileError(f"{source} is not a calibration, or damaged: {error}") from error
+    return decode_manifest(data, source, Calibration, FORMAT, VERSION)
 
 
 def write_calibration(snapshot: Snapshot, calibration: Calibration) -> str:
@@ -314,7 +320,7 @@ def read_calibration(place: str) -> Calibration:
 
 
 def find_calibration(
-    model: ModelInfo, given: str | None, *snapshots: Snapshot, cohort: bool = True
+    model: ModelInfo, given: str | None, *snapshots: Snapshot, plain: str = ""
 ) -> Calibration | None:
     """Return the calibration to judge scores by.
 
@@ -323,25 +329,25 @@ def find_calibration(
         given: the file that a user has named; None for the newest in the output folders of the
             snapshots that is of this model, or else a shipped one.
         snapshots: what is compared.
-        cohort: whether the caller can correct scores by a cohort; if not, calibrations with one do
-            not count.
+        plain: what cannot correct scores by a cohort, so that calibrations with one do not count;
+            "" if scores can be corrected.
 
     Returns:
         The calibration; None if none is known for the model.
 
     Raises:
         MixedModelsError: the given one is of another model.
-        UsageError: it has a cohort, and the caller cannot correct scores.
+        UsageError: it has a cohort, and scores cannot be corrected.
         CorruptFileError: it is damaged.
         StorageError: it cannot be read.
     """
     if given is not None:
         calibration = read_calibration(given)
         calibration.check_fits(model, "what is compared")
-        if calibration.cohort is not None and not cohort:
+        if calibration.cohort is not None and plain:
             raise UsageError(
-                f"the `calibration` {given} corrects scores by a cohort, which this command does "
-                "not; calibrate without `cohort` for it"
+                f"the `calibration` {given} corrects scores by a cohort, and {plain} cannot; leave "
+                "one of them out, or calibrate without a cohort"
             )
         return calibration
     known = [
@@ -349,7 +355,7 @@ def find_calibration(
         shipped_calibrations(),
     ]
     every = (one for some in known for one in some if one.fits(model))
-    return next((one for one in every if cohort or one.cohort is None), None)
+    return next((one for one in every if not plain or one.cohort is None), None)
 
 
 def _own_calibrations(snapshot: Snapshot) -> Iterator[Calibration]:

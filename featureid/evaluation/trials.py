@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.evaluation.roc import Ranks, Roc
-from featureid.matching.scores import scores_of
+from featureid.matching.scores import query_vectors, row_vectors, scores_of
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -45,20 +45,25 @@ class Images:
         vectors: feature IDs, float32 (v, d); the images after the first v have none.
         classes: number of each image's class, (n,), from 0.
         names: of the classes.
-        corrections: what is taken off a score for each feature ID, (v,); see
-            :mod:`featureid.evaluation.cohort`.
+        corrections: what scores are corrected by, float32 (v,), see
+            :mod:`featureid.matching.scores`; None for plain scores.
     """
 
     keys: tuple[str, ...]
     vectors: Matrix
     classes: Rows
     names: tuple[str, ...]
-    corrections: Floats | None = None
+    corrections: Matrix | None = None
 
     @property
     def embedded(self) -> int:
         """Number of images with a feature ID."""
         return len(self.vectors)
+
+    def sides(self) -> tuple[Matrix, Matrix]:
+        """Return the feature IDs as those that are searched for, and as those that are searched."""
+        found, corrections = self.vectors, self.corrections
+        return query_vectors(found, corrections), row_vectors(found, corrections)
 
     @property
     def sizes(self) -> Floats:
@@ -183,13 +188,11 @@ def compare_listed(images: Images, rows: Rows, same: Flags) -> Trials:
         rows: the two images of each pair, (p, 2).
         same: whether they are of one class, (p,).
     """
+    queries, vectors = images.sides()
     scores = np.full(len(rows), NO_SCORE)
     there = (rows < images.embedded).all(axis=1)
     one, other = rows[there].T
-    found = scores_of(images.vectors, one, images.vectors, other)
-    scores[there] = found
-    if images.corrections is not None:
-        scores[there] -= (images.corrections[one] + images.corrections[other]) / 2
+    scores[there] = scores_of(queries, one, vectors, other)
     return Trials.of(images, rows, scores, same)
 
 
@@ -208,15 +211,12 @@ def _products(images: Images) -> Iterator[tuple[int, Matrix, Flags, Flags]]:
         Number of the first row, scores (b, m), whether each pair is of one class, (b, m), and
         whether each counts, (b, m): not a row with itself, and no pair twice.
     """
-    vectors, classes = images.vectors, images.classes[: images.embedded]
+    queries, vectors = images.sides()
+    classes = images.classes[: images.embedded]
     step = max(1, min(len(vectors), _PRODUCTS // max(1, len(vectors))))
     for start in range(0, len(vectors), step):
         some = slice(start, start + step)
-        scores = vectors[some] @ vectors[start:].T
-        if images.corrections is not None:
-            half = (images.corrections / 2).astype(np.float32)
-            scores -= half[some, np.newaxis]
-            scores -= half[start:]
+        scores = queries[some] @ vectors[start:].T
         same = classes[some, np.newaxis] == classes[np.newaxis, start:]
         later = np.arange(scores.shape[1]) > np.arange(len(scores))[:, np.newaxis]
         yield start, scores, same, later

@@ -229,7 +229,7 @@ def recall_of(near: Nearness, parts: Rows, rows: int) -> Recall:
     found = there = 0
     for start in range(0, len(drawn), QUERIES_AT_ONCE):
         sample = drawn[start : start + QUERIES_AT_ONCE]
-        for here, other in near_pairs(near.vectors[sample], near.vectors, near.threshold):
+        for here, other in near_pairs(near.queries[sample], near.vectors, near.threshold):
             one = sample[here]
             # Pairs of two rows of the sample are found twice.
             once = (one < other) | (one > other) & ~is_drawn[other]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from featureid.matching.hashes import Hashes
 from featureid.matching.parts import Part, PartRows
+from featureid.matching.scores import pair_scores, query_vectors, row_vectors
 from featureid.storage import layout
 from featureid.storage.columns import Values
 from featureid.storage.reader import Snapshot
@@ -36,6 +37,8 @@ class Collection:
         modified: when the files were changed, in nanoseconds, (n,); 0 where that is not known.
         origin: (n,): 0 for rows of the collection, 1 for known ones that it is compared with.
         hashes: perceptual hashes of the images; None to go by the vectors alone.
+        corrections: what scores are corrected by, float32 (n,), see
+            :mod:`featureid.matching.scores`; None for plain scores.
     """
 
     keys: Sequence[str]
@@ -47,6 +50,7 @@ class Collection:
     modified: npt.NDArray[np.int64]
     origin: npt.NDArray[np.int8]
     hashes: Hashes | None = None
+    corrections: Matrix | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -65,7 +69,16 @@ class Collection:
             self.modified[rows],
             self.origin[rows],
             None if self.hashes is None else self.hashes.take(rows),
+            None if self.corrections is None else self.corrections[rows],
         )
+
+    def scores(self, row: int, others: npt.NDArray[np.intp]) -> Matrix:
+        """Return the scores of a row with others, whose numbers are given, float32 (m,)."""
+        here = there = None
+        if self.corrections is not None:
+            here, there = self.corrections[row], self.corrections[others]
+        one, rest = self.vectors[row], self.vectors[others]
+        return pair_scores(query_vectors(one, here), row_vectors(rest, there))
 
 
 def read_collection(

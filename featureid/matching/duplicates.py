@@ -20,7 +20,7 @@ from featureid.matching.hashes import close_hashes
 from featureid.matching.identical import identical_rows
 from featureid.matching.lists import Lists
 from featureid.matching.near import Nearness, Pairs, limits_of
-from featureid.matching.scores import pair_scores, products_of
+from featureid.matching.scores import products_of
 
 Rows = npt.NDArray[np.intp]
 Keep = Literal["largest", "oldest", "first", "key"]
@@ -47,7 +47,8 @@ class DuplicateOptions:
         link: ``star``: every member is near the center and the image that is kept, by score or by
             hash; ``single``: with any other member, so that chains are followed.
         method: ``exact`` compares all pairs; ``cells`` nearly all that are close, and measures its
-            recall; ``auto`` takes cells from :data:`EXACT_ROWS` different vectors on.
+            recall; ``auto`` takes cells from :data:`EXACT_ROWS` different vectors on, but not for
+            corrected scores.
         across: only pairs of a row of the collection and a known one count, not those of two rows
             of the collection.
         ignored: pairs of keys that are never grouped because of each other.
@@ -64,8 +65,8 @@ class DuplicateOptions:
     ignored: frozenset[tuple[str, str]] = field(default=frozenset())
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise UsageError(f"`threshold` is {self.threshold}; give more than 0, up to 1")
+        if not -1 <= self.threshold <= 1:
+            raise UsageError(f"`threshold` is {self.threshold}; a score is from -1 to 1")
         for name, known in (("keep", Keep), ("link", Link), ("method", Method)):
             if getattr(self, name) not in get_args(known):
                 raise UsageError(
@@ -135,12 +136,23 @@ def find_duplicates(
         options: how.
         progress: called with the number of rows that have been compared with all others.
         threads: to use; 0 means one per CPU core.
+
+    Raises:
+        UsageError: scores are corrected, and cells, which go by plain ones, are asked for.
     """
+    cells = options.method == "cells"
+    if rows.corrections is not None and cells:
+        raise UsageError(
+            "`method='cells'` cannot find pairs by corrected scores; take exact, or a calibration "
+            "without a cohort"
+        )
     distinct = _Distinct.of(rows)
     near = _nearness(rows, distinct, options)
+    if options.method == "auto":
+        cells = len(near) > EXACT_ROWS and rows.corrections is None
     recall = None
     with threads_beside_blas(threads) as count:
-        if options.method == "cells" or (options.method == "auto" and len(near) > EXACT_ROWS):
+        if cells:
             parts = parts_by_cells(near, distinct.copies.lengths, count, progress)
             recall = recall_of(near, parts, len(rows))
         else:
@@ -206,14 +218,17 @@ def _nearness(rows: Collection, distinct: _Distinct, options: DuplicateOptions) 
         for origin in (0, 1)
     )
     everywhere = np.ones(len(firsts), np.bool_)
-    vectors, added = rows.vectors[firsts], Pairs.none()
+    corrections = None if rows.corrections is None else rows.corrections[firsts]
+    nearness = Nearness.of(rows.vectors[firsts], options.threshold, corrections)
+    added = Pairs.none()
     if rows.hashes is not None:
         added = Pairs(*close_hashes(rows.hashes.take(firsts)))
         # Most are near by their vectors, too, and so need not be held.
-        _, near = limits_of(options.threshold, vectors.shape[1])
-        added = added.where(products_of(vectors, added.one, vectors, added.other) < near)
+        _, near = limits_of(options.threshold, nearness.vectors.shape[1])
+        products = products_of(nearness.queries, added.one, nearness.vectors, added.other)
+        added = added.where(products < near)
     return replace(
-        Nearness.of(vectors, options.threshold),
+        nearness,
         left=fresh,
         right=known if options.across else everywhere,
         added=added,
@@ -320,7 +335,7 @@ class _Grouping:
         first, rest = self.copies[one][0], self.copies.rows[self.copies.starts[others]]
         if not (self.rows.origin[first] and self.rows.origin[rest].all()):
             return False
-        scores = pair_scores(self.rows.vectors[first], self.rows.vectors[rest])
+        scores = self.rows.scores(int(first), rest)
         near = scores >= np.float32(self.options.threshold)
         if self.rows.hashes is not None:
             distances = self.rows.hashes.distances(int(first), self.rows.hashes.take(rest))
@@ -335,7 +350,7 @@ class _Grouping:
         )
         everyone = np.concatenate([self.copies[member] for member in members.tolist()])
         rows = self.rows
-        scores = pair_scores(rows.vectors[middle], rows.vectors[everyone])
+        scores = rows.scores(middle, everyone)
         order = np.lexsort((self.rank[everyone], -scores, everyone != keep))
         everyone, scores = everyone[order], scores[order]
         same = np.zeros(len(everyone), np.bool_)

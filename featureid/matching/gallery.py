@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice, pairwise
 from typing import Any, NamedTuple
@@ -14,12 +14,19 @@ import numpy.typing as npt
 
 from featureid.errors import UsageError
 from featureid.matching.candidates import nearest
+from featureid.matching.cohort import Cohort
 from featureid.matching.exact import Found, search_above, search_among, search_top
 from featureid.matching.hashes import Hashes
 from featureid.matching.index import Index
 from featureid.matching.index_file import read_index
 from featureid.matching.recall import Recall
-from featureid.matching.scores import check_comparable, check_queries, pair_scores
+from featureid.matching.scores import (
+    check_comparable,
+    check_queries,
+    pair_scores,
+    query_vectors,
+    row_vectors,
+)
 from featureid.storage import layout
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import ModelInfo
@@ -99,14 +106,18 @@ class Gallery:
             time instead of all; for galleries that are larger than memory, and for a single search.
         index: search by the indexes that ``featureid index`` has made: not all rows are found that
             exact search finds, see :meth:`recall`, but their scores are exact.
+        cohort: what all scores are corrected by, see :mod:`featureid.matching.cohort`; None for
+            plain scores.
         threads: blocks to read at the same time; 0 means one per CPU core.
+        progress: called with the number of rows that are held.
 
     Attributes:
         model: the model of all vectors.
         num_rows: number of rows.
 
     Raises:
-        UsageError: no snapshot is given; a snapshot has no index, or there is a prefix with it.
+        UsageError: no snapshot is given; a snapshot has no index, or there is a prefix or a cohort
+            with it.
         MixedModelsError: the models of the snapshots differ.
         StorageError: a snapshot is missing, damaged or cannot be read.
     """
@@ -118,7 +129,9 @@ class Gallery:
         *,
         stream: bool = False,
         index: bool = False,
+        cohort: Cohort | None = None,
         threads: int = 0,
+        progress: Callable[[int], Any] = lambda rows: None,
     ) -> None:
         if isinstance(snapshots, Snapshot | str | os.PathLike):
             snapshots = [snapshots]
@@ -136,8 +149,18 @@ class Gallery:
         self.num_rows = self._first_rows[-1]
         if index and prefix:
             raise UsageError("an `index` is of whole snapshots; leave out `index` or `prefix`")
+        if index and cohort is not None:
+            raise UsageError(
+                "an `index` finds rows by plain scores; leave it out, or take a calibration "
+                "without a cohort"
+            )
         self._indexes = [read_index(snapshot) for snapshot in self.snapshots] if index else []
-        self._vectors = None if stream else [s.vectors(threads) for s in self._selections]
+        self._cohort = cohort
+        # Those of all rows, NaN where they are not known yet.
+        self._corrections = np.full(self.num_rows if cohort else 0, np.nan, np.float32)
+        self._vectors: list[Matrix] | None = None
+        if not stream:
+            self._vectors = [self._held(number, progress) for number in range(len(self.snapshots))]
 
     def search(
         self, vectors: npt.NDArray[Any], k: int | None = DEFAULT_K, threshold: float | None = None
@@ -169,6 +192,8 @@ class Gallery:
             raise UsageError(f"`k` is {k}; give 1 or more")
         if threshold is not None and not -1 <= threshold <= 1:
             raise UsageError(f"`threshold` is {threshold}; a score is from -1 to 1")
+        if self._cohort is not None:
+            queries = query_vectors(queries, self._cohort.corrections(queries))
         lowest = np.full(len(queries), -2 if threshold is None else threshold, np.float32)
         if self.uses_index(k, threshold):
             pairs = self._candidates(queries, k, threshold)
@@ -207,6 +232,8 @@ class Gallery:
 
     def match(self, vector: Matrix, row: int) -> Match:
         """Return a row, whatever it scores, as a match of a query, float32 (dimension,)."""
+        if self._cohort is not None:
+            vector = query_vectors(vector, self._cohort.corrections(vector[np.newaxis])[0])
         scores = pair_scores(vector, self._vectors_of(np.array([row])))
         (matches,) = self._described([Found(np.array([row]), scores, 1)])
         return matches.hits[0]
@@ -228,8 +255,34 @@ class Gallery:
         if self._vectors is not None:
             yield from self._vectors
             return
-        for selection in self._selections:
-            yield from selection.batches(threads=self._threads)
+        for number in range(len(self.snapshots)):
+            yield from self._blocks_of(number)
+
+    def _blocks_of(self, number: int) -> Iterator[Matrix]:
+        """Yield the rows of a snapshot, with their corrections, which are computed only once."""
+        first = self._first_rows[number]
+        for block in self._selections[number].batches(threads=self._threads):
+            if self._cohort is None:
+                yield block
+            else:
+                known = self._corrections[first : first + len(block)]
+                if np.isnan(known).any():
+                    known[:] = self._cohort.corrections(block, threads=self._threads)
+                yield row_vectors(block, known)
+            first += len(block)
+
+    def _held(self, number: int, progress: Callable[[int], Any]) -> Matrix:
+        """Return the rows of a snapshot, with their corrections."""
+        selection, start = self._selections[number], 0
+        if self._cohort is None:
+            progress(selection.num_rows)
+            return selection.vectors(self._threads)
+        held = np.empty((selection.num_rows, self.model.dimension + 2), np.float32)
+        for block in self._blocks_of(number):
+            held[start : start + len(block)] = block
+            start += len(block)
+            progress(len(block))
+        return held
 
     def _candidates(
         self, queries: Matrix, k: int | None, threshold: float | None
@@ -254,7 +307,10 @@ class Gallery:
             if self._vectors is not None:
                 found.append(self._vectors[number][mine])
             else:
-                found.append(self._selections[number].vectors_of(mine.tolist(), self._threads))
+                some = self._selections[number].vectors_of(mine.tolist(), self._threads)
+                if self._cohort is not None:
+                    some = row_vectors(some, self._cohort.corrections(some))
+                found.append(some)
         return np.concatenate(found)
 
     def _described(self, found: list[Found]) -> list[Matches]:

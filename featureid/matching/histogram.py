@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from featureid.matching.collection import Collection
 from featureid.matching.duplicates import DuplicateOptions, Duplicates
+from featureid.matching.scores import query_vectors, row_vectors
 
 Scores = npt.NDArray[np.float32]
 
@@ -64,7 +65,11 @@ def histogram_of(rows: Collection, found: Duplicates, options: DuplicateOptions)
     counted = (label[one] != label[other]) | (label[one] < 0)
     both_known = (origin[one] == 1) & (origin[other] == 1)
     counted &= origin[one] != origin[other] if options.across else ~both_known
-    products = rows.vectors[drawn] @ rows.vectors[drawn].T
+    some = rows.take(drawn)
+    products = (
+        query_vectors(some.vectors, some.corrections)
+        @ row_vectors(some.vectors, some.corrections).T
+    )
     scores = np.minimum(products[one, other][counted], np.float32(1))
     counts, edges = np.histogram(scores, np.linspace(-1, 1, _BINS + 1))
     new, known = (int((rows.origin == origin).sum()) for origin in (0, 1))

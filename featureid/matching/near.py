@@ -16,7 +16,13 @@ import numpy.typing as npt
 from featureid.matching.bounds import ROUNDING, bounding_vectors
 from featureid.matching.candidates import QUERIES_AT_ONCE, ROWS_AT_ONCE, rows_at_once
 from featureid.matching.forest import Forest
-from featureid.matching.scores import products_of, rounding_error, scores_of
+from featureid.matching.scores import (
+    products_of,
+    query_vectors,
+    rounding_error,
+    row_vectors,
+    scores_of,
+)
 from featureid.parallel import map_in_order
 
 Matrix = npt.NDArray[np.float32]
@@ -134,7 +140,8 @@ class Nearness:
     """Which of some rows are near each other.
 
     Attributes:
-        vectors: float32 (n, d) of unit length.
+        vectors: float32 (n, d) of unit length, perhaps with corrections.
+        queries: what they are on the other side of a score; themselves without corrections.
         bounds: their bounding vectors, (n, w).
         threshold: the lowest score of rows that are near.
         left: (n,), and
@@ -146,6 +153,7 @@ class Nearness:
     """
 
     vectors: Matrix
+    queries: Matrix
     bounds: Matrix
     threshold: float
     left: Mask
@@ -155,12 +163,13 @@ class Nearness:
     removed: Pairs
 
     @classmethod
-    def of(cls, vectors: Matrix, threshold: float) -> Nearness:
-        """Return that of rows, (n, d), of which nothing else is known."""
+    def of(cls, vectors: Matrix, threshold: float, corrections: Matrix | None = None) -> Nearness:
+        """Return that of rows, (n, d), of which nothing but their corrections, (n,), is known."""
         every = np.ones(len(vectors), np.bool_)
         part = np.zeros(len(vectors), np.intp)
-        bounds = bounding_vectors(vectors, threshold)
-        return cls(vectors, bounds, threshold, every, every, part, Pairs.none(), Pairs.none())
+        queries, rows = query_vectors(vectors, corrections), row_vectors(vectors, corrections)
+        bounds = bounding_vectors(rows, threshold) if queries is rows else rows
+        return cls(rows, queries, bounds, threshold, every, every, part, Pairs.none(), Pairs.none())
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -172,9 +181,11 @@ class Nearness:
         if len(added) or len(removed):
             places = _places(rows, len(self))
             added, removed = (_renumbered(pairs, places) for pairs in (added, removed))
+        vectors = self.vectors[rows]
         return Nearness(
-            self.vectors[rows],
-            self.bounds[rows] if self._has_bounds else self.vectors[rows],
+            vectors,
+            vectors if self.queries is self.vectors else self.queries[rows],
+            self.bounds[rows] if self._has_bounds else vectors,
             self.threshold,
             self.left[rows],
             self.right[rows],
@@ -198,7 +209,7 @@ class Nearness:
             one: row numbers (a,), or a slice; some hundred.
             other: row numbers (b,), or a slice.
         """
-        queries, block = self.vectors[one], self.vectors[other]
+        queries, block = self.queries[one], self.vectors[other]
         floor, ceiling = limits_of(self.threshold, queries.shape[1])
         products = queries @ block.T
         near = products >= ceiling
@@ -281,7 +292,7 @@ class Nearness:
     def _pairs_from(self, rows: slice) -> Iterator[Pairs]:
         """Yield the pairs of some rows with later ones, but for those that are added."""
         start = rows.start
-        queries, block = self.vectors[rows], self.vectors[start:]
+        queries, block = self.queries[rows], self.vectors[start:]
         bounds = (self.bounds[rows], self.bounds[start:]) if self._has_bounds else None
         for here, there in near_pairs(queries, block, self.threshold, bounds):
             later = there > here

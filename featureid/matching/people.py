@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import UsageError
+from featureid.matching.cohort import Cohort
 from featureid.matching.exact import search_top
-from featureid.matching.scores import pair_scores, rounding_error
+from featureid.matching.scores import query_vectors, row_vectors
 
 Matrix = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
 # "Anna 2", "anna_02", "anna-2" and "Anna (2)" are pictures of one person.
 _NUMBER = re.compile(r"[\s_-]*(\d+|\(\d+\))$")
@@ -74,37 +74,22 @@ class People:
         self._vectors = np.ascontiguousarray(vectors)
         self.names = sorted({person_of(key) for key in keys})
 
-    def most_like(
-        self, vectors: Matrix, corrections_of: Callable[[Matrix], Floats] | None = None
-    ) -> list[Likeness]:
+    def most_like(self, vectors: Matrix, cohort: Cohort | None = None) -> list[Likeness]:
         """Return for each face whom it is most like; ties go by key.
 
         Args:
             vectors: the faces, float32 (n, dimension).
-            corrections_of: vectors -> what half of is taken off each of their scores, (n,); None
-                for nothing.
+            cohort: what scores are corrected by; None for plain scores.
         """
-        if corrections_of is not None:
-            return self._most_like_corrected(vectors, corrections_of)
-        found = search_top(vectors, lambda: [self._vectors], 1, self._sort_keys)
+        queries, rows = vectors, self._vectors
+        if cohort is not None:
+            queries = query_vectors(vectors, cohort.corrections(vectors))
+            rows = row_vectors(rows, cohort.corrections(rows))
+        found = search_top(queries, lambda: [rows], 1, self._sort_keys)
         likenesses = []
         for matches in found:
             key = self._keys[matches.rows[0]]
             likenesses.append(Likeness(person_of(key), key, float(matches.scores[0])))
-        return likenesses
-
-    def _most_like_corrected(
-        self, vectors: Matrix, corrections_of: Callable[[Matrix], Floats]
-    ) -> list[Likeness]:
-        known, own = corrections_of(self._vectors) / 2, corrections_of(vectors) / 2
-        margin = 2 * rounding_error(vectors.shape[1])
-        likenesses = []
-        for vector, half in zip(vectors, own.tolist(), strict=True):
-            scores = self._vectors @ vector - known
-            rows = np.flatnonzero(scores >= scores.max() - margin)
-            exact = pair_scores(vector, self._vectors[rows]) - known[rows] - half
-            best = min(zip(-exact, (self._keys[row] for row in rows.tolist()), strict=True))
-            likenesses.append(Likeness(person_of(best[1]), best[1], -float(best[0])))
         return likenesses
 
     def _sort_keys(self, rows: list[int]) -> list[str]:
