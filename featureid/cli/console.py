@@ -27,7 +27,9 @@ _PROGRESS_EVERY_S = 0.5
 # Moves to the start of the line and erases it.
 _CLEAR = "\r\x1b[K"
 _COLUMNS = 80
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 #: A parameter in a message, with or without a value: ``max_bytes`` or ``check='content'``.
 _PARAMETER = re.compile(r"`(?P<name>[a-z_]+)(=(?P<value>[^`]*))?`")
 

@@ -21,6 +21,7 @@ from featureid.images.failures import (
     truncated,
     unsupported,
 )
+from featureid.images.jpeg_scans import check_scans
 
 # Why simplejpeg and not Pillow: Pillow drops libjpeg's warnings, so a photo with damaged scan data
 # is decoded to a garbled image silently.  Of 1,080 single-bit flips in the scans of real photos 156
@@ -40,11 +41,10 @@ _BASELINE, _EXTENDED, _PROGRESSIVE, _JPEG_LS = 0xC0, 0xC1, 0xC2, 0xF7
 _FRAMES = frozenset({*range(0xC0, 0xD0), _JPEG_LS}) - {0xC4, 0xC8, 0xCC}
 _SOS, _EOI, _APP1, _APP14 = 0xDA, 0xD9, 0xE1, 0xEE
 _DECODING_SEGMENTS = frozenset({*_FRAMES, 0xC4, 0xDB, 0xDD, _SOS, _APP14, 0xE0})
-_STANDALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
-
-# A file can ask for any number of scans over all its pixels: a few KB then take hours.
-# Encoders write about 10; 500 is the limit of libjpeg-turbo's own fuzzers.
-_MAX_SCANS = 500
+# Profiles and notes of the largest files take some hundreds, of 64 KB each.
+_MAX_SEGMENTS = 1 << 14
+# Fill bytes, markers without a segment and bytes between segments are skipped.
+_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker (0xd\d)")
 _END_MARKER = "0xd9"
 # TurboJPEG decodes common sampling factors only. Pillow decodes all, but reports no damage.
@@ -52,8 +52,10 @@ _UNNAMED_SAMPLING = "Could not determine subsampling level"
 # Up to this many bytes left before the end marker are padding; damage left 5 or more in each of
 # 127 cases.
 _MAX_PADDING = 4
+# As many equal bytes at the end of the data that libjpeg did need are not of an image.
+_HOLE = 16
 _RESTART_MARKER = re.compile(rb"(\xff[\xd0-\xd7])")
-_ZEROS_BEFORE_RESTART = re.compile(rb"\0+(?=\xff[\xd0-\xd7])")
+_ZEROS_BEFORE_RESTART = re.compile(rb"(?<!\0)\0++(?=\xff[\xd0-\xd7])")
 # With fewer restart markers, damage in one interval could pass for padding.
 _MIN_RESTARTS = 3
 _MAX_RESTART_PADDING = 16
@@ -101,8 +103,8 @@ def decode_jpeg(
     else:
         # Several scans: the library holds the coefficients of the whole image at any scale.
         check_pixels(header.width, header.height, max_pixels)
-        if data.count(b"\xff\xda") > _MAX_SCANS:
-            raise unsupported("JPEG", f"more than {_MAX_SCANS} scans")
+        first_scan = header.scan_start - len(header.segments[-1])
+        check_scans(data, first_scan, header.components, header.width * header.height)
     pixels = _decode(data, header, height, width)
     return pixels, header.orientation, (header.width, header.height)
 
@@ -177,7 +179,7 @@ def _repaired(data: bytes, header: _Header, fault: str) -> bytes:
         scan = scan[:end]
         found = _EXTRANEOUS.search(fault)
         padding = int(found[1]) if found and found[2] == _END_MARKER else 0
-        if 0 < padding < len(scan) and _is_padding(scan[-padding:]):
+        if 0 < padding < len(scan) and _is_padding(scan, padding):
             scan = scan[:-padding]
     elif not header.single_scan:
         # Later scans may be missing, and the image would be blurred.
@@ -211,15 +213,19 @@ def _without_restart_padding(data: bytes, scan_start: int, fault: str) -> Iterat
             yield b"".join((head, *cut, intervals[-1]))
 
 
-def _is_padding(tail: bytes) -> bool:
-    return len(tail) <= _MAX_PADDING or len(set(tail)) == 1
+def _is_padding(scan: bytes, size: int) -> bool:
+    """Return whether the last bytes of a scan, which libjpeg did not need, are harmless."""
+    last = scan[-1:]
+    # Of a hole of an interrupted copy, libjpeg takes a part for the image.
+    is_hole = scan[-size - _HOLE : -size] == last * _HOLE
+    return size <= _MAX_PADDING or (scan[-size:].count(last) == size and not is_hole)
 
 
 def _read_header(data: bytes) -> _Header:
     """Read the segments up to the first scan (ITU-T T.81, annex B)."""
     orientation, adobe, frame, segments = 1, False, b"", []
     position = 2
-    while True:
+    for _ in range(_MAX_SEGMENTS):
         marker, start, end = _next_segment(data, position)
         body = data[start + 4 : end]
         if marker in _DECODING_SEGMENTS:
@@ -233,6 +239,8 @@ def _read_header(data: bytes) -> _Header:
         elif marker == _SOS:
             break
         position = end
+    else:
+        raise corrupt("JPEG", f"more than {_MAX_SEGMENTS:,} segments")
     if len(frame) < 9 or not body:
         raise corrupt("JPEG", "no image size before the image")
     height, width = int.from_bytes(frame[4:6], "big"), int.from_bytes(frame[6:8], "big")
@@ -263,24 +271,18 @@ def _known_jfif(segment: bytes) -> bytes:
 
 def _next_segment(data: bytes, position: int) -> tuple[int, int, int]:
     """Return marker, start and end of the next segment that has a length."""
-    while True:
-        position = data.find(b"\xff", position)
-        if position < 0 or position + 4 > len(data):
-            raise truncated("the JPEG header")
-        marker = data[position + 1]
-        if marker == 0xFF:
-            position += 1
-        elif marker in _STANDALONE:
-            position += 2
-        elif marker == _EOI:
-            raise failure("corrupt", "a JPEG file without an image: replace it")
-        else:
-            end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-            if end < position + 4 and marker not in _DECODING_SEGMENTS:
-                position += 4  # like libjpeg: some writers leave the length of an empty comment 0
-                continue
-            if end < position + 4:
-                raise corrupt("JPEG", f"segment {marker:#x} with an impossible length")
-            if end > len(data):
-                raise truncated("the JPEG header")
-            return marker, position, end
+    found = _SEGMENT.search(data, position)
+    start = found.start() if found else len(data)
+    if start + 4 > len(data):
+        raise truncated("the JPEG header")
+    marker = data[start + 1]
+    if marker == _EOI:
+        raise failure("corrupt", "a JPEG file without an image: replace it")
+    end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    if end < start + 4:
+        if marker in _DECODING_SEGMENTS:
+            raise corrupt("JPEG", f"segment {marker:#x} with an impossible length")
+        end = start + 4  # like libjpeg: some writers leave the length of an empty comment 0
+    if end > len(data):
+        raise truncated("the JPEG header")
+    return marker, start, end

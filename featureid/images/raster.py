@@ -6,19 +6,19 @@ import re
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from featureid.errors import ImageError
 from featureid.images.bmp import decodable_bmp
-from featureid.images.containers import (
-    check_boxes,
-    check_webp,
-    essential_png,
-    first_gif_frame,
-)
 from featureid.images.exif import exif_orientation
-from featureid.images.failures import check_pixels, decoder_errors, failure
+from featureid.images.failures import check_pixels, corrupt, decoder_errors, failure, truncated
+from featureid.images.gif import first_gif_frame
+from featureid.images.heif import check_boxes, check_coded_images
 from featureid.images.plugins import load_image
+from featureid.images.png import essential_png, has_all_rows
 from featureid.images.rgb import on_white, scaled_transparency, to_rgb
 from featureid.images.tiff import decode_tiff
+from featureid.images.webp import check_webp, shortened_webp
 
 # An item of the type Exif in the item table of a HEIF file (ISO/IEC 14496-12, 8.11.6).
 _EXIF_ITEM = re.compile(rb"(infe[\x02\x03]\x00\x00[\x00\x01].{4,6})Exif", re.DOTALL)
@@ -44,6 +44,7 @@ def decode_raster(data: bytes, kind: str, max_pixels: int) -> tuple[npt.NDArray[
         return decode_tiff(data, max_pixels)
     if kind in ("AVIF", "HEIC"):
         check_boxes(data, kind)
+        check_coded_images(data, kind)
     if kind == "HEIC":
         return _decode_heic(data, max_pixels), 1
     if kind == "GIF":
@@ -53,7 +54,7 @@ def decode_raster(data: bytes, kind: str, max_pixels: int) -> tuple[npt.NDArray[
     elif kind == "PPM" and data[1:2] in b"123":
         data += b"\n"  # Pillow takes a last number that nothing follows for a truncated one
     elif kind == "WEBP":
-        check_webp(data, max_pixels)
+        return _decode_webp(data, max_pixels)
     elif kind == "AVIF":
         data = _without_exif(data)
     image = load_image(data, kind, max_pixels)
@@ -61,12 +62,42 @@ def decode_raster(data: bytes, kind: str, max_pixels: int) -> tuple[npt.NDArray[
 
 
 def _decode_png(data: bytes, max_pixels: int) -> tuple[npt.NDArray[np.uint8], int]:
-    data, exif, bits = essential_png(data, max_pixels)
-    image = load_image(data, "PNG", max_pixels)
+    png = essential_png(data, max_pixels)
+    image = load_image(png.data, "PNG", max_pixels)
+    # A row that is not all zero was in the file, and those before it as well.
+    certain = not png.interlaced and not _is_empty(image, image.height - 1)
+    if not certain and not has_all_rows(png.data, max_pixels):
+        raise truncated("the PNG image")
     if "transparency" in image.info:
         key = image.info["transparency"]
-        image.info["transparency"] = scaled_transparency(image.mode, key, bits)
-    return to_rgb(image, "PNG"), exif_orientation(exif)
+        image.info["transparency"] = scaled_transparency(image.mode, key, png.bits)
+    return to_rgb(image, "PNG"), exif_orientation(png.exif)
+
+
+def _is_empty(image: Image.Image, row: int) -> bool:
+    """Return whether all samples of a row are zero."""
+    # Not crop(), which checks the size against a global of Pillow's.
+    place = (0, row, image.width, row + 1)
+    extrema = image.resize((image.width, 1), Image.Resampling.NEAREST, place).getextrema()
+    bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    return all(band == (0, 0) for band in bands)
+
+
+def _decode_webp(data: bytes, max_pixels: int) -> tuple[npt.NDArray[np.uint8], int]:
+    check_webp(data, max_pixels)
+    image = load_image(data, "WEBP", max_pixels)
+    shortened = shortened_webp(data)
+    if shortened is not None and _decodes(shortened, max_pixels):
+        raise corrupt("WebP", "a hole of zeros in the image")
+    return to_rgb(image, "WEBP"), exif_orientation(image.info.get("exif", b""))
+
+
+def _decodes(data: bytes, max_pixels: int) -> bool:
+    try:
+        load_image(data, "WEBP", max_pixels)
+    except ImageError:
+        return False
+    return True
 
 
 def _decode_gif(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:

@@ -58,6 +58,7 @@ _UNDECODED_IMAGES = tuple(
         (rb"(?:\xef\xbb\xbf)?\s*(?:<[?!][^<]{0,2000}){0,8}<(?:svg:)?svg\b", "SVG"),
     )
 )
+_BINARY = re.compile(rb"[^\t-\r -~]")
 _OTHERS = (
     (b"%PDF", "a PDF document"),
     (b"%!PS", "a PostScript document"),
@@ -135,9 +136,8 @@ def _looks_like(data: bytes) -> str:
             return name
     if data[4:8] == b"ftyp":
         return "a video or another ISO media file"
+    # Their bytes are not quoted: messages are stored and printed, and files may hold secrets.
     head = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     if head.startswith(b"<"):
-        return f"XML, SVG or HTML beginning {head[:24]!r}"
-    if head.isascii() and not re.search(rb"[^\t-\r -~]", head):
-        return f"text beginning {head[:24]!r}"
-    return f"an unknown format, beginning {data[:12]!r}"
+        return "XML or HTML"
+    return "text" if head.isascii() and not _BINARY.search(head) else "an unknown format"
