@@ -1,8 +1,9 @@
-"""The boxes of HEIC and AVIF files, made by hand: tiles, odd boxes, and hostile numbers of items."""
+"""The boxes of HEIC and AVIF files, made by hand: tiles, odd boxes, hostile numbers of items."""
 
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -29,9 +30,8 @@ def heif(images: list[bytes], *, idat: bool = False, version: int = 1) -> bytes:
         for item, type_ in enumerate(types, 1)
     ]
     parts = range(2, 1 + len(images))
-    references = box(
-        b"dimg", b"".join([struct.pack(ids, 1), struct.pack(">H", len(parts)), *(struct.pack(ids, n) for n in parts)])
-    )  # fmt: skip
+    tiles = b"".join(struct.pack(ids, part) for part in parts)
+    references = box(b"dimg", struct.pack(ids, 1) + struct.pack(">H", len(parts)) + tiles)
 
     def meta(start: int) -> bytes:
         places, method = b"", struct.pack(">H", idat) if version else b""
@@ -67,7 +67,7 @@ def test_a_hole_in_a_tile_is_found_and_one_in_a_thumbnail_does_not_matter(
 ) -> None:
     if idat and not version:
         return  # the version has no such place
-    options = {"idat": idat, "version": version}
+    options: dict[str, Any] = {"idat": idat, "version": version}
     check_coded_images(heif(TILES, **options), "HEIC")
     check_coded_images(heif([*TILES[:2], HOLE], **options), "HEIC")
     for at in range(2):

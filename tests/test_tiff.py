@@ -300,12 +300,13 @@ def test_values_that_fill_the_file_are_not_copied_for_every_tag() -> None:
     assert reason_of(too_many) == "corrupt"
 
 
-def test_a_tag_of_megabytes_does_not_reach_pillow() -> None:
+def test_a_tag_of_megabytes_does_not_reach_a_decoder() -> None:
     tables = zlib.compress(b"") * (1 << 18)
-    data = bytearray(page(JPEG_TABLES=[1, 2, 3]))
-    at = data.index(struct.pack("<HHI", Tag.JPEG_TABLES, 3, 3))
-    data[at : at + 12] = struct.pack("<HHII", Tag.JPEG_TABLES, 7, len(tables), len(data))
-    assert reason_of(bytes(data) + tables) == "corrupt"
+    for tag, compression in ((Tag.YCBCR_COEFFICIENTS, 8), (Tag.JPEG_TABLES, 7)):
+        data = bytearray(page(COMPRESSION=[compression], **{tag.name: [1, 2, 3]}))
+        at = data.index(struct.pack("<HHI", tag, 3, 3))
+        data[at : at + 12] = struct.pack("<HHII", tag, 7, len(tables), len(data))
+        assert reason_of(bytes(data) + tables) == "corrupt"
 
 
 def test_a_written_directory_reads_as_it_was() -> None:

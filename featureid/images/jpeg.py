@@ -62,7 +62,22 @@ _MAX_RESTART_PADDING = 16
 
 
 @dataclass(frozen=True)
-class _Header:
+class JpegHeader:
+    """What the segments before the first scan say of an image.
+
+    Attributes:
+        width: columns as stored.
+        height: rows as stored.
+        components: 1 (gray), 3 or 4 (CMYK).
+        frame: the marker of the frame, which tells the kind of coding.
+        precision: bits per sample.
+        adobe: whether a segment of Adobe's is among them.
+        orientation: by EXIF, 1 to 8.
+        single_scan: whether the first scan has all pixels.
+        scan_start: where the compressed data of the first scan begins.
+        segments: those that decoding needs, the last of which is the header of the scan.
+    """
+
     width: int
     height: int
     components: int
@@ -92,24 +107,15 @@ def decode_jpeg(
     Raises:
         ImageError: ``truncated``, ``corrupt``, ``too-many-pixels`` or ``unsupported``.
     """
-    header = _read_header(data)
-    if header.precision != 8 or header.frame not in (_BASELINE, _EXTENDED, _PROGRESSIVE):
-        raise unsupported("JPEG", f"{header.precision}-bit, type {header.frame:#x} coding")
-    if header.components not in (1, 3, 4):
-        raise unsupported("JPEG", f"{header.components} color components")
+    header = read_header(data)
     height, width = _decoded_size(header, min_size)
-    if header.single_scan:
-        check_pixels(width, height, max_pixels)
-    else:
-        # Several scans: the library holds the coefficients of the whole image at any scale.
-        check_pixels(header.width, header.height, max_pixels)
-        first_scan = header.scan_start - len(header.segments[-1])
-        check_scans(data, first_scan, header.components, header.width * header.height)
-    pixels = _decode(data, header, height, width)
+    pixels = decode_samples(data, header, height, width, max_pixels)
+    if header.components == 4:
+        pixels = _cmyk_to_rgb(pixels, header.adobe)
     return pixels, header.orientation, (header.width, header.height)
 
 
-def _decoded_size(header: _Header, min_size: tuple[int, int] | None) -> tuple[int, int]:
+def _decoded_size(header: JpegHeader, min_size: tuple[int, int] | None) -> tuple[int, int]:
     """Return the (height, width) of the smallest fast scale that is large enough."""
     height, width = header.height, header.width
     if min_size is None:
@@ -123,7 +129,31 @@ def _decoded_size(header: _Header, min_size: tuple[int, int] | None) -> tuple[in
     return height, width
 
 
-def _decode(data: bytes, header: _Header, height: int, width: int) -> npt.NDArray[np.uint8]:
+def decode_samples(
+    data: bytes, header: JpegHeader, height: int, width: int, max_pixels: int
+) -> npt.NDArray[np.uint8]:
+    """Decode a JPEG file to RGB, or to four components as they are stored.
+
+    Args:
+        data: the file.
+        header: what `read_header` returned for it.
+        height: rows of the scale to decode at.
+        width: columns of that scale.
+        max_pixels: the limit for the pixels really held in memory.
+
+    Returns:
+        uint8 (height, width, 3 or 4).
+
+    Raises:
+        ImageError: ``truncated``, ``corrupt``, ``too-many-pixels`` or ``unsupported``.
+    """
+    if header.single_scan:
+        check_pixels(width, height, max_pixels)
+    else:
+        # Several scans: the library holds the coefficients of the whole image at any scale.
+        check_pixels(header.width, header.height, max_pixels)
+        first_scan = header.scan_start - len(header.segments[-1])
+        check_scans(data, first_scan, header.components, header.width * header.height)
     pixels, fault = _decode_strictly(data, header, height, width)
     if pixels is None:
         data = _repaired(data, header, fault)
@@ -138,11 +168,11 @@ def _decode(data: bytes, header: _Header, height: int, width: int) -> npt.NDArra
         raise unsupported("JPEG", "unusual chroma subsampling")
     if pixels is None:
         raise classified("JPEG", ValueError(fault))
-    return _cmyk_to_rgb(pixels, header.adobe) if header.components == 4 else pixels
+    return pixels
 
 
 def _decode_strictly(
-    data: bytes, header: _Header, height: int, width: int
+    data: bytes, header: JpegHeader, height: int, width: int
 ) -> tuple[npt.NDArray[np.uint8] | None, str]:
     """Return the pixels, or None and what libjpeg reported, be it only a warning."""
     scaled = (height, width) != (header.height, header.width)
@@ -167,7 +197,7 @@ def _cmyk_to_rgb(pixels: npt.NDArray[np.uint8], adobe: bool) -> npt.NDArray[np.u
     return np.array(Image.frombuffer("CMYK", size, ink, "raw", "CMYK", 0, 1).convert("RGB"))
 
 
-def _repaired(data: bytes, header: _Header, fault: str) -> bytes:
+def _repaired(data: bytes, header: JpegHeader, fault: str) -> bytes:
     """Return `data` without the harmless faults that libjpeg warns about; damage stays as it is.
 
     Removed are bytes between the header segments, odd values in segments that do not matter, and
@@ -221,8 +251,12 @@ def _is_padding(scan: bytes, size: int) -> bool:
     return size <= _MAX_PADDING or (scan[-size:].count(last) == size and not is_hole)
 
 
-def _read_header(data: bytes) -> _Header:
-    """Read the segments up to the first scan (ITU-T T.81, annex B)."""
+def read_header(data: bytes) -> JpegHeader:
+    """Read the segments up to the first scan (ITU-T T.81, annex B).
+
+    Raises:
+        ImageError: ``truncated``, ``corrupt`` or ``unsupported``.
+    """
     orientation, adobe, frame, segments = 1, False, b"", []
     position = 2
     for _ in range(_MAX_SEGMENTS):
@@ -248,7 +282,7 @@ def _read_header(data: bytes) -> _Header:
         raise corrupt("JPEG", "width 0")
     if not height:
         raise unsupported("JPEG", "a height that is not in its header (DNL marker)")
-    return _Header(
+    header = JpegHeader(
         width=width,
         height=height,
         components=frame[8],
@@ -260,6 +294,11 @@ def _read_header(data: bytes) -> _Header:
         scan_start=end,
         segments=tuple(segments),
     )
+    if header.precision != 8 or header.frame not in (_BASELINE, _EXTENDED, _PROGRESSIVE):
+        raise unsupported("JPEG", f"{header.precision}-bit, type {header.frame:#x} coding")
+    if header.components not in (1, 3, 4):
+        raise unsupported("JPEG", f"{header.components} color components")
+    return header
 
 
 def _known_jfif(segment: bytes) -> bytes:

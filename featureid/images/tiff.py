@@ -33,13 +33,14 @@ from featureid.images.tiff_page import (
     number,
     shown_page,
 )
+from featureid.images.tiff_strict import STRICT, strict_image
 
 # The orientation is left out: it is applied here, not by Pillow.
 _FOR_PILLOW = frozenset(
     {Tag.WIDTH, Tag.HEIGHT, Tag.BITS, Tag.COMPRESSION, Tag.PHOTOMETRIC, Tag.FILL_ORDER, Tag.SAMPLES}
-    | {Tag.ROWS_PER_STRIP, Tag.PLANAR, Tag.FAX3_OPTIONS, Tag.FAX4_OPTIONS, Tag.PREDICTOR}
+    | {Tag.ROWS_PER_STRIP, Tag.PLANAR, Tag.PREDICTOR}
     | {Tag.COLOR_MAP, Tag.TILE_WIDTH, Tag.TILE_HEIGHT, Tag.INK_SET, Tag.NUMBER_OF_INKS}
-    | {Tag.EXTRA_SAMPLES, Tag.SAMPLE_FORMAT, Tag.JPEG_TABLES, Tag.YCBCR_COEFFICIENTS}
+    | {Tag.EXTRA_SAMPLES, Tag.SAMPLE_FORMAT, Tag.YCBCR_COEFFICIENTS}
     | {Tag.YCBCR_SUBSAMPLING, Tag.YCBCR_POSITIONING, Tag.REFERENCE_BLACK_WHITE}
 )
 # Photometric interpretation and meaning of the first extra sample, if any, to Pillow's mode.
@@ -130,8 +131,12 @@ def _decode_plane(
 
 
 def _load(reader: TiffReader, page: Directory, chunks: Chunks, max_pixels: int) -> Image.Image:
-    """Return the image that Pillow loads from a file with only this page."""
+    """Return the image of a page, decoded strictly or loaded by Pillow from a file of this page."""
+    if compression(page) in STRICT:
+        return strict_image(reader.data, page, chunks, max_pixels)
     essential = {tag: field for tag, field in page.items() if tag in _FOR_PILLOW}
+    if not chunks.tiled:
+        essential[Tag.ROWS_PER_STRIP] = reader.field(chunks.rows)
     largest = max(essential.values(), key=lambda field: len(field.raw))
     if len(largest.raw) > _MAX_FIELD:
         raise corrupt("TIFF", f"{len(largest.raw):,} bytes of one tag")

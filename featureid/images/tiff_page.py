@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,11 @@ from featureid.images.tiff_directory import Directory, Tag, TiffReader
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, SEPARATED, YCBCR = 0, 1, 2, 5, 6
 UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2
-OLD_JPEG = 6
-_UNCOMPRESSED, _JPEG = 1, 7
-_FAX = frozenset({2, 3, 4})
+OLD_JPEG, JPEG = 6, 7
+FAX = frozenset({2, 3, 4})
+_UNCOMPRESSED = 1
 # What Pillow's wheels decode; the others are LZW, Deflate (two numbers), PackBits, LZMA, Zstandard.
-_DECODED = frozenset({_UNCOMPRESSED, *_FAX, OLD_JPEG, _JPEG, 5, 8, 32946, 32773, 34925, 50000})
+_DECODED = frozenset({_UNCOMPRESSED, *FAX, OLD_JPEG, JPEG, 5, 8, 32946, 32773, 34925, 50000})
 _OTHERS = {34712: "JPEG 2000", 34887: "LERC", 34933: "PNG", 50001: "WebP", 50002: "JPEG XL"}
 _RAW_PHOTOMETRICS = frozenset({32803, 34892})
 _MAX_DIRECTORIES = 32
@@ -32,6 +32,12 @@ _SHAPE = b'{"shape": [3, '
 # A color map of 8 bits, and how it becomes one of 16.
 _SMALL_COLORS, _TO_16_BITS = 256, 257
 _MAX_COLORS = 3 << 16
+
+# Strips or tiles of a page: 64 megapixels in tiles of 32 x 32 are 65,536.  For each, decoders need
+# some 16 us and 1 KB; strips of one uncompressed row that follow each other are taken for one.
+_MAX_CHUNKS, _MAX_LISTED = 1 << 17, 1 << 20
+# Bytes: some writers let equal tiles share their bytes.
+_MAX_SHARED = 1 << 26
 
 Numbers = npt.NDArray[np.uint64]
 _NO_NUMBERS = np.empty(0, np.uint64)
@@ -114,7 +120,7 @@ def completed(page: Directory, reader: TiffReader) -> Directory:
     if not has_planes(page):
         page[Tag.PLANAR] = reader.field(1)  # Pillow misreads a single plane of 16 bits
     if Tag.PHOTOMETRIC not in page:
-        gray = WHITE_IS_ZERO if compression(page) in _FAX else BLACK_IS_ZERO
+        gray = WHITE_IS_ZERO if compression(page) in FAX else BLACK_IS_ZERO
         page[Tag.PHOTOMETRIC] = reader.field(gray if number(page, Tag.SAMPLES, 1) < 3 else RGB)
     if Tag.TILE_OFFSETS not in page and number(page, Tag.ROWS_PER_STRIP, 0) == 0:
         page[Tag.ROWS_PER_STRIP] = reader.field(number(page, Tag.HEIGHT, 0))
@@ -172,17 +178,29 @@ class Chunks:
         counts: uint64 (n,), their lengths in bytes.
         in_plane: how many of them make a plane, or the page if it has no planes.
         tiled: whether they are tiles.
+        rows: of a strip or tile; the last strip may have fewer.
+        columns: of a strip or tile.
     """
 
     offsets: Numbers
     counts: Numbers
     in_plane: int
     tiled: bool
+    rows: int
+    columns: int
 
     def of_plane(self, plane: int) -> Chunks:
         """Return those of one plane."""
         part = slice(plane * self.in_plane, (plane + 1) * self.in_plane)
-        return Chunks(self.offsets[part], self.counts[part], self.in_plane, self.tiled)
+        return replace(self, offsets=self.offsets[part], counts=self.counts[part])
+
+    def joined(self, height: int) -> Chunks:
+        """Return one strip of `height` rows for each plane, if its strips follow each other."""
+        offsets = self.offsets.reshape(-1, self.in_plane)
+        counts = self.counts.reshape(-1, self.in_plane)
+        if (offsets[:, :-1] + counts[:, :-1] != offsets[:, 1:]).any():
+            return self
+        return Chunks(offsets[:, 0], counts.sum(axis=1), 1, False, height, self.columns)
 
 
 def checked_chunks(page: Directory, size: int, max_pixels: int) -> Chunks:
@@ -204,6 +222,8 @@ def checked_chunks(page: Directory, size: int, max_pixels: int) -> Chunks:
     down = -(-height // rows)
     in_plane = -(-width // columns) * down
     total = in_plane * (number(page, Tag.SAMPLES, 1) if has_planes(page) else 1)
+    if total > _MAX_LISTED:
+        raise unsupported("TIFF", f"{total:,} strips or tiles")
     offsets = _listed(page, Tag.TILE_OFFSETS if tiled else Tag.STRIP_OFFSETS, total)
     if compression(page) == _UNCOMPRESSED:
         # The stated lengths are often wrong in such files, and Pillow computes its own.
@@ -215,7 +235,14 @@ def checked_chunks(page: Directory, size: int, max_pixels: int) -> Chunks:
         counts = _listed(page, Tag.TILE_COUNTS if tiled else Tag.STRIP_COUNTS, total)
     if (offsets > size).any() or (counts > size - np.minimum(offsets, size)).any():
         raise truncated("the TIFF image")
-    return Chunks(offsets, counts, in_plane, tiled)
+    if compression(page) != _UNCOMPRESSED and counts.sum() > size + _MAX_SHARED:
+        raise corrupt("TIFF", "strips or tiles of more bytes than the file has")
+    chunks = Chunks(offsets, counts, in_plane, tiled, rows, columns)
+    if compression(page) == _UNCOMPRESSED and not tiled:
+        chunks = chunks.joined(height)
+    if len(chunks.offsets) > _MAX_CHUNKS:
+        raise unsupported("TIFF", f"{total:,} strips or tiles")
+    return chunks
 
 
 def _listed(page: Directory, tag: Tag, count: int) -> Numbers:
