@@ -18,7 +18,7 @@ SIZE = {"WIDTH": [60], "HEIGHT": [44]}
 COLORS = {"PHOTOMETRIC": [6], "SAMPLES": [3], "BITS": [8] * 3}
 
 
-def jpeg_tiff(chunks: list[bytes], tables: bytes = b"", **tags: list[int]) -> bytes:
+def jpeg_tiff(chunks: list[bytes], tables: bytes = b"", /, **tags: list[int]) -> bytes:
     """Return a TIFF file of JPEG strips (or tiles, if there is a tile's width)."""
     fields: dict[str, Any] = {"COMPRESSION": [7], "PHOTOMETRIC": [1], "BITS": [8], **SIZE, **tags}
     tiled = "TILE_WIDTH" in fields
