@@ -10,6 +10,7 @@
 >>> gallery = featureid.Gallery("out/")           # vectors to be searched
 >>> keys, scores = gallery.search(queries, k=10)  # the most similar, for each query
 >>> featureid.open_results("matches/").to_pandas()  # what `featureid match` has published
+>>> featureid.show("a.jpg", "b.jpg")              # in a notebook
 
 An image is given as a path, a URI, bytes, a NumPy array or a Pillow image. Every error that a user
 can cause derives from :class:`FeatureIdError`; that of one image is an :class:`ImageError`. Which
@@ -23,6 +24,7 @@ from featureid.errors import FeatureIdError, ImageError
 from featureid.images.face_finder import FaceSettings
 from featureid.library import embed_faces, embed_images, generate_feature_id
 from featureid.matching.gallery import Gallery
+from featureid.reports.notebook import show
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import Face
 from featureid.storage.result_reader import Results, open_results
@@ -41,4 +43,5 @@ __all__ = [
     "generate_feature_id",
     "open_results",
     "open_snapshot",
+    "show",
 ]

@@ -18,6 +18,9 @@ from featureid.errors import UsageError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
+_CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _LOOKS_ESCAPED = re.compile(r"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 
 
@@ -44,6 +47,15 @@ def readable(path: str) -> str:
         return path  # As most are, and a collection has millions.
     marked = _LOOKS_ESCAPED.sub(r"\\x5c", path)
     return os.fsencode(marked).decode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    r"""Return a text without characters that control a terminal or a page, as names may have them.
+
+    Control characters, line breaks, changes of the writing direction and bytes that are not
+    Unicode become escapes such as ``\n``, ``\x1b`` or ``\udce9``.
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def is_absolute(uri: str) -> bool:

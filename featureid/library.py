@@ -9,7 +9,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -188,7 +188,7 @@ def _embed(
     fitted = []
     for image, name in zip(images, names, strict=True):
         with naming(name):
-            fitted.append(embedder.fit(_decoded(image, embedder)))
+            fitted.append(embedder.fit(decoded(image, embedder.decode)))
     vectors = iter(embedder.infer(np.stack([pixels for faces in fitted for _, pixels in faces])))
     found = []
     for faces, name in zip(fitted, names, strict=True):
@@ -197,15 +197,25 @@ def _embed(
     return found
 
 
-def _decoded(image: ImageLike, embedder: Embedder) -> DecodedImage:
+def decoded(image: ImageLike, decode: Callable[[bytes], DecodedImage]) -> DecodedImage:
+    """Return an image that is given in any way, decoded.
+
+    Args:
+        image: the image.
+        decode: decodes the bytes of a file.
+
+    Raises:
+        ImageError: it cannot be read or decoded.
+        UsageError: it is not given in one of the ways of :data:`ImageLike`.
+    """
     if isinstance(image, np.ndarray):
         return image_from_array(image)
     if isinstance(image, Image.Image):
         return image_from_pillow(image)
     if isinstance(image, bytes):
-        return embedder.decode(image)
+        return decode(image)
     if isinstance(image, str | os.PathLike):
-        return embedder.decode(read_image(os.fspath(image), DecodeLimits().max_bytes))
+        return decode(read_image(os.fspath(image), DecodeLimits().max_bytes))
     raise UsageError(
         f"an image is given as a path, URI, bytes, NumPy array or Pillow image, not as "
         f"{type(image).__name__}"

@@ -38,12 +38,16 @@ class Query:
         face: index of the face in the image; None for a whole image.
         vectors: float32 (n, dimension): one, or one for each way that the image is turned.
         hashes: the perceptual hashes of the image, turned likewise; None if they are not known.
+        uri: where the image is; None if that is not known.
+        box: of the face, in pixels of the upright original; None if it is not known.
     """
 
     name: str
     face: int | None
     vectors: Matrix
     hashes: Hashes | None = None
+    uri: str | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 def image_queries(
@@ -62,7 +66,7 @@ def image_queries(
     def embed(ref: ImageRef) -> list[Query] | Failure:
         try:
             data = read_image(ref.uri, DecodeLimits().max_bytes)
-            return _embed(ref.key, embedder.decode(data), embedder, turned, hashed)
+            return _embed(ref, embedder.decode(data), embedder, turned, hashed)
         except ImageError as error:
             return Failure(ref.key, error.stage, error.reason, str(error), ref.version)
 
@@ -88,11 +92,11 @@ def snapshot_queries(snapshot: Snapshot) -> Iterator[Query]:
             hashes = Hashes.of(*(np.asarray(block[name]) for name in columns[-2:]))
         for row, (key, face) in enumerate(zip(block[layout.KEY], faces, strict=True)):
             own = None if hashes is None else hashes.take(np.array([row]))
-            yield Query(key, face, vectors[row : row + 1], own)
+            yield Query(key, face, vectors[row : row + 1], own, snapshot.locate(key))
 
 
 def _embed(
-    key: str, image: DecodedImage, embedder: Embedder, turned: bool, hashed: bool
+    ref: ImageRef, image: DecodedImage, embedder: Embedder, turned: bool, hashed: bool
 ) -> list[Query]:
     """Return the queries of an image.
 
@@ -107,9 +111,16 @@ def _embed(
             raise vector
         vectors.append(vector)
     if not embedder.info.faces:
-        return [Query(key, None, np.stack(vectors), _hashes(ways) if hashed else None)]
+        hashes = _hashes(ways) if hashed else None
+        return [Query(ref.key, None, np.stack(vectors), hashes, ref.uri)]
     return [
-        Query(key, face.index if face else None, vector[np.newaxis])
+        Query(
+            ref.key,
+            face.index if face else None,
+            vector[np.newaxis],
+            uri=ref.uri,
+            box=face.box if face else None,
+        )
         for (face, _), vector in zip(fitted, vectors, strict=True)
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from featureid.cli.console import printable
+from featureid.keys import printable
 
 PROGRAM = Path(sys.executable).parent / "featureid"
 NAMES = (

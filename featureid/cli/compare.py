@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from featureid.cli import console, face_options, verdicts
+from featureid.cli import console, face_options, report_option, verdicts
 from featureid.errors import UsageError
 from featureid.evaluation.calibration import Calibration, find_calibration
 from featureid.images import DecodeLimits, FaceSettings, decode_image
@@ -16,6 +16,8 @@ from featureid.images.pdq import MAX_DISTANCE, hash_distances, image_hash
 from featureid.inputs import read_image
 from featureid.library import embed_faces, generate_feature_id, model_info
 from featureid.matching.scores import Matrix, pair_scores, query_vectors, row_vectors
+from featureid.reports.compare import compare_report
+from featureid.storage import files
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -28,6 +30,7 @@ def make_parser(prog: str) -> console.CommandParser:
         "--model", default="image", metavar="NAME|FILE", help="model; default: %(default)s"
     )
     verdicts.add_argument(parser)
+    report_option.add_argument(parser)
     parser.add_argument(
         "--prior",
         type=float,
@@ -42,6 +45,7 @@ def make_parser(prog: str) -> console.CommandParser:
 def run(argv: Sequence[str], prog: str) -> int:
     """Compare two images; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
+    report_option.check(arguments)
     faces = face_options.settings(arguments)
     first, second = (_faces(image, arguments.model, faces) for image in arguments.images)
     scores = np.stack(
@@ -83,6 +87,10 @@ def run(argv: Sequence[str], prog: str) -> int:
             f"no calibration of the model {model.name!r} is known, so that a `prior` says nothing "
             "of a score; give one as `calibration`"
         )
+    if arguments.report:
+        places = [files.absolute(image) for image in arguments.images]
+        report = compare_report(arguments.images, places, compared["cosine"], lines)
+        lines.append(report_option.write(arguments.report, report))
     console.print_result(compared, arguments.json, lines)
     return console.DONE
 

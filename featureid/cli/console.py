@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from featureid import errors
 from featureid.durations import parse_duration
 from featureid.jobs.beam_errors import as_known_error, is_interrupt
+from featureid.keys import printable
 from featureid.progress import Progress
 from featureid.storage.files import expand_home
 
@@ -27,9 +28,6 @@ _PROGRESS_EVERY_S = 0.5
 # Moves to the start of the line and erases it.
 _CLEAR = "\r\x1b[K"
 _COLUMNS = 80
-_CONTROLS = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 #: A parameter in a message, with or without a value: ``max_bytes`` or ``check='content'``.
 _PARAMETER = re.compile(r"`(?P<name>[a-z_]+)(=(?P<value>[^`]*))?`")
 
@@ -123,15 +121,6 @@ def set_up_log(level: str) -> None:
     logging.basicConfig(handlers=[handler], level=root_level, force=True)
     logging.captureWarnings(True)
     logging.getLogger("featureid").setLevel(level.upper())
-
-
-def printable(text: str) -> str:
-    r"""Return a line without characters that control a terminal, as names may have them.
-
-    Control characters, line breaks, changes of the writing direction and bytes that are not
-    Unicode become escapes such as ``\n``, ``\x1b`` or ``\udce9``.
-    """
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def print_result(result: dict[str, Any], as_json: bool, lines: Iterable[str]) -> None:

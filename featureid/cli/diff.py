@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from featureid.cli import console
+from featureid.cli import console, report_option
 from featureid.difference import Difference, diff_snapshots
+from featureid.reports.diff import diff_report
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import first_difference
 
@@ -45,12 +46,15 @@ def make_parser(prog: str) -> console.CommandParser:
         metavar="N",
         help="rows to compare neighbors of; default: %(default)s",
     )
+    report_option.add_argument(parser)
+    report_option.add_root(parser)
     return parser
 
 
 def run(argv: Sequence[str], prog: str) -> int:
     """Compare two snapshots; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
+    report_option.check(arguments)
     first, second = open_snapshot(arguments.first), open_snapshot(arguments.second)
     found = diff_snapshots(first, second, arguments.k, arguments.sample)
     statement = _statement(found, first, second)
@@ -60,7 +64,11 @@ def run(argv: Sequence[str], prog: str) -> int:
         **asdict(found),
         "statement": statement,
     }
-    console.print_result(result, arguments.json, _lines(found, first, second, statement))
+    lines = _lines(found, first, second, statement)
+    if arguments.report:
+        report = diff_report(found, first, second, lines, arguments.root)
+        lines.append(report_option.write(arguments.report, report))
+    console.print_result(result, arguments.json, lines)
     return console.DONE
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from featureid.cli import console, verdicts
+from featureid.cli import console, report_option, verdicts
 from featureid.errors import UsageError
 from featureid.evaluation.calibration import Calibration, find_calibration
 from featureid.images.pdq import MAX_DISTANCE
+from featureid.keys import printable
 from featureid.matching.collection import (
     Collection,
     joined_collections,
@@ -33,6 +34,7 @@ from featureid.matching.duplicates import (
 )
 from featureid.matching.histogram import Histogram, histogram_of
 from featureid.matching.scores import check_comparable
+from featureid.reports.duplicates import duplicates_report
 from featureid.storage import files
 from featureid.storage.reader import Snapshot, open_snapshot
 
@@ -90,6 +92,8 @@ def make_parser(prog: str) -> console.CommandParser:
         action="store_true",
         help="show the scores of random pairs, and what they say",
     )
+    report_option.add_argument(parser)
+    report_option.add_root(parser)
     add("--csv", metavar="FILE", help="write one line per image into FILE")
     add("--script", metavar="FILE", help="write a shell script that moves all but the kept images")
     add("--move-to", metavar="FOLDER", help="where the script moves them; required with --script")
@@ -101,6 +105,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     if bool(arguments.script) != bool(arguments.move_to):
         raise UsageError("give both `script` and `move_to`, or neither")
+    report_option.check(arguments)
     snapshot = open_snapshot(arguments.snapshot)
     plain = "`method='cells'`" if arguments.method == "cells" else ""
     calibration = find_calibration(snapshot.model, arguments.calibration, snapshot, plain=plain)
@@ -135,12 +140,16 @@ def run(argv: Sequence[str], prog: str) -> int:
         result |= _rates(calibration, arguments.threshold)
     if found.recall and found.recall.pairs:
         result["recall"] = round(found.recall.found / found.recall.pairs, 4)
-    text = [*_lines(result, found)]
+    summary = [*_summary(result, found)]
+    text = [*_lines(result, found), *summary]
     if arguments.histogram:
         histogram = histogram_of(rows, found, options)
         result["histogram"] = _bins(histogram)
         result |= {"pairs": histogram.pairs, "expected_false_pairs": histogram.false_pairs}
         text += _histogram_lines(histogram, arguments.threshold)
+    if arguments.report:
+        report = duplicates_report(found, rows, places, arguments.keep, summary, arguments.root)
+        text.append(report_option.write(arguments.report, report))
     console.print_result(result, arguments.json, text)
     return console.DONE
 
@@ -254,7 +263,7 @@ def _script(
     yield "# Made by featureid duplicates. Nothing is deleted, and no file is replaced."
     done = set()
     for group in found.groups:
-        yield f"# kept: {console.printable(rows.keys[group.keep])}"
+        yield f"# kept: {printable(rows.keys[group.keep])}"
         for member in group.members:
             key = rows.keys[member.row]
             if key == rows.keys[group.keep] or rows.origin[member.row] or key in done:
@@ -302,6 +311,10 @@ def _lines(result: dict[str, Any], found: Duplicates) -> Iterator[str]:
             bits = f"{console.bits_apart(member.get('hash_distance')):{10 if limit else 0}}"
             yield f"{member['score']:7.4f}  {bits}{mark:10}  {member['key']}{face}{known}"
         yield ""
+
+
+def _summary(result: dict[str, Any], found: Duplicates) -> Iterator[str]:
+    limit = result.get("max_hash_distance")
     yield (
         f"{result['duplicates']} of {result['images']} images are duplicates, in "
         f"{len(result['groups'])} groups, at a score of {result['threshold']} or more"

@@ -7,21 +7,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw
-
-from featureid.cli import console, face_options
+from featureid.cli import console, face_options, report_option
 from featureid.errors import UsageError
 from featureid.face_crops import locate_faces, open_face_finder
 from featureid.images import DecodeLimits, FaceSettings, decode_image
 from featureid.inputs import read_image
 from featureid.library import naming
+from featureid.reports.faces import annotated, faces_report
 from featureid.storage import files
 from featureid.storage.records import Face
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_COLOR = (0, 220, 60)
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -31,6 +27,7 @@ def make_parser(prog: str) -> console.CommandParser:
     parser.add_argument(
         "--output", metavar="FILE", help="image to draw them into: .png, .jpg, .webp"
     )
+    report_option.add_argument(parser)
     face_options.add_arguments(parser, ("all", "largest", "center", "require-one"))
     parser.set_defaults(choose="all")
     return parser
@@ -40,6 +37,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     """Find, list and draw the faces of one image; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
     kind = _format(arguments.output)
+    report_option.check(arguments)
     finder = open_face_finder(face_options.settings(arguments) or FaceSettings())
     limits = DecodeLimits()
     with naming(arguments.image):
@@ -48,7 +46,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         faces = locate_faces(image, finder)
     if kind:
         buffer = io.BytesIO()
-        annotate(image.pixels, faces).save(buffer, kind)
+        annotated(image.pixels, faces).save(buffer, kind)
         files.write_atomic(arguments.output, [buffer.getvalue()])
     found = {
         "image": arguments.image,
@@ -57,23 +55,13 @@ def run(argv: Sequence[str], prog: str) -> int:
         "found_by": finder.line,
         "found": [asdict(face) for face in faces],
     }
-    console.print_result(found, arguments.json, _lines(faces, finder.line))
+    lines = _lines(faces, finder.line)
+    if arguments.report:
+        uri = files.absolute(arguments.image)
+        report = faces_report(arguments.image, uri, faces, finder.line)
+        lines.append(report_option.write(arguments.report, report))
+    console.print_result(found, arguments.json, lines)
     return console.DONE
-
-
-def annotate(pixels: npt.NDArray[np.uint8], faces: Sequence[Face]) -> Image.Image:
-    """Return an image, (h, w, 3), with the boxes, landmarks and numbers of its faces drawn."""
-    image = Image.fromarray(pixels)
-    draw = ImageDraw.Draw(image)
-    line = max(2, round(max(image.size) / 400))
-    for face in faces:
-        left, top, right, bottom = face.box
-        draw.rectangle((left, top, right - 1, bottom - 1), outline=_COLOR, width=line)
-        for x, y in face.landmarks:
-            draw.ellipse((x - line, y - line, x + line, y + line), fill=_COLOR)
-        place = left + 2 * line, top + line
-        draw.text(place, str(face.index), fill=_COLOR, font_size=10 + 6 * line)
-    return image
 
 
 def _format(output: str | None) -> str | None:

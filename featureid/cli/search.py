@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from itertools import chain, islice
 from typing import Any
 
-from featureid.cli import console, face_options, verdicts
+from featureid.cli import console, face_options, report_option, verdicts
 from featureid.embedding import Embedder, EmbedSettings
 from featureid.errors import UsageError
 from featureid.evaluation.calibration import Calibration, find_calibration
@@ -22,6 +22,7 @@ from featureid.matching.scores import check_comparable
 from featureid.model_store import model_of
 from featureid.models import resolve_model
 from featureid.queries import Answer, Hit, Query, image_queries, search, snapshot_queries
+from featureid.reports.search import search_report
 from featureid.storage.reader import open_snapshot
 from featureid.storage.records import Failure
 from featureid.storage.snapshot import is_output
@@ -72,6 +73,8 @@ def make_parser(prog: str) -> console.CommandParser:
     )
     add("--model", metavar="NAME|FILE", help="model of the query images; default: the snapshot's")
     verdicts.add_argument(parser)
+    report_option.add_argument(parser)
+    report_option.add_root(parser)
     face_options.add_arguments(parser, ("largest", "center", "all", "require-one"))
     return parser
 
@@ -79,6 +82,7 @@ def make_parser(prog: str) -> console.CommandParser:
 def run(argv: Sequence[str], prog: str) -> int:
     """Search; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
+    report_option.check(arguments)
     if arguments.k is None and arguments.threshold is None:
         arguments.k = DEFAULT_K
     snapshots = [open_snapshot(place) for place in arguments.galleries]
@@ -107,7 +111,7 @@ def run(argv: Sequence[str], prog: str) -> int:
                 progress=progress,
             )
     hashes = gallery.hashes() if gallery.has_hashes and not arguments.no_hash else None
-    results, failures = [], []
+    results, failures, shown = [], [], []
     rest = chain(second, queries)
     batch = first
     while batch:
@@ -117,6 +121,8 @@ def run(argv: Sequence[str], prog: str) -> int:
             gallery, asked, arguments.k, arguments.threshold, arguments.exclude_self, hashes
         )
         results += [_result(answer, gallery, arguments.turned, calibration) for answer in answers]
+        if arguments.report:
+            shown += answers
         batch = [*islice(rest, _AT_ONCE)]
     for failure in failures:
         _LOG.warning("query %s: %s: %s", failure.key, failure.reason, failure.message)
@@ -132,6 +138,9 @@ def run(argv: Sequence[str], prog: str) -> int:
     if calibration is not None:
         printed["calibration"] = verdicts.described(calibration)
         lines.append(f"verdicts rest on {calibration.describe()}")
+    if arguments.report:
+        report = search_report(shown, gallery, calibration, arguments.root)
+        lines.append(report_option.write(arguments.report, report))
     console.print_result(printed, arguments.json, lines)
     if failures and not results:
         return console.FAILED

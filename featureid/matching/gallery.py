@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import UsageError
+from featureid.html_table import SHOWN_ROWS, html_table
 from featureid.matching.candidates import nearest
 from featureid.matching.cohort import Cohort
 from featureid.matching.exact import Found, search_above, search_among, search_top
@@ -88,6 +89,17 @@ class KeysAndScores(NamedTuple):
 
     keys: list[list[str]]
     scores: list[Matrix]
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the best matches of the first queries."""
+        rows = (
+            (query, key, float(score))
+            for query, (keys, scores) in enumerate(zip(*self, strict=True))
+            for key, score in zip(keys, scores, strict=True)
+        )
+        left = sum(map(len, self.keys)) - SHOWN_ROWS
+        note = f"and {left} more" if left > 0 else ""
+        return html_table(islice(rows, SHOWN_ROWS), ("query", "key", "score"), note)
 
 
 class Gallery:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from featureid.errors import StorageError
+from featureid.errors import StorageError, UsageError
+from featureid.html_table import html_table
 from featureid.parallel import map_in_order
 from featureid.storage import arrow, files, layout
 from featureid.storage.columns import ColumnSpec, Values
@@ -107,6 +108,19 @@ class Snapshot(Mapping[str, Vectors]):
     def __repr__(self) -> str:
         """Return a short description."""
         return f"<Snapshot {self.folder}: {self.num_rows} rows of {self.model.name}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        counts = self.manifest.counts
+        return html_table(
+            [
+                ("snapshot", self.folder),
+                ("model", self.model.name),
+                ("images", f"{counts.images}: {counts.embedded} embedded, {counts.failed} failed"),
+                ("rows", self.num_rows),
+                ("made", self.manifest.info.created),
+            ]
+        )
 
     @property
     def model(self) -> ModelInfo:
@@ -271,6 +285,13 @@ class Snapshot(Mapping[str, Vectors]):
                 the root that another one would replace.
         """
         return self.manifest.info.locations.uri(key, root)
+
+    def locate(self, key: str, root: str | os.PathLike[str] | None = None) -> str | None:
+        """Return what :meth:`uri` does, or None if the snapshot does not record the place."""
+        try:
+            return self.uri(key, root)
+        except UsageError:
+            return None
 
     def faces(self, key: str) -> list[tuple[Face, Vectors]]:
         """Return the faces of one image, by index, each with its vector, float32 (dimension,).

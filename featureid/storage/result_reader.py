@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from featureid.errors import CorruptFileError
+from featureid.html_table import SHOWN_ROWS, html_table
 from featureid.storage import arrow, files
 from featureid.storage.results import (
     Kind,
@@ -74,6 +76,13 @@ class Results:
     def __repr__(self) -> str:
         """Return a short description."""
         return f"<Results {self.folder}: {len(self)} rows of {self.kind}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the first rows."""
+        rows = [*islice(self, SHOWN_ROWS)]
+        columns = [*rows[0]] if rows else ()
+        note = f"{len(self)} rows of {self.kind} in {self.folder}"
+        return html_table((row.values() for row in rows), columns, note)
 
     def __len__(self) -> int:
         """Return the number of rows."""
