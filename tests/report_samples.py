@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from featureid.keys import readable
 from featureid.reports.page import Group, Picture, Report, Section, Table
 
 #: Names that would be markup, a script, an attribute, or another name in another direction.
@@ -39,7 +40,7 @@ def groups_of(paths: list[str], size: int) -> Iterator[Group]:
     for start in range(0, len(paths), size):
         pictures = [
             Picture(
-                Path(path).name,
+                readable(Path(path).name),
                 path,
                 score=1 - 0.01 * place - 0.0001 * start,
                 notes=("a note",),
@@ -55,7 +56,9 @@ def sample_report(paths: list[str], size: int = 3) -> Report:
     return Report(
         "Sample",
         [
-            Section("Facts", facts=(("Name", HOSTILE[0]),), tables=(Table(("A", "B"), [("x", 1)]),)),
+            Section(
+                "Facts", facts=(("Name", HOSTILE[0]),), tables=(Table(("A", "B"), [("x", 1)]),)
+            ),
             Section("Groups", groups=groups_of(paths, size)),
         ],
         tick="keep",

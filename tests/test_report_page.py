@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from featureid.errors import StorageError, UsageError
-from featureid.reports import write
+from featureid.reports import html, write
 from featureid.reports.bars import bar_chart
 from featureid.reports.page import Group, Picture, Report, Section
 from featureid.reports.thumbnails import SIDE, make_thumbnail
@@ -43,6 +44,13 @@ def written(folder: Path, report: Report) -> str:
     return place.read_text(encoding="utf-8")
 
 
+def keys_of(text: str) -> list[str]:
+    """Return the keys that the script of a page knows."""
+    blocks = re.findall(r'<script type="application/json" class="data">(.*?)</script>', text, re.S)
+    lines = [json.loads(line) for block in blocks for line in block.splitlines() if line]
+    return [key for line in lines for key in line["keys"]]
+
+
 def of_pictures(*pictures: Picture) -> Report:
     return Report("Pictures", [Section("All", groups=[Group("all", pictures)])])
 
@@ -54,7 +62,7 @@ def test_a_page_holds_all_that_it_shows(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"images", "report.html"}
     assert len(page.of("img")) == 6
     assert all(str(image["src"]).startswith("data:image/jpeg;base64,") for image in page.of("img"))
-    assert [figure["data-key"] for figure in page.of("figure")] == [f"{n}.jpg" for n in range(6)]
+    assert keys_of(text) == [f"{n}.jpg" for n in range(6)]
     assert not re.search(r"""(src|href)=["'](?!data:)""", text)
     assert not re.search(r"https?://", text)
 
@@ -75,10 +83,11 @@ def test_the_policy_allows_the_pages_own_script_and_style_only(tmp_path: Path) -
 
 def test_names_are_text(tmp_path: Path) -> None:
     report = sample_report(make_images(tmp_path / "images", HOSTILE), size=2)
-    page = Page(written(tmp_path, report))
+    text = written(tmp_path, report)
+    page = Page(text)
     plain = Page(written(tmp_path, sample_report(make_images(tmp_path / "more", ["a", "b"]))))
     assert {tag for tag, _ in page.tags} == {tag for tag, _ in plain.tags}
-    assert [figure["data-key"] for figure in page.of("figure")] == [*HOSTILE]
+    assert keys_of(text) == [*HOSTILE]
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     shown = "".join(page.texts)
     assert HOSTILE[0] in shown and "\\u202egpj" in shown and "two\\nlines.jpg" in shown
@@ -103,7 +112,9 @@ def test_more_pictures_than_a_page_holds_lie_beside_it(
 ) -> None:
     paths = make_images(tmp_path / "images", [f"{n}.jpg" for n in range(6)])
     monkeypatch.setattr(write, "PAGE_BYTES", len(make_thumbnail(Picture("0", paths[0])).data) * 2)
-    sources = [str(image["src"]) for image in Page(written(tmp_path, sample_report(paths))).of("img")]
+    sources = [
+        str(image["src"]) for image in Page(written(tmp_path, sample_report(paths))).of("img")
+    ]
     beside = [source for source in sources if not source.startswith("data:")]
     assert 3 <= len(beside) < 6
     folder = tmp_path / "report.files"
@@ -112,6 +123,17 @@ def test_more_pictures_than_a_page_holds_lie_beside_it(
     (folder / "mine.jpg").touch()
     written(tmp_path, sample_report(paths[:1]))
     assert [*folder.iterdir()] == [folder / "mine.jpg"]
+
+
+def test_of_many_groups_the_later_ones_are_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "STATIC_PICTURES", 4)
+    paths = make_images(tmp_path / "images", [*HOSTILE, "a.jpg", "b.jpg"])
+    text = written(tmp_path, sample_report(paths, size=2))
+    page = Page(text)
+    assert len(page.of("article")) == 2 and len(page.of("img")) == 4
+    assert keys_of(text) == [*HOSTILE, "a.jpg", "b.jpg"]
 
 
 def test_pictures_are_bounded_in_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from importlib import resources
 from itertools import islice
 from urllib.parse import quote
 
-from featureid import __version__
 from featureid.errors import UsageError
-from featureid.keys import printable
 from featureid.parallel import map_in_order
-from featureid.reports.page import Group, Picture, Report
+from featureid.reports.html import View, data_uri, render
+from featureid.reports.page import Group, Report
 from featureid.reports.thumbnails import Thumbnail, make_thumbnail
 from featureid.storage import files
 
@@ -28,8 +25,6 @@ MOST_PICTURES = 50_000
 _GROUPS_AHEAD = 64
 
 _PICTURE = re.compile(r"[0-9a-f]{20}\.jpg")
-#: A picture, what it looks like, and where the page finds that.
-_View = tuple[Picture, Thumbnail, str]
 
 
 def check_report(place: str) -> None:
@@ -65,38 +60,10 @@ def write_report(
     """
     check_report(place)
     pictures = _Pictures(place, progress)
-    files.write_atomic(place, (text.encode() for text in render(report, pictures.of_groups)))
+    text = render(report, pictures.of_groups)
+    # A title may be a path that is not UTF-8.
+    files.write_atomic(place, (part.encode("utf-8", "backslashreplace") for part in text))
     pictures.tidy()
-
-
-def render(
-    report: Report, shown: Callable[[Iterable[Group]], Iterator[tuple[Group, list[_View]]]]
-) -> Iterator[str]:
-    """Yield the text of a page.
-
-    Args:
-        report: what it shows.
-        shown: yields groups with the pictures of each as the template takes them.
-    """
-    jinja2 = importlib.import_module("jinja2")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("featureid.reports", "assets"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"data_uri": _data_uri, "visible": printable}
-    style, script = (_asset(name) for name in ("report.css", "report.js"))
-    stream: Iterator[str] = environment.get_template("report.html").stream(
-        report=report,
-        shown=shown,
-        style=style,
-        script=script,
-        policy=_policy(style, script),
-        version=__version__,
-    )
-    return stream
 
 
 @dataclass
@@ -114,7 +81,7 @@ class _Pictures:
         """The folder beside the page."""
         return self.place.removesuffix(".html") + ".files"
 
-    def of_groups(self, groups: Iterable[Group]) -> Iterator[tuple[Group, list[_View]]]:
+    def of_groups(self, groups: Iterable[Group]) -> Iterator[tuple[Group, list[View]]]:
         """Yield groups with their pictures; some groups' pictures are made at a time, in parallel.
 
         So a group that is yielded may be long gone from memory when the last one is.
@@ -144,7 +111,7 @@ class _Pictures:
             return ""
         if self.held_bytes + len(thumbnail.data) <= PAGE_BYTES:
             self.held_bytes += len(thumbnail.data)
-            return _data_uri(thumbnail.data, "image/jpeg")
+            return data_uri(thumbnail.data, "image/jpeg")
         if not self.beside:
             files.make_folder(self.folder)
         # Named by their content, so that a page that is there already keeps its pictures until it
@@ -162,23 +129,3 @@ class _Pictures:
         for name in files.list_folder(self.folder):
             if name not in self.beside and _PICTURE.fullmatch(name):
                 files.remove(files.join(self.folder, name))
-
-
-def _policy(style: str, script: str) -> str:
-    """Return a policy by which the page runs its own style and script, and loads nothing else."""
-    digests = (
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for text in (style, script)
-    )
-    allowed = "style-src 'sha256-{}'; script-src 'sha256-{}'".format(*digests)
-    return (
-        f"default-src 'none'; img-src data: 'self'; {allowed}; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _asset(name: str) -> str:
-    return (resources.files("featureid.reports") / "assets" / name).read_text(encoding="utf-8")
-
-
-def _data_uri(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

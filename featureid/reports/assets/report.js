@@ -1,65 +1,113 @@
 "use strict";
 (() => {
+  // Groups that are added to the page at a time, as they are scrolled to.
+  const STEP = 60;
   const find = (id) => document.getElementById(id);
-  const groups = [...document.querySelectorAll(".group")].map((element, place) => {
-    const figures = [...element.querySelectorAll("figure")];
-    const scores = figures.map((figure) => parseFloat(figure.dataset.score)).filter((x) => !isNaN(x));
-    return {
-      element,
-      place,
-      figures,
-      scores,
-      size: figures.length,
-      key: figures.length ? figures[0].dataset.key : "",
-      // In sorting, a group without scores comes last.
-      high: scores.length ? Math.max(...scores) : -2,
-      low: scores.length ? Math.min(...scores) : 2,
-      names: figures.map((figure) => figure.dataset.key.toLowerCase()).join("\n"),
-    };
-  });
-  if (!groups.length) return;
   const { tick, moves } = document.body.dataset;
-  const boxes = () => [...document.querySelectorAll("figure input[type=checkbox]")];
+  const sections = [...document.querySelectorAll("script.data")].map((data) => {
+    const box = data.previousElementSibling;
+    const there = [...box.children];
+    const groups = data.textContent.split("\n").filter(Boolean).map((line, place) => {
+      const group = JSON.parse(line);
+      const scores = group.scores.filter((score) => score !== null);
+      return {
+        ...group,
+        place,
+        element: there[place],
+        names: group.keys.join("\n").toLowerCase(),
+        known: scores,
+        // In sorting, a group without scores comes last.
+        high: scores.reduce((a, b) => Math.max(a, b), -2),
+        low: scores.reduce((a, b) => Math.min(a, b), 2),
+      };
+    });
+    const end = document.createElement("div");
+    box.after(end);
+    return { box, end, groups, shown: groups, added: there.length };
+  });
+  const all = sections.flatMap((section) => section.groups);
+  const groupOf = new Map(all.map((group) => [group.element, group]));
+  if (!all.length) return;
 
-  function filter() {
+  function elementOf(group) {
+    if (!group.element) {
+      const holder = document.createElement("template");
+      holder.innerHTML = group.markup;
+      group.element = holder.content.firstElementChild;
+      groupOf.set(group.element, group);
+    }
+    const ticked = group.ticked.filter((value) => value !== null);
+    group.element.querySelectorAll("input").forEach((box, place) => (box.checked = ticked[place]));
+    return group.element;
+  }
+
+  function add(section) {
+    const next = section.shown.slice(section.added, section.added + STEP);
+    section.box.append(...next.map(elementOf));
+    section.added += next.length;
+  }
+
+  // It only calls when a section's end comes into view: observe it anew until it no longer is.
+  const observer = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        const section = sections.find(({ end }) => end === target);
+        if (!isIntersecting || section.added >= section.shown.length) continue;
+        add(section);
+        observer.unobserve(target);
+        observer.observe(target);
+      }
+    },
+    { rootMargin: "1500px" },
+  );
+
+  const orders = {
+    "": (a, b) => a.place - b.place,
+    size: (a, b) => b.keys.length - a.keys.length || a.place - b.place,
+    high: (a, b) => b.high - a.high || a.place - b.place,
+    low: (a, b) => a.low - b.low || a.place - b.place,
+    key: (a, b) => (a.names < b.names ? -1 : a.names > b.names ? 1 : a.place - b.place),
+  };
+
+  function update() {
     const name = find("name").value.toLowerCase();
     const least = parseFloat(find("least").value);
     const most = parseFloat(find("most").value);
     const limited = !isNaN(least) || !isNaN(most);
     const inside = (score) => !(score < least) && !(score > most);
-    let shown = 0;
-    for (const group of groups) {
-      const wanted = group.names.includes(name) && (!limited || group.scores.some(inside));
-      group.element.hidden = !wanted;
-      shown += wanted;
+    const wanted = (group) => group.names.includes(name) && (!limited || group.known.some(inside));
+    for (const section of sections) {
+      section.shown = section.groups.filter(wanted).sort(orders[find("order").value]);
+      section.added = 0;
+      section.box.replaceChildren();
+      add(section);
+      observer.unobserve(section.end);
+      observer.observe(section.end);
     }
-    const ticked = tick ? `, ${boxes().filter((box) => box.checked).length} to ${tick}` : "";
-    find("count").textContent = `${shown} of ${groups.length} groups${ticked}`;
+    count();
   }
 
-  const orders = {
-    "": (a, b) => a.place - b.place,
-    size: (a, b) => b.size - a.size || a.place - b.place,
-    high: (a, b) => b.high - a.high || a.place - b.place,
-    low: (a, b) => a.low - b.low || a.place - b.place,
-    key: (a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.place - b.place),
-  };
-
-  function sort() {
-    const parents = new Map();
-    for (const group of [...groups].sort(orders[find("order").value])) {
-      const parent = group.element.parentElement;
-      if (!parents.has(parent)) parents.set(parent, []);
-      parents.get(parent).push(group.element);
-    }
-    for (const [parent, elements] of parents) parent.append(...elements);
+  function count() {
+    const shown = sections.reduce((sum, section) => sum + section.shown.length, 0);
+    const ticked = all.reduce((sum, group) => sum + group.ticked.filter(Boolean).length, 0);
+    find("count").textContent = `${shown} of ${all.length} groups${tick ? `, ${ticked} to ${tick}` : ""}`;
   }
 
   function selection() {
-    return boxes().map((box) => {
-      const { key, uri } = box.closest("figure").dataset;
-      return { key, uri: uri === undefined ? null : JSON.parse(uri), [tick]: box.checked };
-    });
+    return all.flatMap((group) =>
+      group.keys
+        .map((key, place) => ({ key, uri: group.uris[place], [tick]: group.ticked[place] }))
+        .filter((row) => row[tick] !== null),
+    );
+  }
+
+  function changed(event) {
+    if (!event.target.matches("figure input")) return;
+    const group = groupOf.get(event.target.closest(".group"));
+    const places = group.ticked.flatMap((value, place) => (value === null ? [] : [place]));
+    const boxes = [...event.target.closest(".group").querySelectorAll("figure input")];
+    group.ticked[places[boxes.indexOf(event.target)]] = event.target.checked;
+    count();
   }
 
   const cell = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
@@ -124,7 +172,7 @@
   let current = null;
 
   function go(step) {
-    const visible = [...document.querySelectorAll(".group:not([hidden])")];
+    const visible = [...document.querySelectorAll(".group")];
     if (!visible.length) return;
     const place = visible.indexOf(current);
     current?.classList.remove("current");
@@ -148,17 +196,21 @@
   }
 
   // A page with next to nothing to filter needs no tools.
-  find("tools").hidden = find("keys").hidden = groups.length < 3 && !tick;
+  find("tools").hidden = find("keys").hidden = all.length < 3 && !tick;
   for (const id of ["least", "most"]) {
-    find(id).parentElement.hidden = !groups.some((group) => group.scores.length);
+    find(id).parentElement.hidden = !all.some((group) => group.known.length);
   }
   find("tools").addEventListener("submit", (event) => event.preventDefault());
-  for (const id of ["name", "least", "most"]) find(id).addEventListener("input", filter);
-  find("order").addEventListener("change", sort);
-  document.addEventListener("change", (event) => event.target.matches("figure input") && filter());
+  for (const id of ["name", "least", "most"]) find(id).addEventListener("input", update);
+  find("order").addEventListener("change", update);
+  document.addEventListener("change", changed);
   document.addEventListener("keydown", press);
   for (const button of document.querySelectorAll("[data-export]")) {
     button.addEventListener("click", () => save(button.dataset.export));
   }
-  filter();
+  // A browser keeps what was filled in when a page is loaded again, but not what was ticked.
+  find("tools").reset();
+  for (const group of all) if (group.element) elementOf(group);
+  for (const { end } of sections) observer.observe(end);
+  count();
 })();
