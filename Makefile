@@ -20,7 +20,7 @@ PARALLEL = --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # setuptools warns of every editable installation from a folder that holds the package itself.
 QUIETLY = PYTHONWARNINGS='ignore:Editable installation'
 
-.PHONY: help demo test package-test store-test recipes-test deploy-test export-test train-test soak flink \
+.PHONY: help demo test package-test store-test recipes-test deploy-test export-test train-test browser-test soak flink \
 	flink-test prism-test check docs actionlint format bench fuzz clean
 
 help:  ## list the targets
@@ -136,6 +136,20 @@ $(TRAIN_VENV)/.installed: pyproject.toml
 	$(QUIETLY) $(TRAIN_VENV)/bin/python -m pip install --quiet --editable '.[test,train]'
 	touch $@
 
+BROWSER_VENV ?= .venv-browser
+
+browser-test: $(BROWSER_VENV)/.installed  ## reports in a browser; needs Chromium and npm
+	AXE="$(abspath $(BROWSER_VENV))/node_modules/axe-core/axe.min.js" \
+	$(BROWSER_VENV)/bin/python -m pytest tests/browser
+
+$(BROWSER_VENV)/.installed: pyproject.toml tests/browser/requirements.txt
+	$(PYTHON) -m venv $(BROWSER_VENV)
+	$(BROWSER_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(QUIETLY) $(BROWSER_VENV)/bin/python -m pip install --quiet --editable '.[test]' \
+		--requirement tests/browser/requirements.txt
+	npm install --silent --no-save --prefix $(BROWSER_VENV) axe-core@4
+	touch $@
+
 bench: $(INSTALLED)  ## the benchmarks behind the published figures (minutes)
 	$(BIN)/python benchmarks/embed.py
 	$(BIN)/python benchmarks/format.py
@@ -146,7 +160,8 @@ fuzz: $(INSTALLED)  ## read damaged and forged files with every reader (20 minut
 
 clean:  ## remove what the other targets made, the environments included
 	rm -rf $(VENV) $(FLINK_VENV) $(DEPLOY_VENV) $(AIRFLOW_VENV) $(RECIPES_VENV) $(EXPORT_VENV) \
-		demo build docs/_build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+		$(BROWSER_VENV) $(TRAIN_VENV) demo build docs/_build *.egg-info .coverage \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Byte-compiling all of Beam takes longer than the demo, which imports a tenth of it.
 $(CORE): setup.py pyproject.toml
@@ -158,6 +173,7 @@ $(CORE): setup.py pyproject.toml
 # The demo takes only photos from scikit-image; its tests need the package, with SciPy and others.
 $(VENV)/.photos: $(CORE)
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps 'scikit-image>=0.24'
+	$(BIN)/python -m pip install --quiet --no-compile 'jinja2>=3.1'
 	touch $@
 
 # Compiled beforehand, since a warning of the compiler during an import would fail a test.

@@ -167,6 +167,9 @@ def main() -> None:
     run("verify", str(output))
     run("inspect", str(output), "--failures")
     show_neighbors(output, queries)
+    run("duplicates", str(output), "--report", str(DEMO / "duplicates.html"))
+    run("report", str(output), "--output", str(DEMO / "report.html"))
+    print("\nOpen demo/duplicates.html and demo/report.html in a browser to look at both.")
     print("\nYour own folder:  make demo IMAGES=~/Pictures")
 
 

@@ -84,6 +84,7 @@ def test_many_tasks_and_files_give_what_a_gallery_gives(
     with writer.running(), beam.Pipeline(options=PipelineOptions([*runner])) as pipeline:
         _ = pipeline | MatchSnapshots(plan, writer)
     found = featureid.open_results(tmp_path)
+    assert f"{len(found)} rows of matches" in found._repr_html_()
     wanted = expected(folders[query], folders[gallery], k, threshold)
     assert list(found) == wanted
     assert len(found.manifest.files) == plan.tile().num_files

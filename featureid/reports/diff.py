@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from featureid.difference import Difference
 from featureid.matching.gallery import Gallery
-from featureid.reports.page import Group, Report, Section
+from featureid.reports.page import Group, Report, Section, counted
 from featureid.reports.pictures import picture_of
 from featureid.storage.reader import Snapshot
 
@@ -38,7 +38,7 @@ def diff_report(
         place = first if what == "removed" else second
         pictures = [picture_of(place, key, root=root) for key in keys]
         if pictures:
-            heading = f"{title}: {total:,} rows"
+            heading = f"{title}: {counted(total or 0, 'row')}"
             sections.append(Section(heading, groups=[Group(f"{len(pictures)} of them", pictures)]))
     if not found.same_model and found.overlap is not None:
         note = "Of each image, the nearest by the model of A, then those by the model of B."

@@ -8,7 +8,7 @@ from typing import get_args
 from featureid.matching.collection import Collection
 from featureid.matching.duplicates import Duplicates, Keep, Member
 from featureid.matching.duplicates import Group as Found
-from featureid.reports.page import Group, Picture, Report, Section
+from featureid.reports.page import Group, Picture, Report, Section, counted
 from featureid.reports.pictures import picture_of
 from featureid.storage.reader import Snapshot
 
@@ -45,7 +45,7 @@ def duplicates_report(
             pictures = [
                 _picture(member, group, rows, places[member.row], root) for member in group.members
             ]
-            yield Group(f"Group {number}: {len(pictures)} images", pictures)
+            yield Group(f"Group {number}: {counted(len(pictures), 'image')}", pictures)
 
     why = f"Ticked is what to keep: of each group the image with {_WHY[keep]}."
     if keep != "largest":

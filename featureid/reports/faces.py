@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from featureid.reports.page import Group, Picture, Report, Section
+from featureid.reports.page import Group, Picture, Report, Section, counted
 from featureid.storage.records import Face
 
 _COLOR = (0, 220, 60)
@@ -44,8 +44,8 @@ def faces_report(image: str, uri: str, faces: Sequence[Face], found_by: str) -> 
     ]
     sections = [Section("Image", groups=[Group(image, [whole])], wide=True)]
     if crops:
-        sections.append(Section("Faces", groups=[Group(f"{len(crops)} faces", crops)]))
-    return Report("Faces", sections, notes=(f"{len(faces)} faces ({found_by})",))
+        sections.append(Section("Faces", groups=[Group(counted(len(crops), "face"), crops)]))
+    return Report("Faces", sections, notes=(f"{counted(len(faces), 'face')} ({found_by})",))
 
 
 def _described(face: Face) -> str:

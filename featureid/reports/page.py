@@ -120,3 +120,8 @@ class Report:
     tick: str = ""
     moves: Moves = "ticked"
     notes: tuple[str, ...] = ()
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with a regular noun, in the plural unless it is 1."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from featureid.reports.page import Box, Picture
+from featureid.reports.page import Box, Picture, counted
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import WHOLE_IMAGE
 
@@ -46,6 +46,9 @@ def facts_of(snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         ("Hash", info.model.hash),
         ("Images were in", info.locations.root),
         ("Images", f"{counts.images:,}: {counts.embedded:,} embedded, {counts.failed:,} failed"),
-        ("Rows", f"{snapshot.num_rows:,} in {snapshot.num_shards} shards, {size / 1e6:.2f} MB"),
+        (
+            "Rows",
+            f"{snapshot.num_rows:,} in {counted(snapshot.num_shards, 'shard')}, {size / 1e6:.2f} MB",
+        ),
     )
     return tuple((name, value) for name, value in facts if value)

@@ -7,7 +7,7 @@ from itertools import groupby, islice
 from operator import attrgetter
 
 from featureid.reports.bars import bar_chart
-from featureid.reports.page import Group, Picture, Plot, Report, Section, Table
+from featureid.reports.page import Group, Picture, Plot, Report, Section, Table, counted
 from featureid.reports.pictures import facts_of, picture_of
 from featureid.storage.history import Entry
 from featureid.storage.reader import Snapshot
@@ -42,7 +42,7 @@ def snapshot_report(
     if len(runs) > 1:
         sections.append(_history(runs))
     shown = min(SHOWN_IMAGES, len(snapshot))
-    note = f"{shown} of {len(snapshot):,} images, evenly spaced in the order of the rows"
+    note = f"{shown} of {counted(len(snapshot), 'image')}, evenly spaced in the order of the rows"
     sections.append(Section("Images", (note,), groups=_images(snapshot, shown, root)))
     return Report(f"Snapshot {snapshot.manifest.info.snapshot}", sections)
 
@@ -55,7 +55,7 @@ def _failures(snapshot: Snapshot, root: str | None) -> Iterator[Group]:
         pictures = [_failed(snapshot, failure, root) for failure in failed[:SHOWN_FAILURES]]
         left = len(failed) - len(pictures)
         notes = (f"and {left:,} more; see featureid inspect --failures",) if left else ()
-        yield Group(f"{name}: {len(failed):,} images", pictures, notes)
+        yield Group(f"{name}: {counted(len(failed), 'image')}", pictures, notes)
 
 
 def _failed(snapshot: Snapshot, failure: Failure, root: str | None) -> Picture:

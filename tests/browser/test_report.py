@@ -50,7 +50,7 @@ def browser() -> Iterator[Browser]:
 
 
 def opened(browser: Browser, place: Path, **options: object) -> Opened:
-    page = browser.new_context(accept_downloads=True, **options).new_page()  # type: ignore[arg-type]
+    page = browser.new_context(accept_downloads=True, **options).new_page()
     found = Opened(page)
     page.on("console", lambda message: found.messages.append(message.text))
     page.on("pageerror", lambda error: found.messages.append(str(error)))
