@@ -11,7 +11,7 @@ import numpy as np
 from featureid.errors import UsageError
 from featureid.images import decode_image
 from featureid.keys import printable
-from featureid.library import ImageLike, decoded
+from featureid.library import ImageLike, decoded, naming
 from featureid.reports.thumbnails import SIDE, thumbnail_of
 
 #: Images that a notebook shows at once; of more, write a report.
@@ -53,7 +53,8 @@ def show(*images: ImageLike, captions: Sequence[object] = ()) -> Shown:
 
 
 def _figure(image: ImageLike, caption: object) -> str:
-    whole = decoded(image, lambda data: decode_image(data, min_size=(SIDE, SIDE)))
+    with naming(image if isinstance(image, str) else ""):
+        whole = decoded(image, lambda data: decode_image(data, min_size=(SIDE, SIDE)))
     thumbnail = thumbnail_of(whole)
     text = f"{caption:.4f}" if isinstance(caption, float | np.floating) else str(caption)
     text = escape(printable(text))

@@ -46,9 +46,7 @@ def facts_of(snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         ("Hash", info.model.hash),
         ("Images were in", info.locations.root),
         ("Images", f"{counts.images:,}: {counts.embedded:,} embedded, {counts.failed:,} failed"),
-        (
-            "Rows",
-            f"{snapshot.num_rows:,} in {counted(snapshot.num_shards, 'shard')}, {size / 1e6:.2f} MB",
-        ),
+        ("Rows", f"{snapshot.num_rows:,} in {counted(snapshot.num_shards, 'shard')}"),
+        ("Size", f"{size / 1e6:.2f} MB"),
     )
     return tuple((name, value) for name, value in facts if value)
