@@ -93,12 +93,16 @@ def png_declaring(width: int, height: int) -> bytes:
     )
 
 
-def run(*command: str) -> None:
-    """Run a featureid command as a user would, after printing it."""
+def run(*command: str, last: int | None = None) -> None:
+    """Run a featureid command as a user would, after printing it; show the last lines only."""
     print(f"\n$ featureid {shlex.join(command)}", flush=True)
-    status = subprocess.run([sys.executable, "-m", "featureid", *command], check=False)
-    if status.returncode:
-        sys.exit(status.returncode)
+    program = [sys.executable, "-m", "featureid", *command]
+    stdout = None if last is None else subprocess.PIPE
+    done = subprocess.run(program, stdout=stdout, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    if last is not None:
+        print("...", *done.stdout.splitlines()[-last:], sep="\n")
 
 
 def contact_sheet(rows: list[list[tuple[str, float]]]) -> Image.Image:
@@ -167,7 +171,7 @@ def main() -> None:
     run("verify", str(output))
     run("inspect", str(output), "--failures")
     show_neighbors(output, queries)
-    run("duplicates", str(output), "--report", str(DEMO / "duplicates.html"))
+    run("duplicates", str(output), "--report", str(DEMO / "duplicates.html"), last=3)
     run("report", str(output), "--output", str(DEMO / "report.html"))
     print("\nOpen demo/duplicates.html and demo/report.html in a browser to look at both.")
     print("\nYour own folder:  make demo IMAGES=~/Pictures")

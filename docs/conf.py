@@ -43,6 +43,7 @@ docs/running
 docs/models
 docs/faces
 docs/matching
+docs/report
 docs/training
 docs/evaluation
 docs/nightly

@@ -27,6 +27,7 @@ DOCUMENTS = (
     "docs/matching.md",
     "docs/nightly.md",
     "docs/operations.md",
+    "docs/report.md",
 )
 SETUP = ("make ", "pip ", "sudo ", "docker ", "cp deploy/")
 ELSEWHERE = ("gs://", "FlinkRunner")

@@ -54,7 +54,7 @@ def _failures(snapshot: Snapshot, root: str | None) -> Iterator[Group]:
         failed = [*found]
         pictures = [_failed(snapshot, failure, root) for failure in failed[:SHOWN_FAILURES]]
         left = len(failed) - len(pictures)
-        notes = (f"and {left:,} more; see featureid inspect --failures",) if left else ()
+        notes = (f"and {left:,} more, which featureid inspect can list",) if left else ()
         yield Group(f"{name}: {counted(len(failed), 'image')}", pictures, notes)
 
 
