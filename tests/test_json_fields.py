@@ -54,6 +54,7 @@ def printed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     run("embed", images, "--output", out)
     run("inspect", out, "--failures", "--keys")
     run("verify", out)
+    run("report", out, "--output", place / "report.html")
     run("snapshots", out)
     run("diff", first, out)
     run("export", out, "--to", "npy", place / "x.npy")

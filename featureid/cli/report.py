@@ -42,9 +42,12 @@ def run(argv: Sequence[str], prog: str) -> int:
     line = report_option.write(
         arguments.output, snapshot_report(snapshot, _history(snapshot.folder), arguments.root)
     )
-    console.print_result(
-        {"report": arguments.output, "snapshot": snapshot.folder}, arguments.json, [line]
-    )
+    result = {
+        "snapshot": snapshot.manifest.info.snapshot,
+        "folder": snapshot.folder,
+        "report": arguments.output,
+    }
+    console.print_result(result, arguments.json, [line])
     return console.DONE
 
 
