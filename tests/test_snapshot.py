@@ -51,7 +51,7 @@ def test_a_missing_snapshot_is_reported_with_its_cause(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"neither current nor manifest\.json"):
         find_snapshot(str(tmp_path))
     (tmp_path / "current").write_text(ID)
-    with pytest.raises(StorageError, match=rf"{ID} has no manifest\.json"):
+    with pytest.raises(CorruptFileError, match=rf"{ID}, which has no manifest\.json"):
         find_snapshot(str(tmp_path))
     (tmp_path / "current").write_text("../../etc")
     with pytest.raises(CorruptFileError, match=r"'\.\./\.\./etc', not a snapshot id"):

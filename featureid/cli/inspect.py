@@ -144,7 +144,7 @@ def check_age(folder: str, last: str, max_age: timedelta, now: datetime) -> None
 
     Raises:
         CorruptFileError: ``last`` is not a time.
-        StorageError: it is longer ago.
+        StorageError: it is longer ago, or in the future.
     """
     try:
         then = parse_time(last)
@@ -153,6 +153,12 @@ def check_age(folder: str, last: str, max_age: timedelta, now: datetime) -> None
             f"{folder} records {last!r} as the time when it was up to date, which is not a time"
         ) from error
     age = now - then
+    if age < timedelta(0):
+        raise StorageError(
+            f"{folder} was up to date at {last}, which is {duration_text(-age)} in the future by "
+            "the clock of this machine; check that clock, and that of the machine that started the "
+            "run"
+        )
     if age > max_age:
         raise StorageError(
             f"{folder} is {duration_text(age)} old, more than the allowed "

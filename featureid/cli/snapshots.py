@@ -51,6 +51,8 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "folder": entry.folder,
         "state": _state(entry),
     }
+    if entry.sequence:
+        described["sequence"] = entry.sequence
     if entry.manifest:
         manifest = entry.manifest
         described |= {

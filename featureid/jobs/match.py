@@ -28,10 +28,11 @@ from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.result_reader import open_results
 from featureid.storage.results import ResultInfo, ResultSource, ResultWriter, new_result_info
 from featureid.storage.snapshot import (
-    current_snapshot,
+    RESULTS,
     find_snapshot,
     is_snapshot_id,
     new_snapshot_id,
+    read_current,
 )
 from featureid.transforms.match import MatchSnapshots
 from featureid.transforms.progress import progress_of
@@ -132,7 +133,7 @@ def _side(snapshot: Snapshot, since: str, role: str, output: str) -> Side:
 
 def _last_matched(role: str, output: str) -> str:
     """Return the id of the snapshot that the current result was made of; "" without a result."""
-    if not output or current_snapshot(output) is None:
+    if not output or read_current(output, RESULTS).snapshot is None:
         return ""
     return open_results(output).manifest.info.sources[role].snapshot
 

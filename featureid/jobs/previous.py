@@ -12,7 +12,7 @@ from featureid.storage.carry import check_can_carry, naming_way_out
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import PDQ, ModelInfo, first_difference
 from featureid.storage.safeguards import check_current, check_model
-from featureid.storage.snapshot import current_snapshot
+from featureid.storage.snapshot import Current, read_current
 
 
 def find_previous(
@@ -37,8 +37,9 @@ def find_previous(
         check_current(options.output, model, safeguards)
     place = options.refresh.previous
     if place == AUTO:
-        has_current = options.output and current_snapshot(options.output) is not None
-        place = options.output if has_current else ""
+        current = read_current(options.output) if options.output else Current(None, None)
+        # A damaged one is an error, not a reason to embed every image again.
+        place = options.output if current.snapshot or current.fault else ""
     if not place:
         return None, policy, _hash(options.hash, model, None)
     with naming_way_out():

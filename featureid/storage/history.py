@@ -13,9 +13,10 @@ from featureid.storage.snapshot import (
     MANIFEST,
     SNAPSHOTS,
     check_output,
-    current_snapshot,
     is_snapshot_id,
+    read_current,
     read_manifest,
+    read_sequence,
     snapshot_folder,
 )
 
@@ -31,7 +32,8 @@ class Entry:
         complete: whether there is a manifest.
         record: of its run, if there is one.
         over: whether its run is known to write nothing more.
-        current: whether ``current`` names it.
+        sequence: what number of publication it is; 0 if it is not complete or cannot be read.
+        current: whether ``current`` names it, or readers get it although ``current`` does not.
     """
 
     snapshot: str
@@ -40,6 +42,7 @@ class Entry:
     complete: bool
     record: RunRecord | None
     over: bool
+    sequence: int = 0
     current: bool = False
 
     @property
@@ -51,7 +54,7 @@ class Entry:
 def list_snapshots(
     output: str, now: datetime, dead_after: timedelta, collection: str = SNAPSHOTS
 ) -> list[Entry]:
-    """Return the snapshots of an output folder, complete or not, oldest first.
+    """Return the snapshots of an output folder: first those that are complete, oldest first.
 
     Args:
         output: the folder that holds snapshots.
@@ -64,17 +67,23 @@ def list_snapshots(
         StorageError: it is not an output folder, or a file in it cannot be read.
     """
     check_output(output, collection)
-    before = current_snapshot(output)
+    before = read_current(output, collection)
     while True:
         names = filter(is_snapshot_id, files.list_places(files.join(output, collection)))
         folders = [snapshot_folder(output, name, collection) for name in names]
         found = [_entry(folder, now, dead_after) for folder in folders]
         # Read after the entries: a run that is listed as committed has updated it by then, so that
         # no snapshot is listed as an older one that is just becoming current.
-        current = current_snapshot(output)
+        current = read_current(output, collection)
         if current == before:
-            return [replace(entry, current=entry.snapshot == current) for entry in found if entry]
+            ids = {current.named, current.snapshot}
+            entries = [replace(entry, current=entry.snapshot in ids) for entry in found if entry]
+            return sorted(entries, key=_age)
         before = current
+
+
+def _age(entry: Entry) -> tuple[bool, int, str]:
+    return not entry.complete, entry.sequence, entry.snapshot
 
 
 def _entry(folder: str, now: datetime, dead_after: timedelta) -> Entry | None:
@@ -84,13 +93,15 @@ def _entry(folder: str, now: datetime, dead_after: timedelta) -> Entry | None:
     record = read_run(folder)
     # In this order: a run may publish its snapshot and end between the two questions.
     over = record.is_over(now, dead_after) if record else is_too_old(snapshot, now, dead_after)
-    complete, manifest = files.exists(place), None
+    complete, manifest, sequence = files.exists(place), None, None
     if complete:
         try:
+            sequence = read_sequence(folder)
             manifest = read_manifest(folder)
         except FeatureIdError:
             complete = files.exists(place)  # Damaged, or removed meanwhile.
     if not complete and not files.exists(folder):
         return None
     # A complete snapshot without a record was brought here by other means than a run.
-    return Entry(snapshot, folder, manifest, complete, record, over or (complete and not record))
+    over = over or (complete and not record)
+    return Entry(snapshot, folder, manifest, complete, record, over, sequence or 0)

@@ -7,11 +7,16 @@ safe:
   snapshot's manifest. ``prune`` first removes the manifest and then looks for such runs. Of two
   that do so at once, at least one sees the other.
 - A run writes its files, then the manifest, then ``current``, and then ``run.json`` again, which
-  says that it has committed. ``prune`` removes nothing of a run that is not known to be over, so
-  that it never removes a snapshot that is just becoming current.
+  says that it has committed. ``prune`` removes nothing of a run that is not known to be over, and
+  nothing that was published after the current snapshot, so that it never removes a snapshot that
+  is just becoming current.
+- Snapshots are numbered as they are published: a manifest has the number after the highest one that
+  is there. A run lets ``current`` name the newest snapshot, and then looks whether a newer one is
+  there. Of two that do so at once, at least the one that writes ``current`` last sees the other's
+  manifest, so that the newest one is current in the end.
 
-Where there are locks, on file systems, they also make two runs write ``current`` one after the
-other, and two prunes wait for each other.
+Where there are locks, on file systems, they also make two runs publish one after the other, and two
+prunes wait for each other.
 """
 
 from __future__ import annotations
@@ -36,10 +41,9 @@ from featureid.storage.snapshot import (
     FAILURES,
     MANIFEST,
     SNAPSHOTS,
-    current_snapshot,
     index_place,
     other_collection,
-    read_checked,
+    read_current,
     read_manifest,
 )
 
@@ -92,9 +96,6 @@ class SnapshotWriter(RunWriter):
             StorageError: it cannot be read.
         """
         super().check()
-        newest = current_snapshot(self.output)
-        if newest is not None and newest > self.info.snapshot:
-            images = None  # A run that started later has published: that one stays current.
         check_current(self.output, self.info.model, self.safeguards, images)
 
     def commit(
@@ -105,8 +106,8 @@ class SnapshotWriter(RunWriter):
     ) -> Manifest:
         """Write failures and outcome, make the snapshot visible, and return its manifest.
 
-        The manifest is the commit. Then ``current`` names the snapshot, unless it names a newer one
-        already.
+        The manifest is the commit. Then ``current`` names the snapshot, unless another run has
+        published at the same moment.
 
         Args:
             shards: what was written, in any order.
@@ -120,41 +121,41 @@ class SnapshotWriter(RunWriter):
                 a file cannot be written.
         """
         if self.is_complete:  # a retry
-            manifest, record = read_manifest(self.folder), read_run(self.folder) or self.record
-        else:
-            self.check_marked()
-            manifest = self._write_manifest(shards, failures)
-            counts = manifest.counts
-            self.check(counts.images)
-            record = replace(
-                self.record,
-                changes=dict(changes),
-                counts={
-                    "images": counts.images,
-                    "embedded": counts.embedded,
-                    "failed": counts.failed,
-                    "rows": manifest.rows,
-                },
-                failures_by_reason=counts.failures_by_reason,
-            )
-            self._complete(manifest.to_json(), record)
-        self._make_current(record)
-        return manifest
+            self._finish(read_run(self.folder) or self.record)
+            return read_manifest(self.folder)
+        self.check_marked()
+        manifest = self._write_failures_and_build(shards, failures)
+        counts = manifest.counts
+        self.check(counts.images)
+        record = replace(
+            self.record,
+            changes=dict(changes),
+            counts={
+                "images": counts.images,
+                "embedded": counts.embedded,
+                "failed": counts.failed,
+                "rows": manifest.rows,
+            },
+            failures_by_reason=counts.failures_by_reason,
+        )
+        number = self._publish(lambda n: replace(manifest, sequence=n).to_json(), record)
+        return replace(manifest, sequence=number)
 
     def discard(self) -> None:
         """Remove the folder, as nothing has changed, and note when that was in ``checked``.
+
+        What was found about a snapshot that is no longer current is not noted.
 
         Raises:
             StorageError: the folder cannot be removed, or the file not written.
         """
         self.abort()
-        checked = (self.record.previous, self.info.created)
         with files.exclusive(self.output):
-            if checked > read_checked(self.output):
-                text = " ".join(checked) + "\n"
+            if read_current(self.output).snapshot == self.record.previous:
+                text = f"{self.record.previous} {self.info.created}\n"
                 files.write_atomic(files.join(self.output, CHECKED), [text.encode()])
 
-    def _write_manifest(
+    def _write_failures_and_build(
         self, shards: Iterable[ShardSummary], failures: Iterable[Failure]
     ) -> Manifest:
         """Write the failures and return the manifest, once all files are known to be there."""
@@ -179,7 +180,8 @@ def prune(
 ) -> list[str]:
     """Delete all but the newest snapshots or results, and what dead runs have left.
 
-    The current snapshot, runs in progress and the snapshots that they carry rows from are kept.
+    The current snapshot, what was published after it, runs in progress, the snapshots that they
+    carry rows from, and what cannot be read are kept.
 
     Args:
         output: the folder that holds snapshots, or results.
@@ -221,9 +223,10 @@ def prune(
 
 def _unneeded(entries: list[Entry], keep: int) -> list[Entry]:
     in_use = _in_use(entries)
-    complete = [entry for entry in entries if entry.complete]
-    by_need = sorted(complete, key=lambda entry: (entry.current, entry.snapshot))
-    old = {entry.snapshot for entry in by_need[: max(0, len(by_need) - keep)] if entry.over}
+    published = [entry for entry in entries if entry.sequence]  # oldest first
+    newest_old = next((n for n, entry in enumerate(published) if entry.current), len(published))
+    unwanted = published[: min(newest_old, max(0, len(published) - keep))]
+    old = {entry.snapshot for entry in unwanted if entry.over}
     return [
         entry
         for entry in entries

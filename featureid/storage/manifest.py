@@ -14,6 +14,7 @@ from featureid.keys import ImageLocations
 from featureid.storage.records import ModelInfo, SnapshotInfo
 from featureid.storage.shard import ShardSummary, shard_name
 from featureid.stored_json import (
+    PositiveSize,
     Size,
     canonical_json,
     convert_json,
@@ -71,12 +72,15 @@ class Manifest:
         embeddings: one summary per shard, in order.
         failures: one summary per failures file.
         counts: numbers of images by outcome.
+        sequence: what number of publication in its output folder it is, from 1; chosen as it is
+            published.
     """
 
     info: SnapshotInfo
     embeddings: tuple[ShardSummary, ...]
     failures: tuple[FileSummary, ...]
     counts: Counts
+    sequence: PositiveSize = 1
 
     def __post_init__(self) -> None:
         total = self.info.num_shards
@@ -107,6 +111,7 @@ class Manifest:
             format=FORMAT,
             version=VERSION,
             snapshot=info.snapshot,
+            sequence=self.sequence,
             created=info.created,
             writer=info.writer,
             model=info.model,
@@ -147,6 +152,7 @@ class _ManifestRecord(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     version: int
     snapshot: str
+    sequence: PositiveSize
     created: str
     writer: str
     model: ModelInfo
@@ -168,7 +174,7 @@ class _ManifestRecord(msgspec.Struct, frozen=True, kw_only=True):
             self.sharding.num_shards,
             self.locations,
         )
-        return Manifest(info, self.embeddings, self.failures, self.counts)
+        return Manifest(info, self.embeddings, self.failures, self.counts, self.sequence)
 
 
 def encode_manifest(record: Any) -> bytes:
@@ -210,6 +216,16 @@ def decode_manifest(
         raise NewerVersionError(f"{source}: {error}") from error
     except (ValueError, StorageError) as error:
         raise CorruptFileError(f"{source}: {error}") from error
+
+
+def sequence_of(data: bytes) -> int | None:
+    """Return the sequence number in a manifest of any kind and version; None if it is damaged."""
+    try:
+        fields = decode_json(data, dict[str, Any])
+        is_whole = fields.get("digest") == digest_of(fields)
+        return convert_json(fields.get("sequence"), PositiveSize) if is_whole else None
+    except ValueError:
+        return None
 
 
 def digest_of(fields: Mapping[str, Any]) -> str:

@@ -28,10 +28,10 @@ from featureid.storage.run_writer import RunWriter
 from featureid.storage.snapshot import (
     MANIFEST,
     RESULTS,
-    current_snapshot,
+    read_current,
     snapshot_folder,
 )
-from featureid.stored_json import Size
+from featureid.stored_json import PositiveSize, Size
 
 if TYPE_CHECKING:
     import pyarrow
@@ -151,11 +151,13 @@ class ResultManifest:
         info: what the result is.
         files: its files, in order.
         counts: what was counted, such as ``queries`` and ``matches``.
+        sequence: as in a snapshot's manifest.
     """
 
     info: ResultInfo
     files: tuple[ResultFile, ...]
     counts: dict[str, Size] = field(default_factory=dict)
+    sequence: PositiveSize = 1
 
     def __post_init__(self) -> None:
         info = self.info
@@ -174,7 +176,8 @@ class ResultManifest:
         """Return the manifest as indented JSON, with its digest."""
         fields = {"format": FORMAT, "version": VERSION, **asdict(self.info)}
         files_ = [asdict(summary) for summary in self.files]
-        return encode_manifest({**fields, "counts": self.counts, "files": files_})
+        published = {"sequence": self.sequence, "counts": self.counts, "files": files_}
+        return encode_manifest({**fields, **published})
 
     @classmethod
     def from_json(cls, data: bytes, source: str) -> ResultManifest:
@@ -203,6 +206,7 @@ class _ManifestRecord(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any]
     columns: tuple[ResultColumn, ...]
     num_files: Size
+    sequence: PositiveSize
     counts: dict[str, Size]
     files: tuple[ResultFile, ...]
 
@@ -212,7 +216,7 @@ class _ManifestRecord(msgspec.Struct, frozen=True, kw_only=True):
     def manifest(self) -> ResultManifest:
         names = ResultInfo.__dataclass_fields__
         info = ResultInfo(**{name: getattr(self, name) for name in names})
-        return ResultManifest(info, self.files, self.counts)
+        return ResultManifest(info, self.files, self.counts, self.sequence)
 
 
 def result_name(kind: Kind, number: int, num_files: int) -> str:
@@ -248,11 +252,10 @@ class ResultWriter(RunWriter):
             StorageError: it cannot be read.
         """
         super().check()
-        newest = current_snapshot(self.output)
-        folder = "" if newest is None else snapshot_folder(self.output, newest, RESULTS)
-        if not folder or not files.exists(files.join(folder, MANIFEST)):
+        current = read_current(self.output, RESULTS).snapshot
+        if current is None:
             return
-        there = read_result_manifest(folder).info
+        there = read_result_manifest(snapshot_folder(self.output, current, RESULTS)).info
         if there.kind != self.info.kind:
             raise UsageError(
                 f"{self.output} holds {there.kind}, not {self.info.kind}; give another `output`"
@@ -279,18 +282,16 @@ class ResultWriter(RunWriter):
                 cannot be written.
         """
         if self.is_complete:  # a retry
-            manifest, record = read_result_manifest(self.folder), read_run(self.folder)
-            self._make_current(record or self.record)
-            return manifest
+            self._finish(read_run(self.folder) or self.record)
+            return read_result_manifest(self.folder)
         self.check_marked()
         ordered = tuple(sorted(summaries, key=lambda summary: summary.file))
         manifest = ResultManifest(self.info, ordered, dict(counts))
         self._check_sizes({summary.file: summary.bytes for summary in ordered})
         self.check()
         record = replace(self.record, counts={**counts, "rows": manifest.rows})
-        self._complete(manifest.to_json(), record)
-        self._make_current(record)
-        return manifest
+        number = self._publish(lambda n: replace(manifest, sequence=n).to_json(), record)
+        return replace(manifest, sequence=number)
 
 
 def write_result_file(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from featureid.errors import FeatureIdError, StorageError, UsageError
@@ -19,9 +20,12 @@ from featureid.storage.snapshot import (
     CURRENT,
     MANIFEST,
     MODELS,
-    current_snapshot,
+    newest_of,
     other_collection,
+    read_current,
+    read_sequences,
     snapshot_folder,
+    started_at,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -65,6 +69,7 @@ class RunWriter:
         if self.is_complete:
             return
         self.check()
+        self._check_current()
         files.make_folder(self.folder)
         write_run(self.folder, self.record)
 
@@ -132,22 +137,70 @@ class RunWriter:
                     f"written; {self.folder} is not published. Run it again"
                 )
 
-    def _complete(self, manifest: bytes, record: RunRecord) -> None:
-        """Write the record with the outcome, and the manifest, which is the commit."""
-        write_run(self.folder, record)
-        files.write_atomic(files.join(self.folder, MANIFEST), [manifest])
+    def _check_current(self) -> None:
+        """Repair ``current`` if it names nothing complete, and warn of a clock that is wrong."""
+        current = read_current(self.output, self.collection)
+        if current.snapshot is None:
+            return
+        if current.fault:
+            with files.exclusive(self.output):
+                newest = self._make_newest_current({})
+            _LOG.warning("%s; it now names the newest complete one, %s", current.fault, newest)
+        if started_at(current.snapshot) > datetime.now(UTC):
+            _LOG.warning(
+                "%s names %s, whose run started in the future by the clock of this machine; check "
+                "the clocks of the machines that start runs",
+                files.join(self.output, CURRENT),
+                current.snapshot,
+            )
 
-    def _make_current(self, record: RunRecord) -> None:
-        """Let ``current`` name the run, unless it names a newer one, and note that it is over.
+    def _publish(self, manifest: Callable[[int], bytes], record: RunRecord) -> int:
+        """Write the record with the outcome and the manifest, and let ``current`` name the run.
 
-        In an object store, which has no lock, the later writer wins if two runs do that at the same
-        moment.
+        Args:
+            manifest: returns it as JSON, given its sequence number.
+            record: with the outcome.
+
+        Returns:
+            The sequence number.
         """
         with files.exclusive(self.output):
-            newest = current_snapshot(self.output)
-            if newest is None or newest < self.record.snapshot:
-                name = self.record.snapshot.encode() + b"\n"
-                files.write_atomic(files.join(self.output, CURRENT), [name])
+            sequences = read_sequences(self.output, self.collection)
+            number = 1 + max(sequences.values(), default=0)
+            write_run(self.folder, record)
+            files.write_atomic(files.join(self.folder, MANIFEST), [manifest(number)])
+            newest = self._make_newest_current({**sequences, record.snapshot: number})
+        self._end(record, newest)
+        return number
+
+    def _finish(self, record: RunRecord) -> None:
+        """Do what is left to do by a run that was stopped after it had written its manifest."""
+        if record.state != "committed":
+            with files.exclusive(self.output):
+                newest = self._make_newest_current({})
+            self._end(record, newest)
+
+    def _make_newest_current(self, sequences: Mapping[str, int]) -> str | None:
+        """Let ``current`` name what was published last, and return its id.
+
+        Args:
+            sequences: the numbers that are known already.
+        """
+        named = None
+        while True:
+            sequences = read_sequences(self.output, self.collection, sequences)
+            newest = newest_of(sequences)
+            if newest is None or newest == named:
+                return newest
+            files.write_atomic(files.join(self.output, CURRENT), [newest.encode() + b"\n"])
+            named = newest
+
+    def _end(self, record: RunRecord, newest: str | None) -> None:
+        """Note that the run is over, and say so if it is not current."""
+        if newest != record.snapshot:
+            _LOG.warning(
+                "%s is published, but not current: %s was published after it", self.folder, newest
+            )
         try:
             write_run(self.folder, replace(record, state="committed"))
         except StorageError as error:

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from featureid.errors import CorruptFileError, FeatureIdError, MixedModelsError, UsageError
-from featureid.storage import files
 from featureid.storage.records import ModelInfo, first_difference
-from featureid.storage.snapshot import MANIFEST, current_snapshot, read_manifest, snapshot_folder
+from featureid.storage.snapshot import find_manifest, read_current
 
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)%", re.ASCII)
@@ -99,12 +98,10 @@ def check_current(
         FeatureIdError: it has many more images.
         StorageError: it cannot be read, though it is not damaged.
     """
-    newest = current_snapshot(output)
-    folder = "" if newest is None else snapshot_folder(output, newest)
-    if not folder or not files.exists(files.join(folder, MANIFEST)):
+    if read_current(output).snapshot is None:
         return
     try:
-        current = read_manifest(folder)
+        _, current = find_manifest(output)
     except CorruptFileError:
         return  # There is nothing left to protect, and embedding again is what helps.
     if not safeguards.new_model:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -16,10 +18,12 @@ from featureid._version import __version__
 from featureid.durations import as_utc, time_text
 from featureid.errors import CorruptFileError, StorageError
 from featureid.keys import ImageLocations
+from featureid.parallel import map_in_order
 from featureid.storage import files
-from featureid.storage.manifest import Manifest
+from featureid.storage.manifest import Manifest, sequence_of
 from featureid.storage.records import ModelInfo, SnapshotInfo
 
+_LOG = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 FAILURES = "failures-00000-of-00001.jsonl.gz"
 CURRENT = "current"
@@ -40,10 +44,12 @@ _Manifest = TypeVar("_Manifest")
 _TIME = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}", re.ASCII)
 _MAX_BYTES = 256
+# Manifests that are read at the same time.
+_REQUESTS = 16
 
 
 def new_snapshot_id(now: datetime) -> str:
-    """Return an id such as ``20261123T054231Z-3f9a1c``; ids sort by time.
+    """Return an id such as ``20261123T054231Z-3f9a1c``; ids sort by when runs start.
 
     Three of the last six digits are the fraction of the second, so that the later of two runs that
     start in the same second usually has the later id; three are random.
@@ -177,17 +183,113 @@ def current_snapshot(output: str) -> str | None:
     text = files.read_bytes(place, _MAX_BYTES).decode("ascii", "replace").strip()
     if not is_snapshot_id(text):
         raise CorruptFileError(
-            f"{place} holds {text[:40]!r}, not a snapshot id; write the name of a folder of "
-            f"{files.join(output, SNAPSHOTS)} into it"
+            f"{place} holds {text[:40]!r}, not a snapshot id"
         )
     return text
+
+
+def read_sequence(folder: str) -> int | None:
+    """Return the sequence number of a snapshot, or result; None if it has no whole manifest.
+
+    Raises:
+        StorageError: the manifest cannot be read.
+    """
+    place = files.join(folder, MANIFEST)
+    if not files.exists(place):
+        return None
+    try:
+        return sequence_of(files.read_bytes(place))
+    except StorageError:
+        if files.exists(place):
+            raise
+        return None  # Deleted meanwhile.
+
+
+def read_sequences(
+    output: str, collection: str, known: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Return the sequence numbers of the complete snapshots, or results, of an output by their ids.
+
+    Args:
+        output: the output folder.
+        collection: which of :data:`COLLECTIONS` to look in.
+        known: numbers that need not be read again.
+
+    Raises:
+        StorageError: a manifest cannot be read.
+    """
+    known = known or {}
+
+    def read(snapshot: str) -> int | None:
+        folder = snapshot_folder(output, snapshot, collection)
+        return known.get(snapshot) or read_sequence(folder)
+
+    found = filter(is_snapshot_id, files.list_places(files.join(output, collection)))
+    numbers = map_in_order(read, found, _REQUESTS)
+    return {snapshot: number for snapshot, number in numbers if number is not None}
+
+
+def newest_of(sequences: Mapping[str, int]) -> str | None:
+    """Return the id that was published last; None if there is none.
+
+    Where there are no locks, two runs that publish at the same moment may get the same number; then
+    the later id is the newer one.
+    """
+    return max(sequences, key=lambda snapshot: (sequences[snapshot], snapshot), default=None)
+
+
+@dataclass(frozen=True)
+class Current:
+    """The current snapshot, or result, of an output folder.
+
+    Attributes:
+        named: the id in ``current``; None if it holds none, or is missing.
+        snapshot: the id of the one that readers get: the one that is named, or the newest complete
+            one if that is not complete; None if no one is.
+        fault: what is wrong with ``current``; "" if it names a complete one, or there is none.
+    """
+
+    named: str | None
+    snapshot: str | None
+    fault: str = ""
+
+
+def read_current(output: str, collection: str = SNAPSHOTS) -> Current:
+    """Return the current snapshot, or result, of an output folder.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    place = files.join(output, CURRENT)
+    before: tuple[str | None, str] | None = None
+    while True:
+        named, fault = None, ""
+        try:
+            named = current_snapshot(output)
+        except CorruptFileError as error:
+            fault = str(error)
+        if named is not None:
+            folder = snapshot_folder(output, named, collection)
+            if files.exists(files.join(folder, MANIFEST)):
+                return Current(named, named)
+            fault = f"{place} names {named}, which has no {MANIFEST}"
+        if (named, fault) == before:
+            break
+        # Ask once more: a run may have published another one, and prune have deleted this one.
+        before = named, fault
+    newest = newest_of(read_sequences(output, collection))
+    if newest is not None and not fault:
+        fault = f"{place} is missing"
+    return Current(named, newest, fault)
 
 
 def is_output(path: str) -> bool:
     """Return whether a path is that of an output folder or of a complete snapshot."""
     if not files.is_remote(path) and not os.path.isdir(path):
         return False
-    return any(files.exists(files.join(path, name)) for name in (MANIFEST, CURRENT))
+    if any(files.exists(files.join(path, name)) for name in (MANIFEST, CURRENT)):
+        return True
+    return any(map(is_snapshot_id, files.list_places(files.join(path, SNAPSHOTS))))
 
 
 def check_output(output: str, collection: str = SNAPSHOTS) -> None:
@@ -229,29 +331,26 @@ def find_snapshot(path: str, collection: str = SNAPSHOTS) -> str:
     """Return the folder of a complete snapshot, or result.
 
     Args:
-        path: an output folder, meaning its current snapshot, or a snapshot's own folder.
+        path: an output folder, meaning its current snapshot or, if ``current`` is missing or
+            damaged, its newest complete one; or a snapshot's own folder.
         collection: which of :data:`COLLECTIONS` the output should have.
 
     Raises:
-        CorruptFileError: the current snapshot has no manifest.
+        CorruptFileError: there was a complete snapshot, by ``current``, but none is left.
         StorageError: there is no complete snapshot.
     """
     if files.exists(files.join(path, MANIFEST)):
         return path
     what, command = _WORDS[collection]
-    newest = current_snapshot(path)
-    while newest is not None:
-        folder = snapshot_folder(path, newest, collection)
-        if files.exists(files.join(folder, MANIFEST)):
-            return folder
-        _refuse_other(path, collection)
-        before, newest = newest, current_snapshot(path)
-        if newest == before:
-            raise CorruptFileError(
-                f"{path}: its current {what} {newest} has no {MANIFEST}; {command} again"
-            )
-        # A run has published another one meanwhile, and prune has deleted the one before.
+    current = read_current(path, collection)
+    if current.snapshot is not None:
+        if current.fault:
+            _LOG.warning("%s; the newest complete %s is read", current.fault, what)
+        return snapshot_folder(path, current.snapshot, collection)
+    _refuse_other(path, collection)
     _check_exists(path)
+    if current.fault:
+        raise CorruptFileError(f"{current.fault}, and no {what} is complete; {command} again")
     raise StorageError(
         f"{path} holds no complete {what}: it has neither {CURRENT} nor {MANIFEST}. An "
         f"unfinished run leaves neither; run featureid {command}"

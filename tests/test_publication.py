@@ -1,0 +1,230 @@
+"""Snapshots are ordered by publication, and readers always get one that is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from featureid.cli import main as cli
+from featureid.errors import StorageError
+from featureid.storage import files
+from featureid.storage.history import list_snapshots
+from featureid.storage.lifecycle import SnapshotWriter, prune
+from featureid.storage.reader import open_snapshot
+from featureid.storage.run_record import RUN, read_run, write_run
+from featureid.storage.snapshot import current_snapshot, newest_of, read_current, read_sequences
+from featureid.storage.verify import verify_snapshot
+from tests.commands import run_here
+from tests.storage_samples import make_info, make_row, make_writer, write_shards, write_snapshot
+
+IDS = [f"2026112{n}T000000Z-00000{n}" for n in range(5)]
+AHEAD = "20991231T235959Z-ffffff"
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def begun(output: Path | str, snapshot: str) -> SnapshotWriter:
+    writer = make_writer(output, make_info(snapshot=snapshot))
+    writer.begin()
+    return writer
+
+
+def commit(writer: SnapshotWriter, *keys: str) -> None:
+    writer.commit(write_shards(writer, [make_row(key) for key in keys]), [], {})
+
+
+def listed(output: Path) -> list[str]:
+    return [entry.snapshot for entry in list_snapshots(str(output), NOW, DAY)]
+
+
+def test_the_snapshot_that_was_published_last_is_current_whatever_the_clocks_say(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    order = [IDS[1], AHEAD, IDS[0], IDS[4]]
+    for number, snapshot in enumerate(order, start=1):
+        assert write_snapshot(tmp_path, [snapshot], snapshot=snapshot).sequence == number
+        assert current_snapshot(str(tmp_path)) == snapshot
+        assert open_snapshot(str(tmp_path)).row_keys() == [snapshot]
+    assert listed(tmp_path) == order
+    assert prune(str(tmp_path), 2, NOW, DAY) == order[:2]
+    (warning,) = caplog.messages  # of the run that found the one of a clock that is ahead
+    assert f"names {AHEAD}, whose run started in the future" in warning and "clocks" in warning
+
+
+def test_a_long_run_that_ends_after_a_short_one_is_current(tmp_path: Path) -> None:
+    long, short = begun(tmp_path, IDS[0]), begun(tmp_path, IDS[1])
+    commit(short, "short")
+    commit(long, "long")
+    assert open_snapshot(str(tmp_path)).row_keys() == ["long"]
+    assert prune(str(tmp_path), 1, NOW, DAY) == [IDS[1]]
+
+
+def test_after_a_rollback_the_next_run_is_current_and_newer_than_all(tmp_path: Path) -> None:
+    for snapshot in IDS[:3]:
+        write_snapshot(tmp_path, ["a"], snapshot=snapshot)
+    (tmp_path / "current").write_text(IDS[0] + "\n")
+    assert prune(str(tmp_path), 1, NOW, DAY) == []
+    assert write_snapshot(tmp_path, ["a"], snapshot=IDS[3]).sequence == 4
+    assert current_snapshot(str(tmp_path)) == IDS[3]
+    assert prune(str(tmp_path), 1, NOW, DAY) == IDS[:3]
+
+
+@pytest.mark.parametrize("current", [None, b"", b"\xff\n", b"../../etc", IDS[4].encode() + b"\n"])
+def test_without_a_current_file_that_is_right_the_newest_complete_snapshot_is_read_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, current: bytes | None
+) -> None:
+    for snapshot in (IDS[3], IDS[0], IDS[2]):
+        write_snapshot(tmp_path, [snapshot], snapshot=snapshot)
+    begun(tmp_path, IDS[4])
+    place = tmp_path / "current"
+    place.unlink() if current is None else place.write_bytes(current)
+    assert open_snapshot(str(tmp_path)).row_keys() == [IDS[2]]
+    (warning,) = caplog.messages
+    assert f"{place} " in warning and "the newest complete snapshot is read" in warning
+    states = {entry.snapshot: entry.current for entry in list_snapshots(str(tmp_path), NOW, DAY)}
+    assert states[IDS[2]] and not states[IDS[0]] and not states[IDS[3]]
+    assert prune(str(tmp_path), 1, NOW, timedelta(days=9)) == [IDS[3], IDS[0]]
+    caplog.clear()
+    begun(tmp_path, "20261129T000000Z-000009").discard()
+    assert place.read_text() == IDS[2] + "\n" and "it now names the newest" in caplog.text
+    caplog.clear()
+    assert open_snapshot(str(tmp_path)).row_keys() == [IDS[2]] and not caplog.messages
+
+
+def test_a_run_is_not_pruned_between_its_manifest_and_current_however_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process cannot be checked, and it has run for longer than `dead_after`."""
+    write_snapshot(tmp_path, ["a"], snapshot=IDS[0])
+    writer = begun(tmp_path, IDS[1])
+    real, pruned = files.write_atomic, []
+
+    def prune_first(uri: str, chunks: list[bytes]) -> int:
+        if uri.endswith("/current"):
+            pruned.append(prune(str(tmp_path), 1, NOW + 99 * DAY, timedelta(0)))
+        return real(uri, chunks)
+
+    monkeypatch.setattr(files, "write_atomic", prune_first)
+    commit(writer, "b")
+    assert pruned == [[]] and open_snapshot(str(tmp_path)).row_keys() == ["b"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_runs_that_publish_at_once_without_locks_the_newest_ends_up_current(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Before any of its steps, a run that publishes is overtaken by the whole of another one."""
+    place = f"memory://{uuid.uuid4().hex}/out"
+    chance = random.Random(seed)
+    waiting = [begun(place, snapshot) for snapshot in chance.sample(IDS, 3)]
+    real = {name: getattr(files, name) for name in ("exists", "read_bytes", "write_atomic")}
+
+    def overtaken(name: str) -> object:
+        def call(*arguments: object) -> object:
+            if waiting and chance.random() < 0.1:
+                commit(waiting.pop(), "x")
+            return real[name](*arguments)
+
+        return call
+
+    first = waiting.pop()
+    for name in real:
+        monkeypatch.setattr(files, name, overtaken(name))
+    commit(first, "y")
+    while waiting:
+        commit(waiting.pop(), "z")
+    monkeypatch.undo()
+    found = read_sequences(place, "snapshots")
+    assert len(found) == 3 and current_snapshot(place) == newest_of(found)
+
+
+def test_a_run_that_is_published_but_not_current_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where there are no locks: another run publishes just before it writes `current`."""
+    first, second = begun(tmp_path, IDS[0]), begun(tmp_path, IDS[1])
+    real, once = files.write_atomic, iter([True])
+    monkeypatch.setattr(files, "exclusive", lambda _: contextlib.nullcontext())
+
+    def overtaken(uri: str, chunks: list[bytes]) -> int:
+        if uri.endswith("/current") and next(once, False):
+            commit(second, "b")
+        return real(uri, chunks)
+
+    monkeypatch.setattr(files, "write_atomic", overtaken)
+    commit(first, "a")
+    assert current_snapshot(str(tmp_path)) == IDS[1]
+    assert f"{first.folder} is published, but not current: {IDS[1]}" in caplog.text
+
+
+def test_a_run_that_was_stopped_before_current_is_finished_by_a_retry(tmp_path: Path) -> None:
+    writer = begun(tmp_path, IDS[0])
+    commit(writer, "a")
+    record = read_run(writer.folder)
+    assert record is not None
+    write_run(writer.folder, replace(record, state="running"))
+    (tmp_path / "current").unlink()
+    writer.commit([], [], {})
+    assert current_snapshot(str(tmp_path)) == IDS[0]
+    # One that is over does not undo a rollback.
+    write_snapshot(tmp_path, ["b"], snapshot=IDS[1])
+    (tmp_path / "current").write_text(IDS[0])
+    begun(tmp_path, IDS[1]).commit([], [], {})
+    assert current_snapshot(str(tmp_path)) == IDS[0]
+
+
+def test_what_cannot_be_read_is_neither_current_nor_pruned(tmp_path: Path) -> None:
+    for snapshot in IDS:
+        write_snapshot(tmp_path, ["a"], snapshot=snapshot)
+    folders = [tmp_path / "snapshots" / snapshot for snapshot in IDS]
+    (folders[0] / "manifest.json").write_bytes(b"[1, 2]")
+    fields = json.loads((folders[1] / "manifest.json").read_text())
+    (folders[1] / "manifest.json").write_text(json.dumps({**fields, "sequence": "many"}))
+    (folders[2] / RUN).write_text('{"format": "featureid-run", "changes": [], "counts": [[]]}')
+    (tmp_path / "current").unlink()
+    assert read_current(str(tmp_path)).snapshot == IDS[4]
+    assert prune(str(tmp_path), 1, NOW, DAY) == IDS[2:4]
+    assert verify_snapshot(str(tmp_path)).ok
+
+
+def test_a_snapshot_that_was_made_in_the_future_has_no_age(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = make_writer(tmp_path, replace(make_info(), created="2099-01-01T00:00:00Z"))
+    writer.begin()
+    commit(writer, "a")
+    line = run_here(capsys, "inspect", tmp_path, "--max-age", "999999d", status=1)
+    assert "2099-01-01T00:00:00Z" in line and "in the future" in line and "clock" in line
+
+
+def test_snapshots_and_numbers_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for snapshot in (IDS[3], IDS[1]):
+        write_snapshot(tmp_path, ["a"], snapshot=snapshot)
+    begun(tmp_path, IDS[0])
+    assert cli.main(["snapshots", str(tmp_path), "--json", "--dead-after=999999d"]) == 0
+    found = json.loads(capsys.readouterr().out)["snapshots"]
+    assert [(entry["snapshot"], entry["state"], entry.get("sequence")) for entry in found] == [
+        (IDS[3], "complete", 1),
+        (IDS[1], "current", 2),
+        (IDS[0], "running", None),
+    ]
+
+
+def test_a_manifest_that_cannot_be_read_stops_a_publication(tmp_path: Path) -> None:
+    """Its number is not known, so that no higher one can be chosen."""
+    write_snapshot(tmp_path, ["a"], snapshot=IDS[0])
+    writer = begun(tmp_path, IDS[1])
+    broken = tmp_path / "snapshots" / IDS[2]
+    (broken / "manifest.json").mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"Cannot read .*manifest\.json"):
+        commit(writer, "b")
+    assert not Path(writer.folder, "manifest.json").exists()
