@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-import random
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -116,33 +117,42 @@ def test_a_run_is_not_pruned_between_its_manifest_and_current_however_long_it_ta
     assert pruned == [[]] and open_snapshot(str(tmp_path)).row_keys() == ["b"]
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_of_runs_that_publish_at_once_without_locks_the_newest_ends_up_current(
-    monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
-    """Before any of its steps, a run that publishes is overtaken by the whole of another one."""
-    place = f"memory://{uuid.uuid4().hex}/out"
-    chance = random.Random(seed)
-    waiting = [begun(place, snapshot) for snapshot in chance.sample(IDS, 3)]
-    real = {name: getattr(files, name) for name in ("exists", "read_bytes", "write_atomic")}
+def publish_overtaken(place: str, step: int) -> int:
+    """Publish, and let another run do all of that just before a step; return the number of steps.
 
-    def overtaken(name: str) -> object:
+    Args:
+        place: an output in an object store, which has no locks.
+        step: number of a call of the file system, from 1.
+    """
+    first, second = (begun(place, snapshot) for snapshot in IDS[:2])
+    shards, other_shards = (write_shards(run, [make_row("a")]) for run in (first, second))
+    steps = 0
+
+    def counted(real: Callable[..., object]) -> object:
         def call(*arguments: object) -> object:
-            if waiting and chance.random() < 0.1:
-                commit(waiting.pop(), "x")
-            return real[name](*arguments)
+            nonlocal steps
+            steps += 1
+            if steps == step:
+                second.commit(other_shards, [], {})
+            return real(*arguments)
 
         return call
 
-    first = waiting.pop()
-    for name in real:
-        monkeypatch.setattr(files, name, overtaken(name))
-    commit(first, "y")
-    while waiting:
-        commit(waiting.pop(), "z")
-    monkeypatch.undo()
-    found = read_sequences(place, "snapshots")
-    assert len(found) == 3 and current_snapshot(place) == newest_of(found)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("exists", "list_folder", "read_bytes", "write_atomic"):
+            patch.setattr(files, name, counted(getattr(files, name)))
+        first.commit(shards, [], {})
+    return steps
+
+
+def test_of_runs_that_publish_at_once_without_locks_the_newest_ends_up_current() -> None:
+    for step in itertools.count(1):
+        place = f"memory://{uuid.uuid4().hex}/out"
+        if publish_overtaken(place, step) < step:
+            break
+        found = read_sequences(place, "snapshots")
+        assert len(found) == 2 and current_snapshot(place) == newest_of(found), step
+    assert step > 20
 
 
 def test_a_run_that_is_published_but_not_current_says_so(

@@ -77,6 +77,11 @@ def _summary_lines(summary: EmbedSummary) -> list[str]:
         *([f"since the previous snapshot: {changes}"] if changes else []),
         f"{summary.images_per_s:.1f} images/s, {summary.wall_s:.1f} s total",
         f"snapshot: {summary.folder}" if summary.published else "no changes; nothing published",
+        *(
+            ["not current: another run has published since"]
+            if summary.published and not summary.current
+            else []
+        ),
     ]
 
 

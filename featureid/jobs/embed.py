@@ -26,7 +26,7 @@ from featureid.storage import files
 from featureid.storage.lifecycle import SnapshotWriter
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import SnapshotInfo
-from featureid.storage.snapshot import new_info, new_snapshot_id, read_manifest
+from featureid.storage.snapshot import new_info, new_snapshot_id, read_current, read_manifest
 from featureid.transforms import CheckContent, EmbedReferences, ListImages, RefreshSnapshot
 from featureid.transforms.progress import progress_of
 from featureid.write_plan import WritePlan
@@ -55,6 +55,8 @@ class EmbedSummary:
         snapshot: the id of the published snapshot, or of the previous one if nothing changed.
         folder: of that snapshot.
         published: False if nothing changed, so that nothing was published.
+        current: whether readers of the output get that snapshot; not if another run has published
+            since.
         changes: number of images that were new, changed, unchanged, ...; empty without a previous
             snapshot.
         images: images in the input.
@@ -74,6 +76,7 @@ class EmbedSummary:
     snapshot: str
     folder: str
     published: bool
+    current: bool
     changes: dict[str, int]
     images: int
     embedded: int
@@ -228,6 +231,7 @@ def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> Embed
         snapshot=manifest.info.snapshot,
         folder=folder,
         published=record is not None,
+        current=read_current(plan.writer.output).snapshot == manifest.info.snapshot,
         changes=dict(record.changes or {}) if record else metrics.changes,
         images=counts.images,
         embedded=counts.embedded,
