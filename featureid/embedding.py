@@ -399,8 +399,14 @@ def embedding_result(
 
 
 def failure(ref: ImageRef, error: ImageError) -> Failure:
-    """Return the row to store for an image that could not be embedded."""
-    return Failure(ref.key, error.stage, error.reason, str(error), ref.version)
+    """Return the row to store for an image that could not be embedded.
+
+    Known rows of an image are kept unless its content is at fault, or it was missing already when
+    it was listed.
+    """
+    found = Failure(ref.key, error.stage, error.reason, str(error), ref.version)
+    is_gone = error.reason == "not-found" and not ref.version
+    return replace(found, kept=ref.known and not found.of_content and not is_gone)
 
 
 class BatchedStream(Generic[_Context]):

@@ -63,6 +63,10 @@ class NewerVersionError(StorageError):
     """A stored file is of a later format version than this featureid reads; update featureid."""
 
 
+class TooManyFailuresError(FeatureIdError):
+    """More images failed than a run allows; the command line exits with 3."""
+
+
 class MixedModelsError(UsageError):
     """Feature IDs of different models or preprocessing were about to be mixed or replaced."""
 

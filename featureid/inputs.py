@@ -38,11 +38,13 @@ class ImageRef:
         uri: its location: a local path or a URI such as ``s3://bucket/a.jpg``.
         version: changes when the bytes change: ``mtime:<ns>,size:<bytes>``, ``etag:<tag>`` or
             ``generation:<number>``; "" if unknown.
+        known: whether the previous snapshot has rows of it, which stay if it cannot be read.
     """
 
     key: str
     uri: str
     version: str = ""
+    known: bool = False
 
 
 def current_folder() -> str:

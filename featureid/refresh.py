@@ -148,10 +148,12 @@ class Planner:
     Attributes:
         previous: the snapshot to carry rows from; None for a full run.
         policy: what counts as unchanged.
+        keep_unread: keep the rows of images that have changed but cannot be read.
     """
 
     previous: Snapshot | None
     policy: RefreshPolicy
+    keep_unread: bool = False
 
     @property
     def num_partitions(self) -> int:
@@ -203,7 +205,13 @@ class Planner:
             shard = self.previous.shard(partition)
             digests = self.policy.check == "content"
             index = read_row_index(shard, digests=digests, imported=self.policy.re_embed)
-        return plan_partition(refs, index, failures, self.policy, unlisted)
+        plan = plan_partition(refs, index, failures, self.policy, unlisted)
+        if not self.keep_unread:
+            return plan
+        known = set(index.keys)
+        embed = [replace(ref, known=ref.key in known) for ref in plan.embed]
+        compare = [replace(item, ref=replace(item.ref, known=True)) for item in plan.compare]
+        return replace(plan, embed=embed, compare=compare)
 
 
 def plan_partition(

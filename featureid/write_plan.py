@@ -5,16 +5,20 @@ Beam-free, so that it is tested without a pipeline; ``transforms/refresh.py`` wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from featureid.errors import FeatureIdError
+from featureid.errors import TooManyFailuresError
 from featureid.refresh import Changes, with_num_shards
 from featureid.storage.lifecycle import SnapshotWriter
+from featureid.storage.manifest import Counts, count_outcomes
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import Failure
 from featureid.storage.safeguards import check_missing
 from featureid.storage.shard import ShardSummary
+
+_NAMED_REASONS = 3
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,18 @@ class WritePlan:
         writer: the new snapshot; its number of shards counts only with ``fixed_shards``.
         previous: the snapshot that rows are carried from, if any.
         fixed_shards: whether the user has chosen the number of shards.
-        max_failure_rate: fail the run once it has published if a larger share of the images has
-            failed; None leaves that to whoever waits for its end.
+        max_failure_rate: publish nothing if a larger share of the images has failed.
+        publish_anyway: publish all the same.
+        unattended: whether nobody waits for the end of the run, so that it has to fail once it has
+            published anyway.
     """
 
     writer: SnapshotWriter
     previous: Snapshot | None = None
     fixed_shards: bool = False
-    max_failure_rate: float | None = None
+    max_failure_rate: float = 1.0
+    publish_anyway: bool = False
+    unattended: bool = False
 
     def choose_shards(
         self,
@@ -105,35 +113,50 @@ class WritePlan:
 
         Raises:
             StorageError: a file is missing or cannot be written.
-            FeatureIdError: the snapshot is published, but too many images have failed.
+            TooManyFailuresError: too many images have failed, and nothing is published, or nobody
+                else would see it.
         """
         if not has_changes:
             writer.discard()
             return writer.folder
+        shards, failures = list(shards), sorted(failures)
+        counts = count_outcomes(sum(shard.keys for shard in shards), failures)
+        reason = too_many_failures(counts, self.max_failure_rate)
+        if reason and not self.publish_anyway:
+            raise TooManyFailuresError(
+                f"{reason}: {_examples(failures)}. Nothing is published; to publish such a "
+                "snapshot, add `publish_anyway`"
+            )
         total = sum(changes, Changes()).compared(num_same)
-        counted = total.to_dict() if self.previous is not None else {}
-        counts = writer.commit(shards, failures, counted).counts
-        if self.max_failure_rate is not None:
-            reason = too_many_failures(counts.images, counts.embedded, self.max_failure_rate)
-            if reason:
-                raise FeatureIdError(f"{writer.folder} is published, but {reason}")
+        writer.commit(shards, failures, total.to_dict() if self.previous is not None else {})
+        if reason and self.unattended:
+            raise TooManyFailuresError(f"{writer.folder} is published, but {reason}")
         return writer.folder
 
 
-def too_many_failures(images: int, embedded: int, max_failure_rate: float) -> str:
+def too_many_failures(counts: Counts, max_failure_rate: float) -> str:
     """Return why a snapshot has too many failures; "" if it has not.
 
+    An image whose rows of an earlier run were kept counts as a failure, too.
+
     Args:
-        images: number of images in its inputs.
-        embedded: number of those with a row.
+        counts: of the snapshot.
         max_failure_rate: the share of the images that may have failed.
     """
-    if embedded == 0:
-        return f"none of the {images} images could be embedded"
-    failed = images - embedded
-    if failed > max_failure_rate * images:
+    failed = counts.failed + counts.kept
+    if failed == counts.images > 0:
+        return f"none of the {counts.images} images could be embedded"
+    if failed > max_failure_rate * counts.images:
         return (
-            f"{failed} of the {images} images failed, more than "
+            f"{failed} of the {counts.images} images failed, more than "
             f"`max_failure_rate={max_failure_rate}` allows"
         )
     return ""
+
+
+def _examples(failures: Sequence[Failure]) -> str:
+    """Return the numbers of failures by reason, and the first failure."""
+    reasons = Counter(failure.reason for failure in failures).most_common(_NAMED_REASONS)
+    numbers = ", ".join(f"{number} {reason}" for reason, number in reasons)
+    first = failures[0]
+    return f"{numbers}, such as {first.key!r}: {first.message}"

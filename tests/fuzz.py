@@ -51,7 +51,7 @@ from featureid.storage.shard_reader import ShardMap
 from featureid.storage.verify import verify_snapshot
 from tests.foreign_networks import convolutional
 from tests.index_samples import INDEXES, indexed_snapshot, use_index
-from tests.storage_samples import ID, encode, make_info, make_row, write_snapshot
+from tests.storage_samples import FAILURES, ID, encode, make_info, make_row, write_snapshot
 
 #: Memory that a reader may take: a multiple of the file's size, plus what Python always takes.
 MEMORY_FACTOR, MEMORY_BASE = 32, 1 << 20
@@ -91,7 +91,7 @@ MANIFEST = build_manifest(
     make_info(),
     [ShardSummary(shard_name(0, 1), 3, 1000, "ab" * 32, "a", "é", 3)],
     [FileSummary("failures-00000-of-00001.jsonl.gz", 2, 60, "cd" * 32)],
-    count_outcomes(3, {"truncated": 1, "empty": 1}),
+    count_outcomes(3, FAILURES),
 )
 BUNDLE = write_bundle(
     ModelBundle(

@@ -122,7 +122,12 @@ def test_too_many_failures_is_an_exit_status_of_its_own(
     assert "5 of the 18 images failed, more than --max-failure-rate=0.2 allows" in err
     assert featureid_command(capsys, *arguments, "0.3")[::2] == (0, "")
     status, _, err = featureid_command(capsys, "embed", broken, "--output", tmp_path / "none")
-    assert status == 3 and "none of the 5 images could be embedded" in err
+    assert status == 3 and "none of the 5 images could be embedded: 1 " in err
+    assert "such as" in err and "Nothing is published; to publish" in err and "--publish-" in err
+    assert not (tmp_path / "none").exists()
+    anyway = ("embed", broken, "--output", tmp_path / "none", "--publish-anyway")
+    status, _, err = featureid_command(capsys, *anyway)
+    assert status == 3 and "none of the 5 images could be embedded; see featureid inspect" in err
     assert len(featureid.open_snapshot(str(tmp_path / "none"))) == 0
 
 

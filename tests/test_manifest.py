@@ -20,7 +20,7 @@ from featureid.storage.manifest import (
     digest_of,
 )
 from featureid.storage.shard import ShardSummary, shard_name
-from tests.storage_samples import make_info
+from tests.storage_samples import FAILURES, make_info
 
 
 def summary(number: int, total: int = 2, rows: int = 3) -> ShardSummary:
@@ -29,7 +29,7 @@ def summary(number: int, total: int = 2, rows: int = 3) -> ShardSummary:
 
 def make_manifest() -> Manifest:
     failures = [FileSummary("failures-00000-of-00001.jsonl.gz", 2, 60, "cd" * 32)]
-    counts = count_outcomes(6, {"truncated": 1, "empty": 1})
+    counts = count_outcomes(6, FAILURES)
     return build_manifest(make_info(2), [summary(1), summary(0)], failures, counts)
 
 
@@ -155,4 +155,4 @@ def test_counts_must_add_up() -> None:
     with pytest.raises(StorageError, match="3 images, 1 embedded, 1 failed"):
         Counts(3, 1, 1, {"x": 1})
     with pytest.raises(StorageError, match="hold 0 failures, the counts say 1"):
-        build_manifest(make_info(2), [summary(0), summary(1)], [], count_outcomes(6, {"x": 1}))
+        build_manifest(make_info(2), [summary(0), summary(1)], [], count_outcomes(6, FAILURES[:1]))

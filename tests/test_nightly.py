@@ -63,7 +63,7 @@ def test_a_previous_snapshot_without_rows_is_one_nevertheless(
         if path.name != "bad.jpg":
             path.rename(good / path.name)
     # Status 3: no image could be embedded.
-    assert cli.main(nights.arguments(nights.output)) == 3
+    assert cli.main(nights.arguments(nights.output, "--publish-anyway")) == 3
     assert len(featureid.open_snapshot(nights.output)) == 0
     capsys.readouterr()
     assert not nights.run()["published"]

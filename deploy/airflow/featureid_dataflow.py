@@ -21,7 +21,7 @@ with new_dag("featureid_dataflow", NIGHTLY):
             "launchParameter": {
                 "jobName": "featureid-{{ ds_nodash }}-{{ ti.try_number }}",
                 "containerSpecGcsPath": "gs://example-photos/templates/featureid.json",
-                # Not max-failure-rate: the job would fail, and be tried again. fresh() checks it.
+                # Not max-failure-rate: the job would fail, and only repeat. fresh() checks it.
                 "parameters": {
                     "input": "gs://example-photos/originals",
                     "strip-prefix": "gs://example-photos/originals/",

@@ -185,7 +185,10 @@ def exit_status(error: BaseException) -> int:
     """Return the exit status of a command that ends with an exception."""
     if is_interrupt(error):
         return INTERRUPTED
-    return WRONG_USAGE if isinstance(as_known_error(error), errors.UsageError) else FAILED
+    known = as_known_error(error)
+    if isinstance(known, errors.TooManyFailuresError):
+        return TOO_MANY_FAILURES
+    return WRONG_USAGE if isinstance(known, errors.UsageError) else FAILED
 
 
 @contextlib.contextmanager

@@ -55,8 +55,7 @@ def _run(argv: Sequence[str], prog: str, report: Report) -> int:
         "deleted": summary.changes.get("deleted", 0),
     }
     console.print_result(asdict(summary), arguments.json, _summary_lines(summary))
-    rate = options.max_failure_rate
-    reason = summary.published and too_many_failures(summary.images, summary.embedded, rate)
+    reason = summary.published and too_many_failures(summary.counts, options.max_failure_rate)
     if reason:
         console.complain(f"{reason}; see featureid inspect {summary.folder} --failures")
         return console.TOO_MANY_FAILURES
@@ -74,6 +73,7 @@ def _summary_lines(summary: EmbedSummary) -> list[str]:
         f"{_counted(summary.images, 'image')}: {summary.embedded} embedded, {summary.failed} failed"
         + (f"; {_counted(summary.rows, 'face')}" if summary.rows != summary.embedded else ""),
         *(f"  {count:8d}  {reason}" for reason, count in summary.failures_by_reason.items()),
+        *([f"{summary.kept} could not be read and keep their rows"] if summary.kept else []),
         *([f"since the previous snapshot: {changes}"] if changes else []),
         f"{summary.images_per_s:.1f} images/s, {summary.wall_s:.1f} s total",
         f"snapshot: {summary.folder}" if summary.published else "no changes; nothing published",

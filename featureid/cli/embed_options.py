@@ -63,7 +63,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="R",
-        help="exit with status 3 if a larger share of the images fails; default: %(default)s",
+        help="publish nothing and exit with status 3 if a larger share of the images fails, or all "
+        "of them; default: %(default)s",
+    )
+    add(
+        "--publish-anyway",
+        action="store_true",
+        help="publish even if more images fail; the exit status is 3 all the same",
     )
 
 
@@ -171,6 +177,7 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
         hints=parse_hints(arguments.embed_hint),
         hash=arguments.hash,
         max_failure_rate=arguments.max_failure_rate,
+        publish_anyway=arguments.publish_anyway,
     )
 
 

@@ -71,9 +71,7 @@ def _run(argv: Sequence[str], prog: str, report: Report) -> int:
     if arguments.max_age is not None:
         last = described["checked"] or described["created"]
         check_age(described["folder"], last, arguments.max_age, datetime.now(UTC))
-    reason = rate is not None and too_many_failures(
-        described["images"], described["embedded"], rate
-    )
+    reason = rate is not None and too_many_failures(snapshot.manifest.counts, rate)
     if reason:
         console.complain(f"{reason}; see featureid inspect {described['folder']} --failures")
         return console.TOO_MANY_FAILURES
@@ -199,6 +197,10 @@ def _lines(described: dict[str, Any]) -> list[str]:
         f"{described['bytes'] / 1e6:.2f} MB",
         f"images        {described['images']}: {described['embedded']} embedded, "
         f"{described['failed']} failed",
+        *(
+            [f"{described['kept']:>10}  could not be read and keep their rows"]
+            * bool(described["kept"])
+        ),
         *(f"  {count:8d}  {reason}" for reason, count in described["failures_by_reason"].items()),
     ]
     for failure in described.get("failures", ()):

@@ -18,10 +18,8 @@ def is_interrupt(error: BaseException | None) -> bool:
 
 def as_known_error(error: BaseException) -> errors.FeatureIdError | None:
     """Return the featureid error behind ``error``, also where Beam has turned it into text."""
-    if isinstance(error, errors.UsageError):
-        return errors.UsageError(_without_step(str(error)))
     if isinstance(error, errors.FeatureIdError):
-        return errors.FeatureIdError(_without_step(str(error)))
+        return _of_kind(type(error), str(error))
     if isinstance(error, ImportError) and not str(error.name).startswith("featureid"):
         return errors.FeatureIdError(
             f"a package cannot be imported: {_without_step(str(error))}; install it again, or the "
@@ -33,8 +31,15 @@ def as_known_error(error: BaseException) -> errors.FeatureIdError | None:
     if not found:
         return None
     name, message = found[-1]
-    is_usage = issubclass(getattr(errors, name, errors.FeatureIdError), errors.UsageError)
-    return (errors.UsageError if is_usage else errors.FeatureIdError)(_without_step(message))
+    return _of_kind(getattr(errors, name, errors.FeatureIdError), message)
+
+
+def _of_kind(kind: type[Exception], message: str) -> errors.FeatureIdError:
+    """Return an error of the kind that decides the exit status."""
+    for known in (errors.UsageError, errors.TooManyFailuresError):
+        if issubclass(kind, known):
+            return known(_without_step(message))
+    return errors.FeatureIdError(_without_step(message))
 
 
 def _failed_command(error: subprocess.CalledProcessError) -> errors.FeatureIdError:

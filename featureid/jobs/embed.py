@@ -16,7 +16,7 @@ from featureid.inputs import check_sources, locate
 from featureid.jobs.beam_options import is_local, new_pipeline
 from featureid.jobs.launch import Watch, check_continues, job_of, launch, nowhere
 from featureid.jobs.options import EmbedOptions
-from featureid.jobs.previous import find_previous
+from featureid.jobs.previous import find_previous, keeps_rows
 from featureid.jobs.run_metrics import run_metrics
 from featureid.jobs.run_record import complete_record, new_record
 from featureid.model_store import keep_model, share_model
@@ -24,6 +24,7 @@ from featureid.models import ModelBundle
 from featureid.refresh import Planner
 from featureid.storage import files
 from featureid.storage.lifecycle import SnapshotWriter
+from featureid.storage.manifest import Counts
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import SnapshotInfo
 from featureid.storage.snapshot import new_info, new_snapshot_id, read_current, read_manifest
@@ -62,7 +63,8 @@ class EmbedSummary:
         images: images in the input.
         embedded: images with a row in the snapshot.
         rows: rows in the snapshot: one per embedded image, or one per face.
-        failed: images with a failure row.
+        failed: images without a row in it.
+        kept: images that could not be read, so that they have the rows of an earlier run.
         failures_by_reason: number of failed images by reason.
         this_run: number of images that this run ``embedded``, and that ``failed`` in it; what was
             carried over is in the numbers above only.
@@ -82,12 +84,19 @@ class EmbedSummary:
     embedded: int
     rows: int
     failed: int
+    kept: int
     failures_by_reason: dict[str, int]
     this_run: dict[str, int]
     started: str
     wall_s: float
     images_per_s: float
     first_image_s: float | None
+
+    @property
+    def counts(self) -> Counts:
+        """The numbers of images of the snapshot."""
+        reasons = self.failures_by_reason
+        return Counts(self.images, self.embedded, self.failed, reasons, self.kept)
 
 
 def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePlan) -> None:
@@ -96,7 +105,8 @@ def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePl
     run = info.snapshot
     sources = pipeline | "Inputs" >> beam.Create(options.sources)
     policy = options.refresh.policy
-    listed = sources | ListImages(Planner(plan.previous, policy), run)
+    planner = Planner(plan.previous, policy, keeps_rows(plan.previous, policy, info.model))
+    listed = sources | ListImages(planner, run)
     images, same = listed["images"], {}
     if plan.previous is not None and policy.check == "content":
         checked = listed["compare"] | CheckContent(options.settings, run)
@@ -117,6 +127,7 @@ def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePl
         {
             "rows": embedded.rows,
             "failures": failures,
+            "unread": embedded.failures,
             **{name: listed[name] for name in ("changes", "missing", "found", "carried")},
             **same,
         }
@@ -146,8 +157,8 @@ def run(
 def submit(options: EmbedOptions, beam_options: PipelineOptions) -> Submission:
     """Start a run and leave it to its runner; publishing is a step of the run.
 
-    As nobody here sees its end, the run itself fails, after it has published, if more images have
-    failed than ``options.max_failure_rate`` allows.
+    As nobody here sees its end, the run itself fails if more images have failed than
+    ``options.max_failure_rate`` allows, even if it publishes anyway.
 
     Raises:
         UsageError: the runner ends with this process.
@@ -174,7 +185,9 @@ def _start(
         SnapshotWriter(options.output, info, record, folder, options.safeguards),
         previous,
         fixed_shards=options.num_shards is not None,
-        max_failure_rate=None if watch else options.max_failure_rate,
+        max_failure_rate=options.max_failure_rate,
+        publish_anyway=options.publish_anyway,
+        unattended=watch is None,
     )
     share_model(model)
 
@@ -237,6 +250,7 @@ def _summarize(plan: WritePlan, result: PipelineResult, started: float) -> Embed
         embedded=counts.embedded,
         rows=manifest.rows,
         failed=counts.failed,
+        kept=counts.kept,
         failures_by_reason=counts.failures_by_reason,
         this_run=metrics.this_run,
         started=f"{began.isoformat(timespec='milliseconds')}Z",

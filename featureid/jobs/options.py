@@ -54,7 +54,8 @@ class EmbedOptions:
         hints: Beam's resource hints for the workers that embed, by name.
         hash: the perceptual hash to store beside the vectors, ``pdq`` or ``none``; ``auto`` for
             what the previous snapshot has and, without one, ``pdq`` for a model of whole images.
-        max_failure_rate: the share of the images that may fail in a run that succeeds.
+        max_failure_rate: the share of the images that may fail in a run that publishes.
+        publish_anyway: publish even if more have failed; the run fails all the same.
     """
 
     sources: tuple[InputSource, ...]
@@ -68,6 +69,7 @@ class EmbedOptions:
     hints: dict[str, str] = field(default_factory=dict)
     hash: Hash = AUTO
     max_failure_rate: float = 1.0
+    publish_anyway: bool = False
 
     def __post_init__(self) -> None:
         if not self.sources:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from featureid.errors import MixedModelsError
+from featureid.errors import FeatureIdError, MixedModelsError
 from featureid.jobs.options import AUTO, EmbedOptions, Hash
 from featureid.refresh import RefreshPolicy, check_stored
 from featureid.storage import files
@@ -55,6 +55,24 @@ def find_previous(
         check_stored(previous.model, model, previous.folder)
         check_can_carry(previous, model)
     return previous, policy, model.hash
+
+
+def keeps_rows(previous: Snapshot | None, policy: RefreshPolicy, model: ModelInfo) -> bool:
+    """Return whether rows of the previous snapshot may stand beside the new ones of a run.
+
+    Raises:
+        StorageError: the previous snapshot cannot be read.
+    """
+    if previous is None:
+        return False
+    if policy.re_embed:  # Otherwise, that has been checked.
+        try:
+            check_model(previous.folder, previous.model, model)
+            check_stored(previous.model, model, previous.folder)
+            check_can_carry(previous, model)
+        except FeatureIdError:
+            return False
+    return True
 
 
 def _hash(wanted: Hash, model: ModelInfo, previous: ModelInfo | None) -> str:

@@ -22,7 +22,6 @@ prunes wait for each other.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -134,6 +133,7 @@ class SnapshotWriter(RunWriter):
                 "images": counts.images,
                 "embedded": counts.embedded,
                 "failed": counts.failed,
+                "kept": counts.kept,
                 "rows": manifest.rows,
             },
             failures_by_reason=counts.failures_by_reason,
@@ -160,10 +160,7 @@ class SnapshotWriter(RunWriter):
     ) -> Manifest:
         """Write the failures and return the manifest, once all files are known to be there."""
         shards, failures = list(shards), sorted(failures)
-        counts = count_outcomes(
-            sum(shard.keys for shard in shards),
-            dict(Counter(failure.reason for failure in failures)),
-        )
+        counts = count_outcomes(sum(shard.keys for shard in shards), failures)
         manifest = build_manifest(self.info, shards, [self._write_failures(failures)], counts)
         self._check_sizes(manifest.file_sizes())
         return manifest

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -11,7 +12,7 @@ import msgspec
 
 from featureid.errors import CorruptFileError, NewerVersionError, StorageError
 from featureid.keys import ImageLocations
-from featureid.storage.records import ModelInfo, SnapshotInfo
+from featureid.storage.records import Failure, ModelInfo, SnapshotInfo
 from featureid.storage.shard import ShardSummary, shard_name
 from featureid.stored_json import (
     PositiveSize,
@@ -47,14 +48,28 @@ class FileSummary:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of images in a run: total, embedded, failed, and failed by reason code."""
+    """Numbers of images in a snapshot by outcome.
+
+    Attributes:
+        images: all of them.
+        embedded: those with rows.
+        failed: those without.
+        failures_by_reason: reason code -> number of failed images.
+        kept: those of the embedded ones that could not be read, so that rows of an earlier run
+            were kept.
+    """
 
     images: Size
     embedded: Size
     failed: Size
     failures_by_reason: dict[str, Size] = field(default_factory=dict)
+    kept: Size = 0
 
     def __post_init__(self) -> None:
+        if self.kept > self.embedded:
+            raise StorageError(
+                f"{self.kept} of {self.embedded} embedded images cannot be kept ones"
+            )
         by_reason = sum(self.failures_by_reason.values())
         if self.images != self.embedded + self.failed or self.failed != by_reason:
             raise StorageError(
@@ -238,11 +253,16 @@ def digest_of(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(rest)).hexdigest()
 
 
-def count_outcomes(embedded: int, failures_by_reason: dict[str, int]) -> Counts:
-    """Return the counts of a run with ``embedded`` images and these failures by reason."""
-    failed = sum(failures_by_reason.values())
-    by_reason = dict(sorted(failures_by_reason.items()))
-    return Counts(embedded + failed, embedded, failed, by_reason)
+def count_outcomes(embedded: int, failures: Iterable[Failure]) -> Counts:
+    """Return the counts of a snapshot with rows of ``embedded`` images, and these failures."""
+    kept, by_reason = 0, Counter[str]()
+    for failure in failures:
+        if failure.kept:
+            kept += 1
+        else:
+            by_reason[failure.reason] += 1
+    failed = by_reason.total()
+    return Counts(embedded + failed, embedded, failed, dict(sorted(by_reason.items())), kept)
 
 
 def build_manifest(
@@ -257,8 +277,9 @@ def build_manifest(
         StorageError: a shard is missing or duplicate, or the counts differ from the files.
     """
     listed = sum(summary.rows for summary in failures)
-    if listed != counts.failed:
-        raise StorageError(f"The files hold {listed} failures, the counts say {counts.failed}")
+    if listed != counts.failed + counts.kept:
+        counted = counts.failed + counts.kept
+        raise StorageError(f"The files hold {listed} failures, the counts say {counted}")
     keys = sum(summary.keys for summary in embeddings)
     if keys != counts.embedded:
         raise StorageError(f"The shards hold {keys} images, the counts say {counts.embedded}")

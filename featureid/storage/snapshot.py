@@ -182,9 +182,7 @@ def current_snapshot(output: str) -> str | None:
         return None
     text = files.read_bytes(place, _MAX_BYTES).decode("ascii", "replace").strip()
     if not is_snapshot_id(text):
-        raise CorruptFileError(
-            f"{place} holds {text[:40]!r}, not a snapshot id"
-        )
+        raise CorruptFileError(f"{place} holds {text[:40]!r}, not a snapshot id")
     return text
 
 

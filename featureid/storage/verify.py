@@ -240,10 +240,12 @@ def _check_failures(folder: str, manifest: Manifest, report: VerifyReport) -> No
             with RangeReader(place) as source:
                 report.num_files += 1
                 _check_file(source, summary, report)
-            reasons.update(failure.reason for failure in read_failures(place, summary))
+            for failure in read_failures(place, summary):
+                reasons["kept" if failure.kept else failure.reason] += 1
         except StorageError as error:
             report.add(place, str(error))
-    if len(report.problems) == before and dict(reasons) != manifest.counts.failures_by_reason:
-        listed = manifest.counts.failures_by_reason
+    counts = manifest.counts
+    listed = {**counts.failures_by_reason, **({"kept": counts.kept} if counts.kept else {})}
+    if len(report.problems) == before and dict(reasons) != listed:
         message = f"the failures by reason are {dict(reasons)}, the manifest says {listed}"
         report.add(files.join(folder, MANIFEST), message)

@@ -8,6 +8,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsIter, AsSingleton
 
+from featureid.inputs import ImageRef
 from featureid.refresh import Changes
 from featureid.storage.carry import Mask, shards_between
 from featureid.storage.lifecycle import SnapshotWriter
@@ -24,7 +25,8 @@ class RefreshSnapshot(beam.PTransform):
     """Write new and carried rows as a snapshot; publish it if anything has changed.
 
     Input: a mapping with ``rows``, a ``PCollection[EmbeddingRow]``, ``failures``, a
-    ``PCollection[Failure]``, ``changes``, ``missing``, ``found`` and ``carried`` of
+    ``PCollection[Failure]``, ``unread``, those of them whose images may have rows that are kept,
+    ``changes``, ``missing``, ``found`` and ``carried`` of
     :class:`ListImages`, and, if contents were checked, ``same``, a ``PCollection[Comparison]``:
     images whose rows are carried over with another source version.
     Output: ``PCollection[str]``, the folder of the snapshot, once it is published or, if nothing
@@ -72,9 +74,13 @@ class RefreshSnapshot(beam.PTransform):
         """Batches of what is carried; numbers of images of the same content, and touched ones."""
         carry = beam.FlatMap(_carry_to_shards, self._plan, AsSingleton(writer))
         typed = carry.with_output_types(tuple[int, bytes])
-        carried = inputs["carried"] | "CarryToShards" >> typed
+        kept = inputs["unread"] | "KeptImages" >> beam.FlatMap(_kept_image)
+        carried = [
+            inputs["carried"] | "CarryToShards" >> typed,
+            batch_by_shard("BatchKeptByShard", kept, writer).batches,
+        ]
         if "same" not in inputs:
-            return [carried], 0, 0
+            return carried, 0, 0
         refs = inputs["same"] | "SameImages" >> beam.Map(lambda known: known.ref)
         same = batch_by_shard("BatchSameByShard", refs, writer)
         touched = inputs["same"] | "Touched" >> beam.Filter(lambda known: known.touched)
@@ -82,7 +88,13 @@ class RefreshSnapshot(beam.PTransform):
             AsSingleton(counted | f"Count{name}" >> beam.combiners.Count.Globally())
             for name, counted in (("Same", inputs["same"]), ("Touched", touched))
         )
-        return [carried, same.batches], num_same, num_touched
+        return [*carried, same.batches], num_same, num_touched
+
+
+def _kept_image(failure: Failure) -> Iterator[ImageRef]:
+    """Yield an image whose rows are kept; without a version, so that the next run tries again."""
+    if failure.kept:
+        yield ImageRef(failure.key, uri="")
 
 
 def _choose_shards(

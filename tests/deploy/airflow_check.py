@@ -122,7 +122,7 @@ def template_problems(task: dict[str, Any]) -> Iterator[str]:
     launch = LaunchFlexTemplateParameter.from_json(text, ignore_unknown_fields=False)
     unknown = set(launch.parameters) - set(EXAMPLES)
     if "max-failure-rate" in launch.parameters:
-        yield "a job that fails for it is tried again, and then has no changes"
+        yield "a job that fails for it is tried again, which only repeats"
     if unknown or not {"input", "output"} <= set(launch.parameters):
         yield f"parameters: {sorted(launch.parameters)}"
     wrong = command_lines.is_wrong(

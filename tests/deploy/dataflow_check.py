@@ -29,6 +29,7 @@ EXAMPLES = {
     "num-shards": ("16", "0"),
     "dtype": ("float16", "float8"),
     "max-failure-rate": ("0.05", "5"),
+    "publish-anyway": ("true", "yes"),
     "previous": ("gs://bucket/old", "old"),
     "no-previous": ("true", "yes"),
     "check": ("content", "bytes"),

@@ -176,15 +176,17 @@ def test_the_submitted_graph_gives_the_snapshot_of_a_local_run(
     np.testing.assert_array_equal(published.vectors(), local.vectors())
 
 
-def test_a_job_with_too_many_failures_fails_after_it_has_published(
-    photos: Path, project: list[str], tmp_path: Path
+@pytest.mark.parametrize("anyway", [False, True])
+def test_a_job_with_too_many_failures_fails_and_publishes_only_if_asked_to(
+    photos: Path, project: list[str], tmp_path: Path, anyway: bool
 ) -> None:
     shutil.copytree(photos / "small", tmp_path / "pictures")
     (tmp_path / "pictures" / "bad.jpg").write_bytes(b"no picture")
-    launched = launch(tmp_path / "pictures", tmp_path, project, "--max-failure-rate=0.1")
-    with pytest.raises(Exception, match="is published, but 1 of the 7 images failed"):
+    options = ["--max-failure-rate=0.1", *["--publish-anyway"] * anyway]
+    launched = launch(tmp_path / "pictures", tmp_path, project, *options)
+    with pytest.raises(Exception, match="1 of the 7 images failed"):
         run_here(launched.graph)
-    assert len(open_snapshot(str(launched.output))) == 6
+    assert (launched.output / "current").exists() == anyway
 
 
 @pytest.mark.parametrize(
