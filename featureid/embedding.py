@@ -406,7 +406,7 @@ def failure(ref: ImageRef, error: ImageError) -> Failure:
     """
     found = Failure(ref.key, error.stage, error.reason, str(error), ref.version)
     is_gone = error.reason == "not-found" and not ref.version
-    return replace(found, kept=ref.known and not found.of_content and not is_gone)
+    return replace(found, has_rows=ref.known and not found.of_content and not is_gone)
 
 
 class BatchedStream(Generic[_Context]):

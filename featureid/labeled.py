@@ -56,7 +56,7 @@ def of_snapshot(snapshot: Snapshot) -> Embedded:
         rows = zip(block[layout.KEY], sizes, np.asarray(block[layout.VECTOR]), strict=True)
         for key, faces in groupby(rows, itemgetter(0)):
             vectors[key] = max(faces, key=itemgetter(1))[2]
-    return Embedded(vectors, [failure for failure in snapshot.failures() if not failure.kept])
+    return Embedded(vectors, [failure for failure in snapshot.failures() if not failure.has_rows])
 
 
 def _areas(boxes: Matrix) -> list[float]:

@@ -66,7 +66,7 @@ def test_a_run_is_marked_until_it_has_committed(tmp_path: Path) -> None:
     record = read_run(writer.folder)
     assert record is not None and record.state == "committed"
     assert record.changes == {"new": 2, "unchanged": 1}
-    assert record.counts == {"images": 5, "embedded": 3, "failed": 2, "rows": 3}
+    assert record.counts == {"images": 5, "embedded": 3, "failed": 2, "kept": 0, "rows": 3}
     assert record.failures_by_reason == manifest.counts.failures_by_reason
     assert find_snapshot(str(tmp_path)) == writer.folder and verify_snapshot(str(tmp_path)).ok
 

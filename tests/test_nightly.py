@@ -213,7 +213,7 @@ def test_a_run_tells_what_it_did(nights: Nights) -> None:
     assert report["options"]["refresh"]["previous"] == "auto"
     assert report["versions"]["apache-beam"] and report["writer"].startswith("featureid ")
     assert report["changes"] == changes(new=1, unchanged=7)
-    assert report["counts"] == {"images": 8, "embedded": 7, "failed": 1, "rows": 7}
+    assert report["counts"] == {"images": 8, "embedded": 7, "failed": 1, "kept": 0, "rows": 7}
     assert report["failures_by_reason"] == {"not-an-image": 1}
     assert {"list", "plan", "embed", "write", "publish"} <= set(report["timings"])
     assert all(seconds >= 0 for seconds in report["timings"].values())

@@ -86,7 +86,9 @@ def test_the_rows_of_images_that_cannot_be_read_stay_and_are_tried_again(
     assert (summary["embedded"], summary["failed"], summary["kept"]) == (6, 0, 2)
     assert verify_snapshot(nights.output).ok
     kept, failures = contents(nights.output)
-    assert [(found.key, found.kept) for found in failures] == [(f"{n}.jpg", True) for n in UNREAD]
+    assert [(found.key, found.has_rows) for found in failures] == [
+        (f"{n}.jpg", True) for n in UNREAD
+    ]
     for name in UNREAD:
         vector, sha256, size, version, width, height = kept[f"{name}.jpg"]
         assert version == b"" and (vector, sha256, size) == rows[f"{name}.jpg"][:3]
@@ -136,5 +138,5 @@ def test_rows_stay_unless_the_content_is_at_fault(
     stage: str, reason: str, version: str, kept: bool
 ) -> None:
     error = ImageError(stage, reason, "x")
-    assert failure(ImageRef("a", "/a", version, known=True), error).kept == kept
-    assert not failure(ImageRef("a", "/a", version), error).kept
+    assert failure(ImageRef("a", "/a", version, known=True), error).has_rows == kept
+    assert not failure(ImageRef("a", "/a", version), error).has_rows

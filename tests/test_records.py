@@ -38,7 +38,7 @@ def test_a_failure_survives_its_line_of_json(failure: Failure) -> None:
 
 def test_a_failure_line_is_plain_json_and_may_have_unknown_fields() -> None:
     fields = json.loads(Failure("é/a.jpg", "read", "empty", "no bytes").to_json())
-    assert list(fields) == ["key", "stage", "reason", "message", "source_version"]
+    assert list(fields) == ["key", "stage", "reason", "message", "source_version", "has_rows"]
     line = json.dumps({**fields, "retries": 3}).encode()
     assert Failure.from_json(line).key == "é/a.jpg"
 

@@ -257,7 +257,7 @@ def count_outcomes(embedded: int, failures: Iterable[Failure]) -> Counts:
     """Return the counts of a snapshot with rows of ``embedded`` images, and these failures."""
     kept, by_reason = 0, Counter[str]()
     for failure in failures:
-        if failure.kept:
+        if failure.has_rows:
             kept += 1
         else:
             by_reason[failure.reason] += 1

@@ -234,7 +234,7 @@ class Failure:
         reason: a short stable code, such as ``truncated``.
         message: the cause in words.
         source_version: as in :class:`EmbeddingRow`; "" if it could not be read.
-        kept: whether the snapshot has rows of the image all the same, from an earlier run. They
+        has_rows: whether the snapshot has rows of the image all the same, from an earlier run. They
             have no source version, so that the next run tries the image again.
     """
 
@@ -243,7 +243,7 @@ class Failure:
     reason: str
     message: str
     source_version: str = ""
-    kept: bool = False
+    has_rows: bool = False
 
     @property
     def of_content(self) -> bool:

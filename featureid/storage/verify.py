@@ -241,7 +241,7 @@ def _check_failures(folder: str, manifest: Manifest, report: VerifyReport) -> No
                 report.num_files += 1
                 _check_file(source, summary, report)
             for failure in read_failures(place, summary):
-                reasons["kept" if failure.kept else failure.reason] += 1
+                reasons["kept" if failure.has_rows else failure.reason] += 1
         except StorageError as error:
             report.add(place, str(error))
     counts = manifest.counts

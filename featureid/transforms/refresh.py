@@ -93,7 +93,7 @@ class RefreshSnapshot(beam.PTransform):
 
 def _kept_image(failure: Failure) -> Iterator[ImageRef]:
     """Yield an image whose rows are kept; without a version, so that the next run tries again."""
-    if failure.kept:
+    if failure.has_rows:
         yield ImageRef(failure.key, uri="")
 
 
