@@ -123,8 +123,7 @@ def test_a_failure_keeps_the_time_of_the_last_success_and_the_snapshot(place: Pa
     ):
         found = run(place, *options, status=status)
         assert found.pop(SUCCESS) == success
-        images = {name: n for name, n in found.items() if name.startswith("run_images")}
-        assert images == (outcomes(6, 1, 0, 0) if status == 3 else {})
+        assert not any(name.startswith("run_images") for name in found)
         snapshot = {name: n for name, n in found.items() if name.startswith("snapshot")}
         assert snapshot == snapshot_metrics(place)
 
