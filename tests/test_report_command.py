@@ -92,6 +92,17 @@ def test_the_runs_before(run: Run, folder: Path, tmp_path: Path) -> None:
     assert text.count("1 deleted") >= 1 and text.count("image/svg+xml") == 3
 
 
+def test_results_of_beam(run: Run, folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "page.html"
+    run("group", folder / "out", "--output", tmp_path / "groups")
+    run("report", tmp_path / "groups", "--output", place)
+    assert pictures(place) == 2 and "same bytes as the one to keep" in place.read_text("utf-8")
+    matches = ["--query", folder / "out", "-k", 2, "--output", tmp_path / "matches"]
+    run("match", folder / "out", *matches)
+    found = json.loads(run("report", tmp_path / "matches", "--output", place, "--json"))
+    assert found["result"] and pictures(place) == 7 * 3
+
+
 def test_compare_and_faces(run: Run, photos: Path, tmp_path: Path) -> None:
     place = tmp_path / "page.html"
     run("compare", photos / "coffee.png", photos / "small" / "coffee.jpg", "--report", place)

@@ -31,7 +31,7 @@ COMMANDS = {
     "identify": ("identify", "name the people in images by pictures of known people"),
     "duplicates": ("duplicates", "group the images of a snapshot that look alike"),
     "group": ("group", "group the duplicates of a snapshot of any size, with Beam"),
-    "report": ("report", "show a snapshot as a page to look at"),
+    "report": ("report", "show a snapshot, or a result, as a page to look at"),
     "evaluate": ("evaluate", "measure how well feature IDs tell classes or people apart"),
     "calibrate": ("calibrate", "find the threshold for a false-accept rate on one's own images"),
     "train": ("train", "train a model on labeled images"),
