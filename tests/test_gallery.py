@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 import featureid
 from featureid.errors import MixedModelsError, UsageError
+from featureid.matching import single
+from featureid.matching.eight_bits import EightBits
 from featureid.matching.gallery import Gallery, Match
 from featureid.storage import layout
 from featureid.storage.records import EmbeddingRow, Face
@@ -122,6 +124,19 @@ def test_several_snapshots_are_one_gallery(tmp_path: Path, vectors: Matrix) -> N
     assert [(hit.key, hit.snapshot) for hit in found.hits] == [(KEYS[700], 0), (KEYS[700], 1)]
     assert found.total == 2000
     assert gallery.count(KEYS[700]) == 2
+
+
+def test_single_queries_by_eight_bits_are_those_of_the_definition(
+    tmp_path: Path, vectors: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(single, "_if_faster", lambda rows, d: EightBits.of(rows.blocks, d))
+    write(tmp_path / "a", KEYS[:1000], vectors[:1000])
+    write(tmp_path / "b", KEYS[500:], vectors[500:], num_shards=2)
+    gallery = Gallery([tmp_path / "a", tmp_path / "b"])
+    for row in (0, 700, 3900, 3999):
+        (found,) = gallery.matches(vectors[row], 20)
+        assert found == gallery.matches(vectors[[row, row]], 20)[0]
 
 
 def test_faces_have_their_index(tmp_path: Path) -> None:

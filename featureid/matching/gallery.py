@@ -28,6 +28,7 @@ from featureid.matching.scores import (
     query_vectors,
     row_vectors,
 )
+from featureid.matching.single import HeldRows, SingleQueries
 from featureid.storage import layout
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import ModelInfo
@@ -173,6 +174,8 @@ class Gallery:
         self._vectors: list[Matrix] | None = None
         if not stream:
             self._vectors = [self._held(number, progress) for number in range(len(self.snapshots))]
+        # Bounds hold for vectors of unit length, which those with corrections are not.
+        self._single = None if stream or cohort else SingleQueries()
 
     def search(
         self, vectors: npt.NDArray[Any], k: int | None = DEFAULT_K, threshold: float | None = None
@@ -216,7 +219,11 @@ class Gallery:
             found = search_above(queries, self._blocks, lowest, k, self._sort_keys)
         else:
             assert k is not None
-            found = search_top(queries, self._blocks, k, self._sort_keys)
+            if self._single is not None and len(queries) == 1:
+                rows = HeldRows(self._blocks, self.num_rows, self._vectors_of, self._sort_keys)
+                found = [self._single.search(queries, k, rows)]
+            else:
+                found = search_top(queries, self._blocks, k, self._sort_keys)
         return self._described(found)
 
     def uses_index(self, k: int | None = DEFAULT_K, threshold: float | None = None) -> bool:
