@@ -12,22 +12,22 @@ from featureid.matching.inverted_lists import InvertedLists, Probing
 from featureid.storage.reader import Snapshot, open_snapshot
 from tests.storage_samples import make_info, make_row, write_rows
 
-# Both kinds: of a snapshot that is too small for lists, and with them.
 INDEXED = [make_row(f"{n:02}", 8) for n in range(30)]
 CODES = SignCodes.of(lambda: [np.stack([row.vector for row in INDEXED])], 8)
-INDEXES = tuple(
-    Index(0.9, CODES, lists)
-    for lists in (
-        InvertedLists.none(8, (Probing(10, 4, 0.2, 3, 10),)),
-        InvertedLists(
-            np.eye(5, 8, dtype=np.float32),
-            np.array([9, 0, 12, 1, 8]),
-            np.arange(30, dtype=np.uint32)[::-1],
-            np.random.default_rng(1).uniform(-0.5, 0.5, (4, 16, 2)).astype(np.float32),
-            np.random.default_rng(2).integers(256, size=(30, 2), dtype=np.uint8),
-            (Probing(10, 2, 0.2, 19, 20), Probing(20, 5, 1.0, 40, 40)),
-        ),
-    )
+LISTS = InvertedLists(
+    np.eye(5, 8, dtype=np.float32),
+    np.array([6, 0, 12, 6, 6]),
+    np.argsort([0, 2, 4, 2, 3] * 6, kind="stable").astype(np.uint32),
+    np.random.default_rng(1).uniform(-0.5, 0.5, (4, 16, 2)).astype(np.float32),
+    np.random.default_rng(2).integers(256, size=(30, 2), dtype=np.uint8),
+    (Probing(10, 2, 0.2, 19, 20), Probing(20, 5, 1.0, 40, 40)),
+)
+INDEXES = (
+    # Of a snapshot that is too small for lists, and with them.
+    Index(0.9, "both", CODES, InvertedLists.none(8, (Probing(10, 4, 0.2, 3, 10),))),
+    Index(0.9, "both", CODES, LISTS),
+    Index(0.9, "nearest", SignCodes.none(8), LISTS),
+    Index(0.9, "threshold", CODES, InvertedLists.none(8)),
 )
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from featureid.cli import main as cli
 from featureid.errors import CorruptFileError, FeatureIdError, UsageError
 from featureid.matching import codes as codes_module
 from featureid.matching import inverted_lists as lists_module
 from featureid.matching.gallery import Gallery
+from featureid.matching.index import Use
 from featureid.matching.index_file import read_index, write_index
 from featureid.storage.lifecycle import prune
 from featureid.storage.reader import open_snapshot
@@ -93,6 +95,28 @@ def test_a_gallery_finds_the_nearest_rows_by_lists(tmp_path: Path) -> None:
     assert len(places) == 20 and places == sorted(places)
 
 
+@pytest.mark.parametrize("use", ["nearest", "threshold"])
+def test_an_index_can_be_for_some_searches_only(tmp_path: Path, use: Use) -> None:
+    vectors = on_surface(2000, DIMENSION, 1)
+    write(tmp_path, vectors)
+    snapshot = open_snapshot(tmp_path)
+    both = Path(write_index(snapshot, 0.95)[0]).stat().st_size
+    place, made = write_index(snapshot, 0.95, use)
+    rows = 2000 * (DIMENSION // 8 if use == "nearest" else DIMENSION // 4 + 2)
+    assert both - Path(place).stat().st_size > 0.99 * rows
+    gallery, exact = Gallery(tmp_path, index=True), Gallery(tmp_path)
+    assert read_index(snapshot).use == made.use == use
+    for k, threshold in ((10, None), (None, 0.9)):
+        wanted = (use == "nearest") == (threshold is None)
+        assert gallery.has_index_for(threshold) == wanted
+        assert gallery.uses_index(k, threshold) == wanted
+        assert (gallery.recall(k, threshold) is not None) == wanted
+        if not wanted:
+            found = gallery.matches(vectors[:20], k, threshold)
+            assert found == exact.matches(vectors[:20], k, threshold)
+    assert not exact.has_index_for(None)
+
+
 def test_an_index_of_rows_far_from_each_other_is_not_used(tmp_path: Path) -> None:
     write(tmp_path, sample("random", 50, 128, 1))
     write_index(open_snapshot(tmp_path))
@@ -106,7 +130,7 @@ def test_an_index_of_rows_far_from_each_other_is_not_used(tmp_path: Path) -> Non
         (lambda data: data[:-1] + b"?", CorruptFileError, "is damaged; run featureid index"),
         (lambda data: b"x" + data, CorruptFileError, "is damaged"),
         (lambda data: b"", CorruptFileError, "is damaged"),
-        (lambda data: data.replace(b'"version":2', b'"version":3'), UsageError, "3, not"),
+        (lambda data: data.replace(b'"version":3', b'"version":4'), UsageError, "4, not"),
         (lambda data: data.replace(b'"recall":0.99', b'"recall":0.5'), CorruptFileError, "damaged"),
         (lambda data: data.replace(b'"manifest":"', b'"manifest":"0'), UsageError, "of another"),
     ],
@@ -173,3 +197,19 @@ def test_the_command_line_searches_by_index(tmp_path: Path) -> None:
     ):
         done = featureid(tmp_path, *argv)
         assert done.returncode == 2 and message in done.stderr
+
+
+def test_the_command_line_makes_an_index_for_some_searches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    write(tmp_path / "out", near_pairs(600, DIMENSION, 1))
+    assert cli.main(["index", out, "--only=nearest", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["recalls"] == [] and len(made["neighbors"]) == 4
+    assert cli.main(["search", out, "--query", out, "--threshold=0.8", "--index", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["recall"] == 1
+    assert "not used: it was made for the other kind of searches only" in printed.err
+    assert cli.main(["index", out, "--only=threshold"]) == 0
+    assert "nearest" not in capsys.readouterr().out

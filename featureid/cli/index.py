@@ -31,6 +31,12 @@ def make_parser(prog: str) -> console.CommandParser:
         help="the share of the matches that searches are to find; where the index finds less, they "
         "stay exact; default: %(default)s",
     )
+    parser.add_argument(
+        "--only",
+        choices=("nearest", "threshold"),
+        help="make only what searches for the nearest rows use, or those by a threshold; default: "
+        "both",
+    )
     return parser
 
 
@@ -43,7 +49,7 @@ def run(argv: Sequence[str], prog: str) -> int:
             "search finds all"
         )
     snapshot = open_snapshot(arguments.snapshot)
-    path, index = write_index(snapshot, arguments.recall)
+    path, index = write_index(snapshot, arguments.recall, arguments.only or "both")
     size = files.size(path)
     recalls, neighbors = [*_recalls(index)], [*_neighbors(index)]
     result = {
@@ -58,14 +64,14 @@ def run(argv: Sequence[str], prog: str) -> int:
     lines = [f"{path}: {snapshot.num_rows} rows, {size} bytes"]
     lines += [_line(f"threshold {found['threshold']}", found) for found in recalls]
     lines += [_line(f"{found['k']} nearest", found) for found in neighbors]
-    if not neighbors:
+    if index.is_for(None) and not neighbors:
         lines.append("nearest: few rows; searches without a threshold stay exact")
     console.print_result(result, arguments.json, lines)
     return console.DONE
 
 
 def _recalls(index: Index) -> Iterator[dict[str, Any]]:
-    for threshold in _THRESHOLDS:
+    for threshold in filter(index.is_for, _THRESHOLDS):
         recall = index.recall(None, threshold)
         yield {
             "threshold": threshold,

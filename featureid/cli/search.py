@@ -17,6 +17,7 @@ from featureid.images.face_finder import settings_of_line
 from featureid.inputs import ImageRef, InputSource, list_source
 from featureid.keys import image_key
 from featureid.matching.gallery import DEFAULT_K, Gallery
+from featureid.matching.index import MAX_HELD_BYTES
 from featureid.matching.inverted_lists import FEWEST_ROWS, NEIGHBORS
 from featureid.matching.scores import check_comparable
 from featureid.model_store import model_of
@@ -30,9 +31,6 @@ from featureid.storage.snapshot import is_output
 _LOG = logging.getLogger(__name__)
 # Queries that are searched for in one go through the gallery.
 _AT_ONCE = 1024
-# For more queries than that, or for the nearest rows by an index, a gallery that is not larger is
-# held in memory.
-_MAX_HELD_BYTES = 4 << 30
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -100,7 +98,8 @@ def run(argv: Sequence[str], prog: str) -> int:
     size = probe.num_rows * probe.model.dimension * 4
     gallery = probe
     by_lists = arguments.index and arguments.threshold is None
-    held = bool(second or by_lists) and size <= _MAX_HELD_BYTES
+    # For several goes, or for the nearest rows by an index.
+    held = bool(second or by_lists) and size <= MAX_HELD_BYTES
     if held:
         with console.counting("rows", probe.num_rows) as progress:
             gallery = Gallery(
@@ -153,7 +152,9 @@ def _recall(gallery: Gallery, k: int | None, threshold: float | None, held: bool
     if recall is not None and gallery.uses_index(k, threshold):
         _LOG.info("the index finds %s", recall.text)
         return round(recall.share, 4)
-    if threshold is None and not held:
+    if not gallery.has_index_for(threshold):
+        reason = "it was made for the other kind of searches only"
+    elif threshold is None and not held:
         reason = "this gallery is too large to be held in memory"
     elif recall is not None:
         reason = f"it finds only {recall.text}"

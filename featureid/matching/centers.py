@@ -14,6 +14,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from featureid.parallel import map_in_order
+
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 
@@ -38,17 +40,21 @@ class Centers:
     centers: Matrix
 
     @classmethod
-    def of(cls, sample: Matrix, count: int, random: np.random.Generator) -> Centers:
+    def of(
+        cls, sample: Matrix, count: int, random: np.random.Generator, threads: int = 1
+    ) -> Centers:
         """Find centers of rows by Lloyd's algorithm.
 
         Args:
             sample: float32 (n, d), in random order, at least ``count`` of them.
             count: how many centers.
             random: where groups are started from.
+            threads: to use.
         """
         found = cls.grouped(sample[:count], random)
         for _ in range(_ROUNDS):
-            found = cls.grouped(_means(sample, found.nearest(sample), found.centers), random)
+            nearest = found.nearest(sample, threads)
+            found = cls.grouped(_means(sample, nearest, found.centers), random)
         return found
 
     @classmethod
@@ -59,13 +65,12 @@ class Centers:
         sizes = np.bincount(mine, minlength=len(groups))
         return cls(groups, sizes, centers[np.argsort(mine, kind="stable")])
 
-    def nearest(self, vectors: Matrix) -> Rows:
+    def nearest(self, vectors: Matrix, threads: int = 1) -> Rows:
         """Return the number of about the nearest center of each vector, (n,)."""
-        parts = range(0, len(vectors), _ROWS_AT_ONCE)
-        none = np.empty(0, np.intp)
-        return np.concatenate(
-            [none, *(self._nearest(vectors[i : i + _ROWS_AT_ONCE]) for i in parts)]
-        )
+        starts = range(0, len(vectors), _ROWS_AT_ONCE)
+        parts = (vectors[start : start + _ROWS_AT_ONCE] for start in starts)
+        found = (nearest for _, nearest in map_in_order(self._nearest, parts, threads))
+        return np.concatenate([np.empty(0, np.intp), *found])
 
     def _nearest(self, vectors: Matrix) -> Rows:
         looked_into = highest(

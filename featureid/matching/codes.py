@@ -10,7 +10,7 @@ is measured on pairs of the collection's own rows, since its bits are not indepe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from featureid.matching.exact import Blocks, close_pairs, rows_of
 from featureid.matching.recall import Recall
 from featureid.matching.scores import scores_of
+from featureid.parallel import map_in_order
 from featureid.storage.arrow import load_package
 
 Matrix = npt.NDArray[np.float32]
@@ -74,8 +75,14 @@ class SignCodes:
     codes: Codes
 
     @classmethod
-    def of(cls, blocks: Blocks, dimension: int) -> SignCodes:
-        """Return the codes of rows, read twice, and measure the distances of close ones."""
+    def of(cls, blocks: Blocks, dimension: int, threads: int = 1) -> SignCodes:
+        """Return the codes of rows, read three times, and measure the distances of close ones.
+
+        Args:
+            blocks: the rows.
+            dimension: their length.
+            threads: to use.
+        """
         total, num_rows = np.zeros(dimension), 0
         for block in blocks():
             total += block.sum(axis=0, dtype=np.float64)
@@ -84,13 +91,28 @@ class SignCodes:
         random = np.random.default_rng(_SEED)
         drawn = np.sort(random.choice(num_rows, min(_SAMPLE, num_rows), replace=False))
         sample = rows_of(blocks, drawn, dimension)
-        counts = np.zeros((STEPS, dimension + 1), np.uint64)
-        codes, first = [np.empty((0, -(-dimension // 8)), np.uint8)], 0
-        for block in blocks():
-            codes.append(_codes(block, center))
-            _count(counts, sample, drawn - first, block, _codes(sample, center), codes[-1])
-            first += len(block)
+        sampled = _Sample(sample, drawn, _codes(sample, center))
+
+        def coded(block: tuple[int, Matrix]) -> tuple[Codes, Counts]:
+            first, rows = block
+            codes = _codes(rows, center)
+            return codes, sampled.counts(first, rows, codes)
+
+        found = cls.none(dimension)
+        counts, codes = found.counts, [found.codes]
+        for _, (some, counted) in map_in_order(coded, _numbered(blocks()), threads):
+            codes.append(some)
+            counts += counted
         return cls(center, counts, np.concatenate(codes))
+
+    @classmethod
+    def none(cls, dimension: int) -> SignCodes:
+        """Return no codes, and no counts."""
+        return cls(
+            np.zeros(dimension, np.float32),
+            np.zeros((STEPS, dimension + 1), np.uint64),
+            np.empty((0, -(-dimension // 8)), np.uint8),
+        )
 
     def recall(self, threshold: float) -> Recall | None:
         """Return the measured recall at a threshold, or at the next lower one with enough pairs.
@@ -139,20 +161,48 @@ def _codes(vectors: Matrix, center: Matrix) -> Codes:
     return np.packbits(vectors > center, axis=1)
 
 
-def _count(
-    counts: Counts, sample: Matrix, own: Rows, block: Matrix, codes: Codes, block_codes: Codes
-) -> None:
-    """Add the pairs of sampled rows and rows of a block; ``own`` are the former's numbers in it."""
-    floors = np.full(len(sample), LOWEST, np.float32)
-    for owners, rows in close_pairs(sample, block, floors):
-        weight = len(rows) // _COUNTED + 1
-        owners, rows = owners[::weight], rows[::weight]
-        others = own[owners] != rows
-        owners, rows = owners[others], rows[others]
-        scores = scores_of(sample, owners, block, rows).astype(np.float64)
-        steps = np.clip((scores - LOWEST) * 100, 0, STEPS - 1).astype(np.intp)
-        bits = np.unpackbits(codes[owners] ^ block_codes[rows], axis=1).sum(axis=1, dtype=np.intp)
-        np.add.at(counts, (steps, bits), np.uint64(weight))
+def _numbered(blocks: Iterable[Matrix]) -> Iterator[tuple[int, Matrix]]:
+    """Yield the number of the first row of each block, and the block."""
+    first = 0
+    for block in blocks:
+        yield first, block
+        first += len(block)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Rows whose close ones are counted.
+
+    Attributes:
+        vectors: float32 (n, d).
+        numbers: theirs, (n,).
+        codes: theirs.
+    """
+
+    vectors: Matrix
+    numbers: Rows
+    codes: Codes
+
+    def counts(self, first: int, block: Matrix, codes: Codes) -> Counts:
+        """Return how many pairs with rows of a block have each score and distance.
+
+        Args:
+            first: number of the first row of the block.
+            block: the rows, float32 (m, d).
+            codes: theirs.
+        """
+        counts = np.zeros((STEPS, block.shape[1] + 1), np.uint64)
+        floors = np.full(len(self.vectors), LOWEST, np.float32)
+        for owners, rows in close_pairs(self.vectors, block, floors):
+            weight = len(rows) // _COUNTED + 1
+            owners, rows = owners[::weight], rows[::weight]
+            others = self.numbers[owners] != rows + first
+            owners, rows = owners[others], rows[others]
+            scores = scores_of(self.vectors, owners, block, rows).astype(np.float64)
+            steps = np.clip((scores - LOWEST) * 100, 0, STEPS - 1).astype(np.intp)
+            differing = np.bitwise_count(self.codes[owners] ^ codes[rows])
+            np.add.at(counts, (steps, differing.sum(axis=1, dtype=np.intp)), np.uint64(weight))
+        return counts
 
 
 def _joined(parts: list[tuple[Rows, Rows]]) -> tuple[Rows, Rows]:

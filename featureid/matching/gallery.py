@@ -237,6 +237,10 @@ class Gallery:
             return bool(serve) and all(serve)
         return self._vectors is not None and any(serve)
 
+    def has_index_for(self, threshold: float | None = None) -> bool:
+        """Return whether the indexes are for searches by a threshold, or for those without one."""
+        return bool(self._indexes) and all(index.is_for(threshold) for index in self._indexes)
+
     def recall(self, k: int | None = DEFAULT_K, threshold: float | None = None) -> Recall | None:
         """Return the measured recall of the indexes in such a search, the lowest of all.
 

@@ -2,8 +2,8 @@
 
 It is no part of the snapshot: it can be made at any time, and deleted. A line of JSON says which
 manifest it belongs to, and has a SHA-256 of itself and of what follows, little-endian: the center,
-counts and codes of the sign codes, and the centers, sizes, rows, codebook and codes of the inverted
-lists.
+counts and codes of the sign codes, and of the inverted lists the centers, the number of each row's
+list, the codebook, and the codes, list by list.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from featureid.errors import CorruptFileError, UsageError
 from featureid.matching.codes import STEPS, SignCodes
-from featureid.matching.index import DEFAULT_RECALL, Index
+from featureid.matching.index import DEFAULT_RECALL, Index, Use
 from featureid.matching.inverted_lists import CODEWORDS, NEIGHBORS, InvertedLists, Probing, parts_of
 from featureid.matching.scores import UNIT_TOLERANCE
 from featureid.storage import files
@@ -30,7 +30,7 @@ from featureid.stored_json import Size, decode_json, encode_json
 Matrix = npt.NDArray[np.float32]
 
 FORMAT = "featureid-index"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class _Header:
         manifest: SHA-256 of the manifest of the snapshot.
         sha256: that of the file with "" here.
         recall: what was wanted.
+        use: what it is for.
         lists: number of inverted lists.
         probings: what was measured of them.
     """
@@ -52,6 +53,7 @@ class _Header:
     manifest: str
     sha256: str
     recall: float
+    use: Use
     lists: Size
     probings: tuple[Probing, ...]
 
@@ -70,13 +72,15 @@ class _Start:
     version: int
 
 
-def write_index(snapshot: Snapshot, recall: float = DEFAULT_RECALL) -> tuple[str, Index]:
+def write_index(
+    snapshot: Snapshot, recall: float = DEFAULT_RECALL, use: Use = "both"
+) -> tuple[str, Index]:
     """Make and write the index of a snapshot; return the place of the file, and the index.
 
     Raises:
         StorageError: the snapshot cannot be read, or the file not be written.
     """
-    index = Index.of(snapshot, recall)
+    index = Index.of(snapshot, recall, use)
     place = index_place(snapshot.folder)
     files.write_atomic(place, [encode_index(index, snapshot)])
     return place, index
@@ -99,20 +103,28 @@ def read_index(snapshot: Snapshot) -> Index:
 def encode_index(index: Index, snapshot: Snapshot) -> bytes:
     """Return the bytes of the file."""
     codes, lists = index.codes, index.lists
+    list_of = np.empty(len(lists.rows), _numbers(len(lists.centers)))
+    list_of[lists.rows] = np.repeat(np.arange(len(lists.sizes)), lists.sizes)
     body = b"".join(
         [
             codes.center.astype("<f4").tobytes(),
             codes.counts.astype("<u8").tobytes(),
             codes.codes.tobytes(),
             lists.centers.astype("<f4").tobytes(),
-            lists.sizes.astype("<u4").tobytes(),
-            lists.rows.astype("<u4").tobytes(),
+            list_of.tobytes(),
             lists.codebook.astype("<f4").tobytes(),
             lists.codes.tobytes(),
         ]
     )
     header = _Header(
-        FORMAT, VERSION, _digest(snapshot), "", index.wanted, len(lists.centers), lists.probings
+        FORMAT,
+        VERSION,
+        _digest(snapshot),
+        "",
+        index.wanted,
+        index.use,
+        len(lists.centers),
+        lists.probings,
     )
     header = replace(header, sha256=_checksum(header, body))
     return encode_json(header) + b"\n" + body
@@ -148,14 +160,14 @@ def _decoded(body: bytes, header: _Header, snapshot: Snapshot) -> Index | None:
     """Return the index in the body of a file; None if it is damaged."""
     dimension, num_rows = snapshot.model.dimension, snapshot.num_rows
     width, parts = -(-dimension // 8), parts_of(dimension)
+    coded = 0 if header.use == "nearest" else num_rows
     listed = num_rows if header.lists else 0
     arrays: list[tuple[np.dtype[Any], tuple[int, ...]]] = [
         (np.dtype("<f4"), (dimension,)),
         (np.dtype("<u8"), (STEPS, dimension + 1)),
-        (np.dtype(np.uint8), (num_rows, width)),
+        (np.dtype(np.uint8), (coded, width)),
         (np.dtype("<f4"), (header.lists, dimension)),
-        (np.dtype("<u4"), (header.lists,)),
-        (np.dtype("<u4"), (listed,)),
+        (_numbers(header.lists), (listed,)),
         (np.dtype("<f4"), (parts, CODEWORDS, dimension // parts)),
         (np.dtype(np.uint8), (listed, -(-parts // 2))),
     ]
@@ -163,24 +175,24 @@ def _decoded(body: bytes, header: _Header, snapshot: Snapshot) -> Index | None:
     if len(body) != sum(sizes) or _checksum(header, body) != header.sha256:
         return None
     starts = accumulate(sizes, initial=0)
-    center, counts, codes, centers, list_sizes, rows, codebook, list_codes = (
+    center, counts, codes, centers, list_of, codebook, list_codes = (
         np.frombuffer(body, dtype, math.prod(shape), start)
         .reshape(shape)
         .astype(dtype.newbyteorder("="))
         for (dtype, shape), start in zip(arrays, starts, strict=False)
     )
-    # Each row is in one list.
-    each_once = not header.lists or (
-        list_sizes.sum(dtype=np.uint64) == num_rows
-        and rows.max(initial=0) < num_rows
-        and bool((np.bincount(rows, minlength=num_rows) == 1).all())
-    )
-    if not (each_once and _within(center, 1) and _within(centers, 1) and _within(codebook, 2)):
+    known = not listed or list_of.max(initial=0) < header.lists
+    if not (known and _within(center, 1) and _within(centers, 1) and _within(codebook, 2)):
         return None
-    lists = InvertedLists(
-        centers, list_sizes.astype(np.intp), rows, codebook, list_codes, header.probings
-    )
-    return Index(header.recall, SignCodes(center, counts, codes), lists)
+    rows = np.argsort(list_of, kind="stable").astype(np.uint32)
+    list_sizes = np.bincount(list_of, minlength=header.lists)
+    lists = InvertedLists(centers, list_sizes, rows, codebook, list_codes, header.probings)
+    return Index(header.recall, header.use, SignCodes(center, counts, codes), lists)
+
+
+def _numbers(lists: int) -> np.dtype[Any]:
+    """Return how the numbers of so many lists are stored."""
+    return np.dtype("<u2" if lists <= 1 << 16 else "<u4")
 
 
 def _within(vectors: Matrix, length: int) -> bool:

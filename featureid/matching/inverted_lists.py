@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featureid.matching.candidates import QUERIES_AT_ONCE
 from featureid.matching.centers import Centers, highest, k_means, nearness
 from featureid.matching.exact import Blocks, rows_of, search_top
 from featureid.matching.recall import Recall
+from featureid.parallel import map_in_order
 from featureid.storage.arrow import load_package
 
 Matrix = npt.NDArray[np.float32]
@@ -99,7 +101,9 @@ class InvertedLists:
     probings: tuple[Probing, ...]
 
     @classmethod
-    def of(cls, blocks: Blocks, dimension: int, num_rows: int, recall: float) -> InvertedLists:
+    def of(
+        cls, blocks: Blocks, dimension: int, num_rows: int, recall: float, threads: int = 1
+    ) -> InvertedLists:
         """Group rows, read three times, and measure how many lists it takes to find most of them.
 
         Args:
@@ -107,6 +111,7 @@ class InvertedLists:
             dimension: their length.
             num_rows: how many there are.
             recall: the share of the nearest rows that are to be found.
+            threads: to use.
 
         Raises:
             UsageError: faiss is not installed.
@@ -122,12 +127,10 @@ class InvertedLists:
         measured[random.choice(drawn, _SAMPLE, replace=False)] = True
         sample = rows_of(blocks, numbers, dimension)
         queries, own = sample[measured], numbers[measured]
-        lists = cls._grouped(blocks, random.permutation(sample[~measured]), count, random)
-        neighbors = _neighbors(queries, own, blocks, max(NEIGHBORS))
-        order = np.argsort(-nearness(queries, lists.centers), axis=1, kind="stable")
-        probings = tuple(
-            lists._measured(queries, neighbors[:, :k], order, recall) for k in NEIGHBORS
-        )
+        shuffled = random.permutation(sample[~measured])
+        lists = cls._grouped(blocks, shuffled, count, random, threads)
+        neighbors = _neighbors(queries, own, blocks, max(NEIGHBORS), threads)
+        probings = lists._measured(queries, neighbors, recall)
         if not any(probing.recall.share >= recall for probing in probings):
             return cls.none(dimension, probings)
         return replace(lists, probings=probings)
@@ -147,23 +150,28 @@ class InvertedLists:
 
     @classmethod
     def _grouped(
-        cls, blocks: Blocks, sample: Matrix, count: int, random: np.random.Generator
+        cls,
+        blocks: Blocks,
+        sample: Matrix,
+        count: int,
+        random: np.random.Generator,
+        threads: int,
     ) -> InvertedLists:
         """Return the lists of rows around centers of a sample of them, which is shuffled."""
         dimension = sample.shape[1]
         faiss = load_package("faiss", "featureid[search]")
-        found = Centers.of(sample, count, random)
+        found = Centers.of(sample, count, random, threads)
         quantizer = faiss.ProductQuantizer(dimension, parts_of(dimension), 4)
         some = sample[:_CODED_SAMPLE]
         codebook = _codebook(some - found.centers[found.nearest(some)], random)
         faiss.copy_array_to_vector(codebook.ravel(), quantizer.centroids)
 
-        def coded() -> Iterator[tuple[Rows, Codes]]:
-            for block in blocks():
-                nearest = found.nearest(block)
-                yield nearest, quantizer.compute_codes(block - found.centers[nearest])
+        def coded(block: Matrix) -> tuple[Rows, Codes]:
+            nearest = found.nearest(block)
+            return nearest, _codes(quantizer, block - found.centers[nearest])
 
-        nearest, codes = map(np.concatenate, zip(*coded(), strict=True))
+        of_blocks = (pair for _, pair in map_in_order(coded, blocks(), threads))
+        nearest, codes = map(np.concatenate, zip(*of_blocks, strict=True))
         rows = np.argsort(nearest, kind="stable")
         return cls(
             found.centers,
@@ -242,35 +250,50 @@ class InvertedLists:
         fast.nprobe = max((p.lists for p in self.probings), default=len(self.centers))
         return fast
 
-    def _measured(self, queries: Matrix, neighbors: Rows, order: Rows, recall: float) -> Probing:
+    def _measured(self, queries: Matrix, neighbors: Rows, recall: float) -> tuple[Probing, ...]:
         """Return the fewest lists that find as much as wanted, or else the most that are worth it.
 
         Args:
             queries: float32 (n, d).
-            neighbors: their nearest rows, (n, k).
-            order: the lists, those of the nearest centers first, (n, l).
+            neighbors: their nearest rows, (n, m).
             recall: the share of the neighbors to find.
         """
-        k = neighbors.shape[1]
+        # Those of the nearest centers first.
+        order = np.argsort(-nearness(queries, self.centers), axis=1, kind="stable")
         shares = self.sizes[order].cumsum(axis=1).mean(axis=0) / len(self.rows)
+        most = max(1, int(np.searchsorted(shares, _MOST_ROWS, side="right")))
         list_of = np.empty(len(self.rows), np.intp)
         list_of[self.rows] = np.repeat(np.arange(len(self.sizes)), self.sizes)
         # How many lists are nearer to a query than that of its neighbor.
         ranks = np.take_along_axis(np.argsort(order, axis=1), list_of[neighbors], axis=1)
-        counts = np.zeros(order.shape, np.float32)
-        np.add.at(counts, (np.arange(len(ranks))[:, np.newaxis], ranks), 1)
-        found = counts.cumsum(axis=1) / k
-        errors = found.std(axis=0) / len(found) ** 0.5
-        enough = found.mean(axis=0) - _STANDARD_ERRORS * errors >= recall
-        most = max(1, int(np.searchsorted(shares, _MOST_ROWS, side="right")))
-        lists = min(most, int(np.argmax(enough)) + 1 if enough.any() else most)
-        share = round(float(shares[lists - 1]), 4)
-        probing = Probing(k, lists, share, 0, neighbors.size)
-        candidates = self._candidates(queries, probing)
-        hits = sum(
-            int(np.isin(mine, rows).sum()) for mine, rows in zip(neighbors, candidates, strict=True)
-        )
-        return replace(probing, found=hits)
+        probings = []
+        for k in NEIGHBORS:
+            lists = min(most, _fewest(ranks[:, :k], len(self.centers), recall))
+            share = round(float(shares[lists - 1]), 4)
+            probing = Probing(k, lists, share, 0, len(queries) * k)
+            candidates = self._candidates(queries, probing)
+            hits = sum(
+                int(np.isin(mine, rows).sum())
+                for mine, rows in zip(neighbors[:, :k], candidates, strict=True)
+            )
+            probings.append(replace(probing, found=hits))
+        return tuple(probings)
+
+
+def _fewest(ranks: Rows, lists: int, recall: float) -> int:
+    """Return the fewest lists that find as much as wanted, with some certainty; all if none do.
+
+    Args:
+        ranks: how many lists are nearer to a query than that of its neighbor, (n, k).
+        lists: how many there are.
+        recall: the share of the neighbors to find.
+    """
+    counts = np.zeros((len(ranks), lists), np.float32)
+    np.add.at(counts, (np.arange(len(ranks))[:, np.newaxis], ranks), 1)
+    found = counts.cumsum(axis=1) / ranks.shape[1]
+    errors = found.std(axis=0) / len(found) ** 0.5
+    enough = found.mean(axis=0) - _STANDARD_ERRORS * errors >= recall
+    return int(np.argmax(enough)) + 1 if enough.any() else lists
 
 
 def parts_of(dimension: int) -> int:
@@ -285,12 +308,30 @@ def _codebook(differences: Matrix, random: np.random.Generator) -> Matrix:
     return np.stack([k_means(part, CODEWORDS, random) for part in parts])
 
 
-def _neighbors(queries: Matrix, own: Rows, blocks: Blocks, k: int) -> Rows:
+def _codes(quantizer: Any, differences: Matrix) -> Codes:
+    """Return the codes of rows, on this thread alone: FAISS's would wait for each other."""
+    faiss = load_package("faiss", "featureid[search]")
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        codes: Codes = quantizer.compute_codes(differences)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return codes
+
+
+def _neighbors(queries: Matrix, own: Rows, blocks: Blocks, k: int, threads: int) -> Rows:
     """Return the nearest other rows of some rows, (n, k)."""
-    found = search_top(queries, blocks, k + 1, lambda rows: rows)
-    return np.stack(
-        [
-            np.concatenate([matches.rows[matches.rows != row], matches.rows[-1:]])[:k]
-            for row, matches in zip(own, found, strict=True)
-        ]
-    )
+
+    def found(part: slice) -> Rows:
+        nearest = search_top(queries[part], blocks, k + 1, lambda rows: rows)
+        return np.stack(
+            [
+                np.concatenate([matches.rows[matches.rows != row], matches.rows[-1:]])[:k]
+                for row, matches in zip(own[part], nearest, strict=True)
+            ]
+        )
+
+    starts = range(0, len(queries), QUERIES_AT_ONCE)
+    parts = (slice(start, start + QUERIES_AT_ONCE) for start in starts)
+    return np.concatenate([rows for _, rows in map_in_order(found, parts, threads)])

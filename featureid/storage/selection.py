@@ -21,8 +21,8 @@ from featureid.storage.snapshot_shard import block_values, joined_blocks
 
 Matrix = npt.NDArray[np.float32]
 
-# 32 MB of 128 dimensions: large enough for matrix products to be efficient.
-_ROWS_AT_ONCE = 1 << 16
+#: 32 MB of 128 dimensions: large enough for matrix products to be efficient.
+ROWS_AT_ONCE = 1 << 16
 # Blocks whose keys are kept: those of 1.5 million rows, some 200 MB of keys.
 _KEPT_BLOCKS = 1 << 10
 
@@ -76,7 +76,7 @@ class Selection:
         """Return the vectors, float32 (rows, dimension)."""
         return next(self.batches(max(1, self.num_rows), threads), self._empty(0))
 
-    def batches(self, rows: int = _ROWS_AT_ONCE, threads: int = 0) -> Generator[Matrix, None, None]:
+    def batches(self, rows: int = ROWS_AT_ONCE, threads: int = 0) -> Generator[Matrix, None, None]:
         """Yield the vectors of about ``rows`` rows at a time, float32 (rows, dimension).
 
         Args:
