@@ -15,6 +15,7 @@ def near_matrix(near: Nearness) -> Mask:
     """Return which rows are near which others, and themselves, (n, n)."""
     scores = np.array([pair_scores(query, near.vectors) for query in near.queries])
     result: Mask = scores >= np.float32(near.threshold)
+    result |= (near.alike[:, np.newaxis] == near.alike) & (near.alike >= 0)
     for pairs, value in ((near.added, True), (near.removed, False)):
         result[pairs.one, pairs.other] = result[pairs.other, pairs.one] = value
         if value:

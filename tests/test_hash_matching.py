@@ -13,9 +13,12 @@ import pytest
 from PIL import Image, ImageOps
 
 from featureid.cli import main as cli
+from featureid.matching import groups
+from featureid.matching import hashes as hashes_module
 from featureid.matching.collection import joined_collections
-from featureid.matching.duplicates import DuplicateOptions, find_duplicates
+from featureid.matching.duplicates import DuplicateOptions, Link, find_duplicates
 from featureid.matching.hashes import Hashes
+from tests.matching_samples import sample
 from tests.test_duplicates import collection, fan
 
 
@@ -108,6 +111,28 @@ def test_a_group_is_a_star_by_score_or_hash() -> None:
     both = joined_collections(replace(collection(fan(1)), hashes=hashes.take(np.array([2]))), known)
     (group,) = find_duplicates(both, DuplicateOptions(0.95, across=True)).groups
     assert sorted(m.row for m in group.members) == [0, 1, 3]
+
+
+@pytest.mark.parametrize("link", ["star", "single"])
+@pytest.mark.parametrize("known", ["none", "some", "across"])
+def test_groups_do_not_depend_on_whether_equal_hashes_are_listed(
+    monkeypatch: pytest.MonkeyPatch, known: str, link: Link
+) -> None:
+    random = np.random.default_rng(5)
+    bits = random.integers(256, size=(3, 32)).astype(np.uint8)[random.integers(3, size=90)]
+    bits[::9, 0] ^= 3  # near the others
+    hashes = Hashes.of(bits, random.choice([10, 90, 90, 90], 90).astype(np.uint8))
+    rows = replace(collection(sample("random", 90, 16, 1)), hashes=hashes)
+    if known != "none":
+        rows = replace(rows, origin=random.integers(2, size=90).astype(np.int8))
+    ignored = frozenset((f"{one:03}.jpg", f"{one + 1:03}.jpg") for one in range(0, 80, 3))
+    options = DuplicateOptions(0.9, link=link, across=known == "across", ignored=ignored)
+    wanted = find_duplicates(rows, options)
+    assert any(len(group.members) > 10 for group in wanted.groups)
+    monkeypatch.setattr(hashes_module, "_MAX_LISTED", 1)
+    monkeypatch.setattr(groups, "_MAX_HELD", 0)
+    monkeypatch.setattr(groups, "_MAX_HELD_PER_ROW", 0)
+    assert find_duplicates(rows, options) == wanted
 
 
 def test_the_histogram_is_shown(output: Path, capsys: pytest.CaptureFixture[str]) -> None:

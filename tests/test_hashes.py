@@ -45,15 +45,37 @@ def brute_force(hashes: Hashes) -> list[tuple[int, int]]:
 
 
 def found(hashes: Hashes) -> list[tuple[int, int]]:
-    one, other = close_hashes(hashes)
-    return sorted(zip(one.tolist(), other.tolist(), strict=True))
+    one, other, alike = close_hashes(hashes)
+    assert (one < other).all() and (alike[~hashes.usable] == -1).all()
+    same = (alike[:, np.newaxis] == alike) & (alike >= 0)
+    numbered = np.argwhere(np.triu(same, 1)).tolist()
+    return sorted([*zip(one.tolist(), other.tolist(), strict=True), *map(tuple, numbered)])
 
 
-@given(st.integers(0, 60), st.integers(0, 2**32), st.sampled_from([0, 3, 16, 20, 40]))
+@given(
+    st.integers(0, 60),
+    st.integers(0, 2**32),
+    st.sampled_from([0, 1, 3, 16, 20, 40]),
+    st.sampled_from([0, 1, 2, 64]),
+)
 @settings(max_examples=60, deadline=None)
-def test_all_pairs_are_found_once(rows: int, seed: int, spread: int) -> None:
+def test_all_pairs_are_found_once(rows: int, seed: int, spread: int, listed: int) -> None:
     hashes = some(rows, seed, spread)
-    assert found(hashes) == brute_force(hashes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_MAX_LISTED", listed)
+        assert found(hashes) == brute_force(hashes)
+
+
+def test_pairs_of_very_many_equal_hashes_are_not_listed() -> None:
+    """All pairs would be 20 billion."""
+    rows = 200_000
+    random = np.random.default_rng(1)
+    base = random.integers(256, size=HASH_BYTES).astype(np.uint8)
+    bits = np.repeat(base[np.newaxis], rows, 0)
+    bits[7] = flipped(base, 9, random)
+    one, other, alike = close_hashes(Hashes.of(bits, np.full(rows, 100, np.uint8)))
+    assert len(one) == rows - 1 and ((one == 7) | (other == 7)).all()
+    assert alike[7] == -1 and len({*alike.tolist()}) == 2
 
 
 def test_at_the_limit_no_pair_is_lost() -> None:

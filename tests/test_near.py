@@ -1,4 +1,4 @@
-"""Which rows are near each other: exactly, with sides, parts, added and removed pairs."""
+"""Which rows are near each other: exactly, with sides, parts, alike rows, and listed pairs."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from featureid.matching import near as module
 from featureid.matching.forest import Forest
-from featureid.matching.near import Nearness, Pairs, near_pairs
+from featureid.matching.near import Mask, Nearness, Pairs, Which, near_pairs
 from tests.matching_samples import Matrix, sample
 from tests.naive_duplicates import near_matrix
 
@@ -23,15 +23,24 @@ def some_pairs(random: np.random.Generator, rows: int) -> Pairs:
 
 
 def some_nearness(vectors: Matrix, threshold: float, seed: int) -> Nearness:
-    """Return one with corrections or not, sides, parts, added and removed pairs at random."""
+    """Return one with corrections or not, sides, parts, alike rows, and listed pairs at random."""
     random = np.random.default_rng(seed)
     count = len(vectors)
-    left, right = random.random((2, count)) < 0.7
-    parts = random.integers(3, size=count)
+    left, right = random.random((2, count)) < random.choice([0.7, 1])
+    parts = random.integers(random.choice([1, 3]), size=count)
     added, removed = some_pairs(random, count), some_pairs(random, count)
+    if random.random() < 0.3:
+        removed = Pairs.none()
     corrections = random.uniform(-0.5, 0.5, count).astype(np.float32) if seed % 2 else None
-    near = Nearness.of(vectors, threshold, corrections)
-    return replace(near, left=left, right=right, parts=parts, added=added, removed=removed)
+    return replace(
+        Nearness.of(vectors, threshold, corrections),
+        left=left,
+        right=right,
+        parts=parts,
+        added=added,
+        removed=removed,
+        alike=random.choice([-1, -1, 5, 7], count),
+    )
 
 
 def as_set(pairs: Pairs) -> list[tuple[int, int]]:
@@ -95,3 +104,23 @@ def test_too_many_pairs_are_not_returned() -> None:
     near = Nearness.of(sample("clustered", 40, 8, 1), 0.9)
     assert (found := near.pairs(10_000)) is not None
     assert near.pairs(len(found) - 1) is None and near.pairs(len(found)) is not None
+
+
+def test_rows_that_are_alike_need_no_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = sample("random", 3000, 8, 1)
+    alike = np.where(np.arange(3000) < 2990, 4, -1)
+    near = replace(Nearness.of(vectors, 0.99), alike=alike)
+    assert len(near.linked()) == 2989 and near.pairs(2990 * 2989 // 2 - 1) is None
+    weights = np.random.default_rng(1).integers(1, 9, 3000)
+    sizes = []
+    matrix = Nearness.matrix
+
+    def counted(self: Nearness, one: Which, other: Which) -> Mask:
+        found = matrix(self, one, other)
+        sizes.append(found.size)
+        return found
+
+    wanted = near_matrix(near) @ weights
+    monkeypatch.setattr(Nearness, "matrix", counted)
+    np.testing.assert_array_equal(near.sums(weights), wanted)
+    assert sum(sizes) <= 2 * 10 * 3000

@@ -156,8 +156,8 @@ def parts_by_cells(
     """
     pivots = draw_pivots(near.vectors, int(weights.sum()))
     forest = Forest(len(near))
-    added = near.counted(near.added)
-    forest.join(added.one, added.other)
+    linked = near.linked()
+    forest.join(linked.one, linked.other)
     compared, times = 0, SETS * NEAREST_PIVOTS
     for one_set in pivots:
         cells = _cells(near.vectors, one_set, threads)

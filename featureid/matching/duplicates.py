@@ -220,9 +220,10 @@ def _nearness(rows: Collection, distinct: _Distinct, options: DuplicateOptions) 
     everywhere = np.ones(len(firsts), np.bool_)
     corrections = None if rows.corrections is None else rows.corrections[firsts]
     nearness = Nearness.of(rows.vectors[firsts], options.threshold, corrections)
-    added = Pairs.none()
+    added, alike = Pairs.none(), nearness.alike
     if rows.hashes is not None:
-        added = Pairs(*close_hashes(rows.hashes.take(firsts)))
+        one, other, alike = close_hashes(rows.hashes.take(firsts))
+        added = Pairs(one, other)
         # Most are near by their vectors, too, and so need not be held.
         _, near = limits_of(options.threshold, nearness.vectors.shape[1])
         products = products_of(nearness.queries, added.one, nearness.vectors, added.other)
@@ -233,6 +234,7 @@ def _nearness(rows: Collection, distinct: _Distinct, options: DuplicateOptions) 
         right=known if options.across else everywhere,
         added=added,
         removed=_ignored(rows.keys, distinct.of_rows, options.ignored),
+        alike=alike,
     )
 
 

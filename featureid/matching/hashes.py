@@ -23,6 +23,8 @@ _BAND_BITS = 16
 _BANDS = 8 * HASH_BYTES // _BAND_BITS
 # Candidates that are compared at a time, some 100 MB.
 _AT_ONCE = 1 << 20
+# Of more rows with one hash, the pairs are not listed.
+_MAX_LISTED = 64
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,44 @@ class Hashes:
         return np.where(others.usable, found, -1)
 
 
-def close_hashes(hashes: Hashes) -> tuple[Rows, Rows]:
+def close_hashes(hashes: Hashes) -> tuple[Rows, Rows, Rows]:
     """Return all pairs of rows whose hashes differ in at most 31 bits, each once.
 
+    More than 64 rows with the same hash are only numbered, since their pairs may be too many.
+
     Returns:
-        Row numbers (p,), and larger ones (p,).
+        Row numbers (p,), and larger ones (p,); and for each row the number of its hash if the
+        pairs of rows with that hash are not listed, or else -1, (n,).
     """
-    rows = np.flatnonzero(hashes.usable)
-    bits = hashes.bits[rows]
+    usable = np.flatnonzero(hashes.usable)
+    words = np.ascontiguousarray(hashes.bits[usable]).view(f"V{HASH_BYTES}").ravel()
+    _, of_rows, counts = np.unique(words, return_inverse=True, return_counts=True)
+    numbers = np.where(counts > _MAX_LISTED, np.arange(len(counts)), -1)[of_rows]
+    alike = np.full(len(hashes), -1)
+    alike[usable] = numbers
+    crowds = _crowds(usable, numbers)
+    # One row stands for all that are only numbered.
+    listed = np.sort(np.concatenate([usable[numbers < 0], np.array([*crowds], np.intp)]))
+    pairs = listed[np.stack(_close_bits(hashes.bits[listed]))]
+    stands = np.isin(pairs, [*crowds]).any(axis=0)
+    parts = [pairs[:, ~stands]]
+    for one, other in pairs[:, stands].T:
+        here, there = (crowds.get(int(row), row[np.newaxis]) for row in (one, other))
+        parts.append(np.stack([np.repeat(here, len(there)), np.tile(there, len(here))]))
+    pairs = np.sort(np.concatenate(parts, axis=1), axis=0)
+    return pairs[0], pairs[1], alike
+
+
+def _crowds(rows: Rows, numbers: Rows) -> dict[int, Rows]:
+    """Return the rows of each number from 0, by the first of them."""
+    order = np.flatnonzero(numbers >= 0)
+    order = order[np.argsort(numbers[order], kind="stable")]
+    ends = np.flatnonzero(np.diff(numbers[order])) + 1
+    return {int(some[0]): some for some in np.split(rows[order], ends) if len(some)}
+
+
+def _close_bits(bits: npt.NDArray[np.uint8]) -> tuple[Rows, Rows]:
+    """Return all pairs of hashes, (n, 32), that differ in at most 31 bits, each once, (p,) both."""
     bands = bits.view(np.uint16)
     found = [np.empty((2, 0), np.intp)]
     for number in range(_BANDS):
@@ -106,9 +138,9 @@ def close_hashes(hashes: Hashes) -> tuple[Rows, Rows]:
             # Pairs that an earlier band has found are known already.
             earlier = np.bitwise_count(bands[one, :number] ^ bands[other, :number]) <= 1
             new = ~earlier.any(axis=1)
-            found.append(rows[np.stack([one[new], other[new]])])
-    pairs = np.sort(np.concatenate(found, axis=1), axis=0)
-    return pairs[0], pairs[1]
+            found.append(np.stack([one[new], other[new]]))
+    one, other = np.concatenate(found, axis=1)
+    return one, other
 
 
 def _apart(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from featureid.matching.bounds import ROUNDING, bounding_vectors
 from featureid.matching.candidates import QUERIES_AT_ONCE, ROWS_AT_ONCE, rows_at_once
 from featureid.matching.forest import Forest
+from featureid.matching.lists import Lists
 from featureid.matching.scores import (
     products_of,
     query_vectors,
@@ -150,6 +151,8 @@ class Nearness:
         parts: (n,) numbers; only rows of the same part are near.
         added: pairs that are near whatever they score.
         removed: pairs that are not.
+        alike: (n,) numbers; rows with the same one are near whatever they score. -1 stands for
+            none. So pairs need not be listed of which there are very many.
     """
 
     vectors: Matrix
@@ -161,6 +164,7 @@ class Nearness:
     parts: Rows
     added: Pairs
     removed: Pairs
+    alike: Rows
 
     @classmethod
     def of(cls, vectors: Matrix, threshold: float, corrections: Matrix | None = None) -> Nearness:
@@ -169,7 +173,8 @@ class Nearness:
         part = np.zeros(len(vectors), np.intp)
         queries, rows = query_vectors(vectors, corrections), row_vectors(vectors, corrections)
         bounds = bounding_vectors(rows, threshold) if queries is rows else rows
-        return cls(rows, queries, bounds, threshold, every, every, part, Pairs.none(), Pairs.none())
+        none = Pairs.none()
+        return cls(rows, queries, bounds, threshold, every, every, part, none, none, part - 1)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -192,6 +197,7 @@ class Nearness:
             self.parts[rows],
             added,
             removed,
+            self.alike[rows],
         )
 
     def in_parts(self, parts: Rows) -> Nearness:
@@ -218,6 +224,9 @@ class Nearness:
         near[here, there] = scores >= np.float32(self.threshold)
         if len(self.added):
             near[self.added.among(one, other, len(self))] = True
+        if self._has_alike:
+            here, there = self.alike[one], self.alike[other]
+            near |= (here[:, np.newaxis] == there) & (there >= 0)
         if not self._all_count:
             near &= self._may_be_near(one, other)
         if len(self.removed):
@@ -235,23 +244,41 @@ class Nearness:
         """
         columns = np.arange(len(self))[others]
         sums = np.zeros(len(self), np.intp)
-        for start in range(0, len(self), QUERIES_AT_ONCE):
-            rows = slice(start, start + QUERIES_AT_ONCE)
-            for first in range(0, len(columns), ROWS_AT_ONCE):
-                some = slice(first, first + ROWS_AT_ONCE)
-                sums[rows] += self.matrix(rows, columns[some]) @ weights[some]
+        # Of rows that are alike, no products are needed.
+        numbers = np.full(len(self), -1)
+        if self._all_count and not len(self.removed):
+            numbers = self.alike
+        different, of_rows = np.unique(numbers, return_inverse=True)
+        for number, members in zip(
+            different.tolist(), Lists.by_number(of_rows, len(different)), strict=True
+        ):
+            same = (numbers[columns] == number) & (number >= 0)
+            sums[members] += weights[same].sum()
+            apart, weighed = columns[~same], weights[~same]
+            for start in range(0, len(members), QUERIES_AT_ONCE):
+                rows = members[start : start + QUERIES_AT_ONCE]
+                for first in range(0, len(apart), ROWS_AT_ONCE):
+                    some = slice(first, first + ROWS_AT_ONCE)
+                    sums[rows] += self.matrix(rows, apart[some]) @ weighed[some]
         return sums
 
     def pairs(self, limit: int) -> Pairs | None:
         """Return all pairs of rows that are near each other, each once; None beyond a limit."""
-        found, count = [Pairs.none()], 0
+        found = [Pairs.none(), self.counted(self.added)]
+        classes = self._alike_rows()
+        count = sum(len(rows) * (len(rows) - 1) // 2 for rows in classes)
+        if count > limit:
+            return None
+        for rows in classes:
+            one, other = np.triu_indices(len(rows), 1)
+            found.append(self.counted(Pairs(rows[one], rows[other])))
         for start in range(0, len(self), QUERIES_AT_ONCE):
             for pairs in self._pairs_from(slice(start, start + QUERIES_AT_ONCE)):
                 found.append(pairs)
                 count += len(pairs)
                 if count > limit:
                     return None
-        return _joined([*found, self.counted(self.added)], len(self))
+        return _joined(found, len(self))
 
     def edges(
         self, threads: int = 1, progress: Callable[[int], None] = lambda rows: None
@@ -262,7 +289,7 @@ class Nearness:
             threads: to use; 0 means one per CPU core.
             progress: called with the number of rows that have been compared with all others.
         """
-        yield self.counted(self.added)
+        yield self.linked()
         # Rows of the left side come first, so that pairs without one need not be compared.
         order = np.argsort(~self.left, kind="stable")
         compared = int(self.left.sum())
@@ -275,6 +302,33 @@ class Nearness:
         for start, found in map_in_order(edges_from, starts, threads):
             yield Pairs(order[found.one], order[found.other])
             progress(min(compared - start, QUERIES_AT_ONCE))
+
+    def linked(self) -> Pairs:
+        """Return pairs that are near whatever they score: enough to connect all such rows."""
+        found = [self.added]
+        for rows in self._alike_rows():
+            for hub in self._hubs(rows).tolist():
+                found.append(Pairs(np.full(len(rows) - 1, hub), rows[rows != hub]))
+        return self.counted(_concatenated(found))
+
+    def _alike_rows(self) -> list[Rows]:
+        """Return the rows of each number of ``alike``."""
+        rows = np.flatnonzero(self.alike >= 0)
+        different, of_rows = np.unique(self.alike[rows], return_inverse=True)
+        return [rows[places] for places in Lists.by_number(of_rows, len(different))]
+
+    def _hubs(self, rows: Rows) -> Rows:
+        """Return some of the rows that are alike, which connect all that are near each other.
+
+        That is one row for each part and kind of sides, or all of those if they have removed pairs.
+        """
+        kinds = 4 * self.parts[rows] + 2 * self.left[rows] + self.right[rows]
+        free = ~np.isin(rows, np.concatenate([self.removed.one, self.removed.other]))
+        hubs = []
+        for kind in np.unique(kinds):
+            alone = rows[(kinds == kind) & free][:1]
+            hubs.append(alone if len(alone) else rows[kinds == kind])
+        return np.concatenate(hubs)
 
     def _edges_from(self, rows: slice) -> Pairs:
         held, count, forest = [Pairs.none()], 0, None
@@ -315,6 +369,11 @@ class Nearness:
     def _has_bounds(self) -> bool:
         """Whether the bounding vectors are shorter than the vectors."""
         return bool(self.bounds.shape[1] < self.vectors.shape[1])
+
+    @cached_property
+    def _has_alike(self) -> bool:
+        """Whether rows are alike."""
+        return bool((self.alike >= 0).any())
 
     @cached_property
     def _all_count(self) -> bool:
