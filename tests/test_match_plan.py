@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,11 +34,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return matched_snapshots(tmp_path_factory.mktemp("match"))
 
 
-def merged(plan: MatchPlan, shuffle: random.Random | None = None) -> list[PartialMatches]:
-    """Return the matches of each unit of queries, merged in a random order."""
+def merged(plan: MatchPlan, shuffle: random.Random | None = None) -> dict[int, PartialMatches]:
+    """Return the matches of the units of queries that have any, merged in a random order."""
     shuffle = shuffle or random.Random(0)
     snapshots, tiling = plan.open(), plan.tile()
-    by_unit: dict[int, list[PartialMatches]] = {n: [] for n in range(len(tiling.units))}
+    by_unit: dict[int, list[PartialMatches]] = defaultdict(list)
     kept: dict[str, Loaded] = {}
     tiles = [*tiling.tiles()]
     assert len(tiles) == tiling.num_tiles
@@ -46,17 +47,23 @@ def merged(plan: MatchPlan, shuffle: random.Random | None = None) -> list[Partia
         for unit, found in plan.match(
             snapshots, tiling, tile, lambda name, load: kept.setdefault(name, load())
         ):
+            assert found.keys  # what has no matches is not sent
             by_unit[unit].append(found)
     for parts in by_unit.values():
         while len(parts) > 1:
             shuffle.shuffle(parts)
             parts.append(merge([parts.pop() for _ in range(min(3, len(parts)))], plan.k))
-    return [found for (found,) in by_unit.values()]
+    return {unit: found for unit, (found,) in by_unit.items()}
 
 
 def match(plan: MatchPlan, shuffle: random.Random) -> list[list[Match]]:
     """Return the matches of each query."""
-    return [matches for found in merged(plan, shuffle) for matches in listed(found)]
+    found, (query, _) = merged(plan, shuffle), plan.open()
+    return [
+        matches
+        for unit, part in enumerate(plan.tile().units)
+        for matches in (listed(found[unit]) if unit in found else [[]] * count_rows(query, part))
+    ]
 
 
 def listed(found: PartialMatches) -> list[list[Match]]:
@@ -109,7 +116,7 @@ def test_what_k_cuts_off_is_counted(folders: dict[str, str]) -> None:
     counted = []
     for k in (None, 2):
         plan = MatchPlan(Side(folders["small"]), Side(folders["large"]), k, 0.5, sizes)
-        counted.append(plan.count(merged(plan)))
+        counted.append(plan.count(merged(plan).values()))
     everything, few = counted
     assert everything["cut_off"] == 0 < few["cut_off"]
     assert everything["matches"] == few["matches"] + few["cut_off"]

@@ -108,7 +108,7 @@ class MatchPlan:
     def match(
         self, snapshots: tuple[Snapshot, Snapshot], tiling: Tiling, tile: Tile, held: Held
     ) -> Iterator[tuple[int, PartialMatches]]:
-        """Yield the numbers of a tile's units of queries with their matches.
+        """Yield the numbers of a tile's units of queries that have matches, and these.
 
         Args:
             snapshots: of :meth:`open`.
@@ -116,7 +116,12 @@ class MatchPlan:
             tile: one of its tiles.
             held: keeps what the next tile may need as well.
         """
-        query, gallery = snapshots
+        found = self._searched(*snapshots, tiling, tile, held)
+        return ((unit, matches) for unit, matches in found if matches.totals.any())
+
+    def _searched(
+        self, query: Snapshot, gallery: Snapshot, tiling: Tiling, tile: Tile, held: Held
+    ) -> Iterator[tuple[int, PartialMatches]]:
         part, units = tiling.gallery[tile.gallery], range(tile.first, tile.stop)
         if not tiling.holds_queries:
             rows, vectors = held(f"gallery {tile.gallery}", lambda: load(gallery, part))
