@@ -14,6 +14,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import featureid
+from featureid.cli import duplicates, group
 from featureid.jobs.group import result_info
 from featureid.matching import cells
 from featureid.matching.collection import read_collection
@@ -175,7 +176,13 @@ def test_a_plan_writes_nothing(
     ("argv", "status", "message"),
     [
         ([], 2, "the following arguments are required: SNAPSHOT, --output"),
-        (["a", "--input=b", "--output=c"], 2, "give one snapshot, not a, b"),
+        (
+            ["a", "--output=c", "--since=x"],
+            2,
+            "group has no --since; to compare new images",
+        ),
+        (["a", "--output=c", "--link=single"], 2, "has no --link; it groups a whole snapshot"),
+        (["a", "--input=b", "--output=c"], 2, "give one SNAPSHOT, not a, b"),
         (["nowhere", "--output=c"], 1, "nowhere does not exist"),
         (["a", "--output=c", "--threshold=2"], 2, "--threshold is 2.0; a score is from -1 to 1"),
         (["{large}", "--output={large}/../..", "--no-wait"], 2, "a local run ends with its"),
@@ -191,3 +198,11 @@ def test_wrong_usage_is_one_line_and_writes_nothing(
 ) -> None:
     arguments = [argument.format(**snapshots) for argument in argv]
     assert message in run_here(capsys, "group", *arguments, status=status)
+
+
+def test_what_only_duplicates_can_do_is_known() -> None:
+    known, own = (
+        {name for action in parser._actions for name in action.option_strings}
+        for parser in (duplicates.make_parser("x"), group.make_parser("x"))
+    )
+    assert {*group._ELSEWHERE} == known - own

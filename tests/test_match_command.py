@@ -192,7 +192,7 @@ def test_snapshots_of_different_models_are_refused_before_anything_runs(
     [
         ("", 2, "the following arguments are required: GALLERY, --query, --output"),
         ("LARGE --query SMALL", 2, "the following arguments are required: --output"),
-        ("LARGE SMALL --query SMALL --output out", 2, "give one --gallery, not "),
+        ("LARGE SMALL --query SMALL --output out", 2, "give one GALLERY, not "),
         ("LARGE --query SMALL --output out -k0", 2, "-k is 0; give 1 or more"),
         ("LARGE --query SMALL --output out --threshold=2", 2, "--threshold is 2.0; a score is"),
         ("LARGE --query SMALL --output out --no-wait", 2, "a local run ends with its command"),

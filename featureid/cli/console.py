@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -36,10 +36,15 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and that accepts no abbreviations.
 
     In every text it expands ``~``, as a shell does in whole words.
+
+    Args:
+        elsewhere: options that this command does not have -> what to say to who gives one.
+        options: those of ``argparse.ArgumentParser``.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, elsewhere: Mapping[str, str] | None = None, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
+        self._elsewhere = elsewhere or {}
         self.register("type", None, expand_home)
 
     def error(self, message: str) -> NoReturn:
@@ -56,7 +61,10 @@ class Parser(argparse.ArgumentParser):
         """Parse a command line; for an unknown option, suggest one with a similar name."""
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            similar = errors.did_you_mean(unknown[0].split("=")[0], self._option_string_actions)
+            name = unknown[0].split("=")[0]
+            if name in self._elsewhere:
+                self.error(f"{self.prog} has no {name}; {self._elsewhere[name]}")
+            similar = errors.did_you_mean(name, self._option_string_actions)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{similar}")
         for action in self._actions:
             value = None if action.option_strings else getattr(found, action.dest, None)
@@ -95,6 +103,32 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     arguments = parser.parse_args(argv)
     set_up_log(arguments.log_level)
     return arguments
+
+
+def check_given(parser: argparse.ArgumentParser, required: Mapping[str, object]) -> None:
+    """Refuse a command line that lacks arguments.
+
+    Args:
+        parser: the command's.
+        required: their names and values, in the order of the help.
+
+    Raises:
+        UsageError: one has no value.
+    """
+    missing = [name for name, value in required.items() if not value]
+    if missing:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+
+
+def only_one(parser: argparse.ArgumentParser, name: str, places: Sequence[str]) -> str:
+    """Return the place that was given as an argument or as an option, but not as both.
+
+    Raises:
+        UsageError: several are given.
+    """
+    if len(places) > 1:
+        parser.error(f"give one {name}, not {', '.join(places)}")
+    return places[0]
 
 
 def duration(text: str) -> timedelta:

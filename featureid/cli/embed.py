@@ -36,8 +36,7 @@ def _run(argv: Sequence[str], prog: str, report: Report) -> int:
     parser = make_parser(prog)
     beam_options, own = split_beam_options(argv)
     arguments = console.parse(parser, own)
-    if not arguments.output:
-        parser.error("the following arguments are required: --output")
+    console.check_given(parser, {"--output": arguments.output})
     options = embed_options(arguments)
     if arguments.no_wait:
         if arguments.metrics is not None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from featureid.cli import console
-from featureid.errors import UsageError
 from featureid.jobs import group
 from featureid.jobs.beam_options import split_beam_options
 from featureid.jobs.group import GroupSummary
@@ -16,9 +15,33 @@ from featureid.jobs.plan_group import GroupEstimate, plan_group
 from featureid.matching.duplicates import DEFAULT_THRESHOLD
 
 _DESCRIPTION = """Group the images of a snapshot that look alike, and publish the groups in
---output: on one machine or many, whatever the size. For what one machine holds, take featureid
-duplicates."""
+--output: on one machine or many, whatever the size, by the vectors alone. For what one machine
+holds, take featureid duplicates, which can do more; to look for new images among known ones,
+featureid match."""
 _KEEP = ("largest", "oldest", "key")
+_NEW_ROWS = (
+    "to compare new images, or all, with known ones, take featureid match and its options "
+    "--query-since and --gallery-since; on one machine, featureid duplicates"
+)
+# What only featureid duplicates can do.
+_ELSEWHERE = {
+    **dict.fromkeys(("--against", "--since"), _NEW_ROWS),
+    **dict.fromkeys(
+        (
+            "--calibration",
+            "--csv",
+            "--histogram",
+            "--ignore-pairs",
+            "--link",
+            "--method",
+            "--move-to",
+            "--no-hash",
+            "--prefix",
+            "--script",
+        ),
+        "it groups a whole snapshot in stars, by vectors alone; for more, take featureid duplicates",
+    ),
+}
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -27,6 +50,7 @@ def make_parser(prog: str) -> console.CommandParser:
         prog=prog,
         description=_DESCRIPTION,
         epilog="Beam's own options (--runner, --direct_num_workers, ...) are accepted as well.",
+        elsewhere=_ELSEWHERE,
     )
     place = "output folder or one snapshot's folder; local path or URI"
     parser.add_argument("snapshots", nargs="*", metavar="SNAPSHOT", help=f"what to group: {place}")
@@ -85,13 +109,10 @@ def group_options(arguments: argparse.Namespace, parser: argparse.ArgumentParser
         UsageError: a value is missing or out of range.
     """
     snapshots = [*arguments.snapshots, *filter(None, [arguments.input])]
-    if len(snapshots) > 1:
-        raise UsageError(f"give one snapshot, not {', '.join(snapshots)}")
     required = {"SNAPSHOT": snapshots, "--output": arguments.output or arguments.plan}
-    missing = [name for name, value in required.items() if not value]
-    if missing:
-        parser.error(f"the following arguments are required: {', '.join(missing)}")
-    return GroupOptions(snapshots[0], arguments.output, arguments.threshold, arguments.keep)
+    console.check_given(parser, required)
+    snapshot = console.only_one(parser, "SNAPSHOT", snapshots)
+    return GroupOptions(snapshot, arguments.output, arguments.threshold, arguments.keep)
 
 
 def _summary_lines(summary: GroupSummary) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from featureid.cli import console
-from featureid.errors import UsageError
 from featureid.jobs import match
 from featureid.jobs.beam_options import split_beam_options
 from featureid.jobs.match import MatchSummary
@@ -91,19 +90,15 @@ def match_options(arguments: argparse.Namespace, parser: argparse.ArgumentParser
         UsageError: a value is missing or out of range.
     """
     galleries = [*arguments.galleries, *filter(None, [arguments.gallery])]
-    if len(galleries) > 1:
-        raise UsageError(f"give one `gallery`, not {', '.join(galleries)}")
     required = {
         "GALLERY": galleries,
         "--query": arguments.query,
         "--output": arguments.output or arguments.plan,
     }
-    missing = [name for name, value in required.items() if not value]
-    if missing:
-        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    console.check_given(parser, required)
     return MatchOptions(
         query=arguments.query,
-        gallery=galleries[0],
+        gallery=console.only_one(parser, "GALLERY", galleries),
         output=arguments.output,
         k=arguments.k,
         threshold=arguments.threshold,
