@@ -39,7 +39,7 @@ _ELSEWHERE = {
             "--prefix",
             "--script",
         ),
-        "it groups a whole snapshot in stars, by vectors alone; for more, take featureid duplicates",
+        "it groups a whole snapshot in stars, by vectors; for more, take featureid duplicates",
     ),
 }
 
