@@ -157,7 +157,11 @@ def close_pairs(queries: Matrix, block: Matrix, floors: Matrix) -> Iterator[tupl
             part = slice(query, query + QUERIES_AT_ONCE)
             products = queries[part] @ rows.T
             close = np.flatnonzero(products.max(axis=1) >= floors[part])
-            pairs = np.flatnonzero(products[close] >= floors[part][close, np.newaxis])
+            if 2 * len(close) < len(products):
+                products = products[close]
+            else:
+                close = np.arange(len(products))
+            pairs = np.flatnonzero(products >= floors[part][close, np.newaxis])
             owners, which = divmod(pairs, len(rows))
             yield close[owners] + query, which + start
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.matching.candidates import QUERIES_AT_ONCE
-from featureid.matching.centers import Centers, highest, k_means, nearness
+from featureid.matching.centers import Centers, highest, k_means, nearness, order_of
 from featureid.matching.exact import Blocks, rows_of, search_top
 from featureid.matching.recall import Recall
 from featureid.parallel import map_in_order
@@ -41,7 +41,7 @@ _CANDIDATES = 10
 # finding the nearest centers would take longer than looking through the lists.
 _ROWS_PER_LIST = 200
 _SAMPLE_PER_LIST = 32
-_CODED_SAMPLE = 1 << 14
+_CODED_SAMPLE = 1 << 12
 # Rows whose neighbors are looked for; the standard error of a recall of 99 % is about 0.15 %.
 _SAMPLE = 1000
 _STANDARD_ERRORS = 2
@@ -172,7 +172,7 @@ class InvertedLists:
 
         of_blocks = (pair for _, pair in map_in_order(coded, blocks(), threads))
         nearest, codes = map(np.concatenate, zip(*of_blocks, strict=True))
-        rows = np.argsort(nearest, kind="stable")
+        rows = order_of(nearest, len(found.centers))
         return cls(
             found.centers,
             np.bincount(nearest, minlength=len(found.centers)),
@@ -267,16 +267,16 @@ class InvertedLists:
         # How many lists are nearer to a query than that of its neighbor.
         ranks = np.take_along_axis(np.argsort(order, axis=1), list_of[neighbors], axis=1)
         probings = []
+        is_found = np.zeros(len(self.rows), np.bool_)
         for k in NEIGHBORS:
             lists = min(most, _fewest(ranks[:, :k], len(self.centers), recall))
             share = round(float(shares[lists - 1]), 4)
-            probing = Probing(k, lists, share, 0, len(queries) * k)
-            candidates = self._candidates(queries, probing)
-            hits = sum(
-                int(np.isin(mine, rows).sum())
-                for mine, rows in zip(neighbors[:, :k], candidates, strict=True)
-            )
-            probings.append(replace(probing, found=hits))
+            probing, found = Probing(k, lists, share, 0, len(queries) * k), 0
+            for mine, rows in zip(neighbors, self._candidates(queries, probing), strict=True):
+                is_found[rows] = True
+                found += int(is_found[mine[:k]].sum())
+                is_found[rows] = False
+            probings.append(replace(probing, found=found))
         return tuple(probings)
 
 
