@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureid.errors import UsageError
+from featureid.images.pdq import HASH_BYTES
+from featureid.matching.hashes import Hashes
+from featureid.training.loading import copies_across
 from featureid.training.sampling import class_batches, random_triplets
 from featureid.training.split import split_classes
 from featureid.training.whitening import learned_whitening
@@ -128,3 +131,19 @@ def _separation(vectors: npt.NDArray[np.float32], labels: npt.NDArray[np.intp]) 
     means = np.stack([vectors[labels == label].mean(axis=0) for label in np.unique(labels)])
     within = np.sqrt(((vectors - means[labels]) ** 2).sum(axis=1).mean())
     return float(np.sqrt(((means - means.mean(axis=0)) ** 2).sum(axis=1).mean()) / within)
+
+
+@pytest.mark.parametrize("copies", [4, 100])
+def test_copies_of_an_image_in_two_parts_are_found(copies: int) -> None:
+    bits = np.random.default_rng(1).integers(256, size=(copies + 3, HASH_BYTES)).astype(np.uint8)
+    bits[3:] = bits[0]
+    hashes = Hashes.of(bits, np.full(len(bits), 100, np.uint8))
+    parts = np.arange(len(bits)) % 2
+    parts[:5] = 0, 0, 1, 0, -1
+    pairs = copies_across(hashes, parts)
+    in_pairs = {row for pair in pairs for row in pair}
+    assert in_pairs == {0, 3, *range(5, len(bits))}
+    assert all(parts[one] != parts[other] for one, other in pairs)
+    assert len({frozenset(pair) for pair in pairs}) == len(pairs)
+    assert len(pairs) == copies - 1  # of few, all three
+    assert copies_across(hashes, np.minimum(parts, 0)) == []

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.images.pdq import HASH_BYTES, MAX_DISTANCE, MIN_QUALITY, hash_distances
+from featureid.matching import lists
 from featureid.storage import layout
 from featureid.storage.selection import Selection
 
@@ -100,7 +101,7 @@ def close_hashes(hashes: Hashes) -> tuple[Rows, Rows, Rows]:
     numbers = np.where(counts > _MAX_LISTED, np.arange(len(counts)), -1)[of_rows]
     alike = np.full(len(hashes), -1)
     alike[usable] = numbers
-    crowds = _crowds(usable, numbers)
+    crowds = {int(rows[0]): rows for rows in lists.numbered(alike)}
     # One row stands for all that are only numbered.
     listed = np.sort(np.concatenate([usable[numbers < 0], np.array([*crowds], np.intp)]))
     pairs = listed[np.stack(_close_bits(hashes.bits[listed]))]
@@ -111,14 +112,6 @@ def close_hashes(hashes: Hashes) -> tuple[Rows, Rows, Rows]:
         parts.append(np.stack([np.repeat(here, len(there)), np.tile(there, len(here))]))
     pairs = np.sort(np.concatenate(parts, axis=1), axis=0)
     return pairs[0], pairs[1], alike
-
-
-def _crowds(rows: Rows, numbers: Rows) -> dict[int, Rows]:
-    """Return the rows of each number from 0, by the first of them."""
-    order = np.flatnonzero(numbers >= 0)
-    order = order[np.argsort(numbers[order], kind="stable")]
-    ends = np.flatnonzero(np.diff(numbers[order])) + 1
-    return {int(some[0]): some for some in np.split(rows[order], ends) if len(some)}
 
 
 def _close_bits(bits: npt.NDArray[np.uint8]) -> tuple[Rows, Rows]:

@@ -57,3 +57,10 @@ class Lists:
     def __iter__(self) -> Iterator[Rows]:
         """Yield all lists."""
         return (self[number] for number in range(len(self)))
+
+
+def numbered(numbers: Rows) -> list[Rows]:
+    """Return the rows of each number from 0 that occurs, ascending; -1 stands for no number."""
+    rows = np.flatnonzero(numbers >= 0)
+    different, of_rows = np.unique(numbers[rows], return_inverse=True)
+    return [rows[places] for places in Lists.by_number(of_rows, len(different))]

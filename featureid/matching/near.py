@@ -16,7 +16,7 @@ import numpy.typing as npt
 from featureid.matching.bounds import ROUNDING, bounding_vectors
 from featureid.matching.candidates import QUERIES_AT_ONCE, ROWS_AT_ONCE, rows_at_once
 from featureid.matching.forest import Forest
-from featureid.matching.lists import Lists
+from featureid.matching.lists import Lists, numbered
 from featureid.matching.scores import (
     products_of,
     query_vectors,
@@ -265,7 +265,7 @@ class Nearness:
     def pairs(self, limit: int) -> Pairs | None:
         """Return all pairs of rows that are near each other, each once; None beyond a limit."""
         found = [Pairs.none(), self.counted(self.added)]
-        classes = self._alike_rows()
+        classes = numbered(self.alike)
         count = sum(len(rows) * (len(rows) - 1) // 2 for rows in classes)
         if count > limit:
             return None
@@ -306,16 +306,10 @@ class Nearness:
     def linked(self) -> Pairs:
         """Return pairs that are near whatever they score: enough to connect all such rows."""
         found = [self.added]
-        for rows in self._alike_rows():
+        for rows in numbered(self.alike):
             for hub in self._hubs(rows).tolist():
                 found.append(Pairs(np.full(len(rows) - 1, hub), rows[rows != hub]))
         return self.counted(_concatenated(found))
-
-    def _alike_rows(self) -> list[Rows]:
-        """Return the rows of each number of ``alike``."""
-        rows = np.flatnonzero(self.alike >= 0)
-        different, of_rows = np.unique(self.alike[rows], return_inverse=True)
-        return [rows[places] for places in Lists.by_number(of_rows, len(different))]
 
     def _hubs(self, rows: Rows) -> Rows:
         """Return some of the rows that are alike, which connect all that are near each other.

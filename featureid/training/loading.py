@@ -15,6 +15,7 @@ from featureid.errors import ImageError, UsageError
 from featureid.images.pdq import HASH_BYTES
 from featureid.inputs import ImageRef
 from featureid.matching.hashes import Hashes, close_hashes
+from featureid.matching.lists import numbered
 from featureid.models.bundle import POOLED
 from featureid.models.preprocessing import Preprocessing
 from featureid.parallel import map_in_order
@@ -146,11 +147,18 @@ def _joined(hashes: Iterable[PerceptualHash | None]) -> Hashes:
 def copies_across(hashes: Hashes, parts: Rows) -> list[tuple[int, int]]:
     """Return pairs of images with nearly the same perceptual hash in two parts of a split.
 
+    Of more than 64 images with one hash, each is paired with one of another part.
+
     Args:
         hashes: of the images, (n,).
         parts: the part of each, (n,); −1 for none.
     """
-    one, other = close_hashes(hashes)
+    one, other, alike = close_hashes(hashes)
+    for rows in numbered(np.where(parts >= 0, alike, -1)):
+        others = parts[rows] != parts[rows[0]]
+        if others.any():
+            one = np.append(one, np.where(others, rows[0], rows[others][0])[1:])
+            other = np.append(other, rows[1:])
     apart = (parts[one] != parts[other]) & (parts[one] >= 0) & (parts[other] >= 0)
     return list(zip(one[apart].tolist(), other[apart].tolist(), strict=True))
 
