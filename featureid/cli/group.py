@@ -37,6 +37,8 @@ _ELSEWHERE = {
             "--move-to",
             "--no-hash",
             "--prefix",
+            "--report",
+            "--root",
             "--script",
         ),
         "it groups a whole snapshot in stars, by vectors; for more, take featureid duplicates",
