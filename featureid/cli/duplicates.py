@@ -272,7 +272,9 @@ def _script(
             source = places[member.row].uri(key)
             if files.is_remote(source):
                 raise UsageError(f"{source} is not on a local disk; a `script` moves local files")
-            target = f"{folder.rstrip('/')}/{key.lstrip('/')}"
+            # A name such as ../a.jpg must not lead out of the folder.
+            parts = [part for part in key.split("/") if part not in ("", ".", "..")]
+            target = "/".join([folder.rstrip("/"), *parts])
             yield f"mkdir -p -- {shlex.quote(target.rpartition('/')[0])}"
             yield f"mv -n -- {shlex.quote(source)} {shlex.quote(target)}"
 

@@ -136,16 +136,21 @@
       return null;
     }
     const lines = ["#!/bin/sh", "# Made by a report of featureid. Nothing is deleted, and no file is replaced."];
+    const rows = selection();
+    const ticked = new Set(rows.filter((row) => row[tick]).map((row) => row.uri));
+    // An image that is ticked in one group counts as ticked in all.
+    const moved = rows.filter((row) => ticked.has(row.uri) === (moves === "ticked"));
     const done = new Set();
-    const kept = new Set(selection().filter((row) => row[tick] !== (moves === "ticked")).map((row) => row.uri));
-    for (const row of selection()) {
-      if (row[tick] !== (moves === "ticked") || done.has(row.uri) || kept.has(row.uri)) continue;
+    for (const row of moved) {
+      if (done.has(row.uri)) continue;
       done.add(row.uri);
       if (row.uri === null || row.uri.includes("://")) {
         lines.push(`# not on a local disk: ${row.key.replace(/[\u0000-\u001f]/g, " ")}`);
         continue;
       }
-      const target = `${folder}/${(row.key.includes("://") ? row.uri : row.key).replace(/^\/+/, "")}`;
+      // A name such as ../a.jpg must not lead out of the folder.
+      const parts = row.key.split("/").filter((part) => part && part !== "." && part !== "..");
+      const target = [folder, ...parts].join("/");
       lines.push(`mkdir -p -- ${quoted(target.slice(0, target.lastIndexOf("/")))}`);
       lines.push(`mv -n -- ${quoted(row.uri)} ${quoted(target)}`);
     }
