@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from featureid.images import DecodeLimits, decode_image
 from tests.image_files import RGB, reason_of
@@ -96,6 +98,82 @@ def test_a_table_of_black_and_white(bits: int, top_down: bool) -> None:
     size = (levels.shape[1], -len(levels) if top_down else len(levels))
     data = bmp(encoded, size, bits, UNCOMPRESSED, BLACK_AND_WHITE)
     np.testing.assert_array_equal(decode_image(data).pixels, BLACK_AND_WHITE[levels])
+
+
+def drawn(data: bytes, bits: int, width: int, height: int) -> list[int] | str:
+    """Return the colors of all pixels, from below, command by command; or why there are none."""
+    pixels, at, x, y = dict[int, int](), 0, 0, 0
+    while len(pixels) < width * height:
+        if y >= height:
+            return "unsupported"
+        if at + 2 > len(data):
+            return "truncated"
+        first, second, at = data[at], data[at + 1], at + 2
+        if first:
+            colors = [second] if bits == 8 else [second >> 4, second & 15]
+            run = [colors[number % len(colors)] for number in range(first)]
+        elif second == 0:
+            x, y = 0, y + 1
+            continue
+        elif second == 1:
+            return "unsupported"
+        elif second == 2:
+            if at + 2 > len(data):
+                return "truncated"
+            x, y, at = x + data[at], y + data[at + 1], at + 2
+            continue
+        else:
+            size = (second * bits + 7) // 8
+            listed = data[at : at + size]
+            halves = [half for byte in listed for half in (byte >> 4, byte & 15)]
+            run = ([*listed] if bits == 8 else halves)[:second]
+            if len(run) < second:
+                return "truncated"
+            at += size + size % 2
+        for color in run:
+            if x < width:
+                pixels[y * width + x] = color
+                x += 1
+    return [pixels[number] for number in range(width * height)]
+
+
+COMMANDS = st.one_of(
+    st.tuples(st.integers(1, 9), st.integers(0, 255)).map(bytes),
+    st.sampled_from([b"\0\0", b"\0\0", b"\0\1", b"\0\2\0\0", b"\0\2\1\0", b"\0\2\0\1"]),
+    st.binary(min_size=3, max_size=9).map(
+        lambda run: bytes((0, len(run))) + run + bytes(len(run) % 2)
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    commands=st.lists(COMMANDS, max_size=12),
+    cut=st.integers(0, 3),
+    bits=st.sampled_from([8, 4]),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 4)),
+)
+def test_commands_draw_what_they_draw_one_by_one(
+    commands: list[bytes], cut: int, bits: int, size: tuple[int, int]
+) -> None:
+    data = b"".join(commands)
+    data = data[: len(data) - cut]
+    expected, table = drawn(data, bits, *size), np.tile(TABLE, (16, 1))
+    file = bmp(data, size, bits, RUN_LENGTHS[bits], table)
+    if isinstance(expected, str):  # of two reasons, either is right
+        assert reason_of(file) in {"truncated", "unsupported"}
+    else:
+        levels = np.array(expected).reshape(size[::-1])[::-1]
+        np.testing.assert_array_equal(decode_image(file).pixels, table[levels])
+
+
+def test_run_lengths_over_many_windows() -> None:
+    levels = np.random.default_rng(2).integers(0, 16, (300, 200)).astype(np.uint8)
+    for bits in RUN_LENGTHS:
+        encoded = run_lengths(levels, bits, 5)
+        assert len(encoded) > 3 << 14
+        data = bmp(encoded, (200, 300), bits, RUN_LENGTHS[bits], TABLE)
+        np.testing.assert_array_equal(decode_image(data).pixels, TABLE[levels])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from PIL import (
     Image,
     ImageFile,
     PngImagePlugin,
-    PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
@@ -33,7 +32,6 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "PNG": PngImagePlugin.PngImageFile,
-    "PPM": PpmImagePlugin.PpmImageFile,
     "TIFF": _TiffImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }

@@ -14,6 +14,7 @@ from featureid.images.exif import exif_orientation
 from featureid.images.failures import check_pixels, corrupt, decoder_errors, failure, truncated
 from featureid.images.gif import first_gif_frame
 from featureid.images.heif import check_boxes, check_coded_images
+from featureid.images.netpbm import decode_netpbm
 from featureid.images.plugins import load_image
 from featureid.images.png import essential_png, has_all_rows
 from featureid.images.rgb import on_white, scaled_transparency, to_rgb
@@ -47,12 +48,12 @@ def decode_raster(data: bytes, kind: str, max_pixels: int) -> tuple[npt.NDArray[
         check_coded_images(data, kind)
     if kind == "HEIC":
         return _decode_heic(data, max_pixels), 1
+    if kind == "PPM":
+        return decode_netpbm(data, max_pixels), 1
     if kind == "GIF":
         return _decode_gif(data, max_pixels), 1
     if kind == "BMP":
         data = decodable_bmp(data, max_pixels)
-    elif kind == "PPM" and data[1:2] in b"123":
-        data += b"\n"  # Pillow takes a last number that nothing follows for a truncated one
     elif kind == "WEBP":
         return _decode_webp(data, max_pixels)
     elif kind == "AVIF":
