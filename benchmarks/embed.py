@@ -28,7 +28,8 @@ import common
 import numpy as np
 import numpy.typing as npt
 
-from featureid.embedding import load_image, normalize
+from featureid.embedding import normalize
+from featureid.model_input import load_image
 from featureid.models import ModelBundle, open_backends, resolve_model
 from featureid.parallel import available_cpus
 

@@ -41,11 +41,12 @@ import numpy.typing as npt
 from faces import listed_pairs
 from PIL import Image
 
-from featureid.embedding import load_image, normalize
+from featureid.embedding import normalize
 from featureid.errors import ImageError
 from featureid.face_crops import finder_for
 from featureid.images import FaceSettings
 from featureid.images.resize import resize_image
+from featureid.model_input import load_image
 from featureid.models import open_backend, resolve_model
 from featureid.parallel import available_cpus
 from featureid.training.edits import EDITS

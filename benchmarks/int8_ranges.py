@@ -25,10 +25,10 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from featureid.embedding import load_image
 from featureid.errors import ImageError
 from featureid.face_crops import finder_for
 from featureid.images import FaceSettings
+from featureid.model_input import load_image
 from featureid.models import ModelBundle, resolve_model
 
 _QUANTIZED = {"Conv", "Clip", "Relu", "Add"}

@@ -12,10 +12,10 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from featureid.embedding import load_image
 from featureid.errors import ImageError, ModelError, UsageError
 from featureid.face_crops import finder_for
 from featureid.inputs import ImageRef, InputSource, list_source
+from featureid.model_input import load_image
 from featureid.models import ModelBundle, Preprocessing
 from featureid.models.building.check import TRIAL_IMAGES
 from featureid.models.building.face_template import face_crop

@@ -7,7 +7,8 @@ This is all the work that a pipeline distributes, free of Beam, so that the func
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import itertools
+import logging
 import math
 import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,41 +20,44 @@ import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import ImageError, UsageError
-from featureid.face_crops import DECODED_AT_LEAST, cut_faces, digest_of_run, finder_for
+from featureid.face_crops import digest_of_run, finder_for
 from featureid.images import (
     DecodedImage,
     DecodeLimits,
     FaceFinder,
     FaceSettings,
-    decode_image,
-    resize_image,
 )
 from featureid.images.face_finder import FaceChoice
-from featureid.images.pdq import image_hash
+from featureid.images.failures import lacks_memory, memory_errors, no_memory
 from featureid.inputs import ImageRef, read_image
+from featureid.model_input import LoadedImage, Pixels, decode_for, fit_image, fitted_images
 from featureid.models import (
     Backend,
     ModelBundle,
-    Preprocessing,
     backend_for,
     check_backend,
     open_backends,
     resolve_model,
 )
-from featureid.parallel import OrderedFutures, available_cpus
+from featureid.parallel import (
+    LimitedThread,
+    OrderedFutures,
+    TookTooLongError,
+    available_cpus,
+)
 from featureid.storage.records import (
     PDQ,
     EmbeddingRow,
     Face,
     Failure,
     ModelInfo,
-    PerceptualHash,
 )
 
-Pixels = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
 Result = EmbeddingRow | Failure
 _Context = TypeVar("_Context")
+
+_LOG = logging.getLogger(__name__)
 
 DEFAULT_BATCH_SIZE = 8
 # Batches queued or running per thread: one at work, one waiting, so that no thread idles while
@@ -150,96 +154,6 @@ def describe_bundle(bundle: ModelBundle, finder: FaceFinder | None) -> ModelInfo
     )
 
 
-@dataclass(frozen=True)
-class LoadedImage:
-    """An image or a face ready for the model, and what rows record of its source.
-
-    Attributes:
-        pixels: (height, width, 3) uint8 RGB of the model's input size.
-        sha256: digest of the file's bytes, 32 bytes.
-        source_size: bytes of the file.
-        width: of the upright original, in pixels.
-        height: of the upright original, in pixels.
-        face: the face that was cut out; None for a whole image.
-        hash: perceptual hash of the image; None if it was not asked for.
-    """
-
-    pixels: Pixels
-    sha256: bytes
-    source_size: int
-    width: int
-    height: int
-    face: Face | None = None
-    hash: PerceptualHash | None = None
-
-
-def load_image(
-    uri: str,
-    preprocessing: Preprocessing,
-    limits: DecodeLimits | None = None,
-    finder: FaceFinder | None = None,
-    hash: str = "",
-) -> list[LoadedImage]:
-    """Read and decode one image; resize it, or cut out its faces.
-
-    Args:
-        uri: path or URI of the image.
-        preprocessing: of the model.
-        limits: the largest file to read and the largest image to decode.
-        finder: finds the faces, for a model of faces.
-        hash: the perceptual hash to compute, ``pdq``; "" for none.
-
-    Returns:
-        One item, or with ``finder`` one for each chosen face, at least one.
-
-    Raises:
-        ImageError: the file cannot be read or decoded, or has no face.
-    """
-    limits = limits or DecodeLimits()
-    data = read_image(uri, limits.max_bytes)
-    image = decode_for(data, preprocessing, limits)
-    fitted = fit_image(image, preprocessing, finder)
-    sha256 = hashlib.sha256(data).digest()
-    size = {"source_size": len(data), "width": image.width, "height": image.height}
-    hashed = hash_image(image) if hash else None
-    return [LoadedImage(pixels, sha256, **size, face=face, hash=hashed) for face, pixels in fitted]
-
-
-def hash_image(image: DecodedImage) -> PerceptualHash:
-    """Return the perceptual hash of an image that was decoded by :func:`decode_for`."""
-    bits, quality = image_hash(image.pixels)
-    return PerceptualHash(bits.tobytes(), quality)
-
-
-def decode_for(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits) -> DecodedImage:
-    """Decode the bytes of an image file at the smallest scale that serves a model.
-
-    Raises:
-        ImageError: they cannot be decoded.
-    """
-    size = preprocessing.resize.covered(preprocessing.height, preprocessing.width)
-    min_size = DECODED_AT_LEAST if preprocessing.face else size
-    return decode_image(data, min_size=min_size, limits=limits)
-
-
-def fit_image(
-    image: DecodedImage, preprocessing: Preprocessing, finder: FaceFinder | None
-) -> list[tuple[Face | None, Pixels]]:
-    """Resize an image to the input size of a model, or cut out its faces.
-
-    Returns:
-        uint8 (height, width, 3) RGB, one with None for its face or, with ``finder``, one for each
-        chosen face, from left to right; at least one.
-
-    Raises:
-        ImageError: the image has no face, or several where one is required.
-    """
-    if finder is not None:
-        return [*cut_faces(image, finder, preprocessing)]
-    height, width = preprocessing.height, preprocessing.width
-    return [(None, resize_image(image.pixels, height, width, preprocessing.resize))]
-
-
 def normalize(vector: Vector) -> Vector:
     """Return ``vector`` (d,) divided by its Euclidean length, float32.
 
@@ -275,7 +189,8 @@ def infer_each(infer: Callable[[Pixels], Vector], batch: Pixels) -> Iterator[Vec
         Exception
     ) as error:  # A backend may raise anything; one bad image must not stop the rest.
         if len(batch) == 1:
-            yield ImageError("embed", "inference-failed", f"{type(error).__name__}: {error}")
+            failed = ImageError("embed", "inference-failed", f"{type(error).__name__}: {error}")
+            yield no_memory("embed") if lacks_memory(error) else failed
             return
         middle = len(batch) // 2
         yield from infer_each(infer, batch[:middle])
@@ -315,6 +230,10 @@ class Embedder:
         for finder in finders:
             self._finders.put(finder)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="embed")
+        # Each decodes for one thread of the pool, which gives up when that takes too long.
+        self._decoders: queue.LifoQueue[LimitedThread] = queue.LifoQueue()
+        for _ in range(self.threads):
+            self._decoders.put(LimitedThread())
 
     def submit(self, refs: Sequence[ImageRef]) -> Future[list[list[Result]]]:
         """Start to embed ``refs``.
@@ -345,12 +264,18 @@ class Embedder:
     def close(self) -> None:
         """Stop the threads; what is queued is dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        while not self._decoders.empty():
+            self._decoders.get().close()
 
     def _embed(self, refs: tuple[ImageRef, ...]) -> list[list[Result]]:
         loaded = [self._load_or_fail(ref) for ref in refs]
         images = [image for item in loaded if not isinstance(item, Failure) for image in item]
         pixels = [image.pixels for image in images]
-        vectors = iter(self.infer(np.stack(pixels)) if pixels else ())
+        vectors: Iterator[Vector | ImageError]
+        try:
+            vectors = iter(self.infer(np.stack(pixels)) if pixels else ())
+        except MemoryError:  # outside of the model, which would be tried with fewer images
+            vectors = itertools.repeat(no_memory("embed"))
         results: list[list[Result]] = []
         for ref, item in zip(refs, loaded, strict=True):
             if isinstance(item, Failure):
@@ -363,11 +288,41 @@ class Embedder:
 
     def _load_or_fail(self, ref: ImageRef) -> list[LoadedImage] | Failure:
         try:
-            with self._finder() as finder:
-                limits = self._settings.limits
-                return load_image(ref.uri, self._preprocessing, limits, finder, self._settings.hash)
+            data, image = self._read_and_decode(ref)
+            with memory_errors("decode"), self._finder() as finder:
+                return fitted_images(data, image, self._preprocessing, finder, self._settings.hash)
         except ImageError as error:
             return failure(ref, error)
+
+    def _read_and_decode(self, ref: ImageRef) -> tuple[bytes, DecodedImage]:
+        """Read and decode an image within the limit of time.
+
+        Raises:
+            ImageError: it cannot be read or decoded, or not in time.
+        """
+        stage, limits = "read", self._settings.limits
+
+        def work() -> tuple[bytes, DecodedImage]:
+            nonlocal stage
+            with memory_errors("read"):
+                data = read_image(ref.uri, limits.max_bytes)
+            stage = "decode"
+            return data, self.decode(data)
+
+        thread = self._decoders.get()
+        try:
+            return thread.call(work, limits.max_seconds_per_image)
+        except TookTooLongError as error:
+            seconds = limits.max_seconds_per_image
+            _LOG.warning("%s: given up, after %g seconds, at stage %s", ref.key, seconds, stage)
+            raise ImageError(
+                stage,
+                "time-limit",
+                f"took longer than {seconds:g} seconds; raise `max_seconds_per_image` if the "
+                "storage or the machine is slow",
+            ) from error
+        finally:
+            self._decoders.put(thread)
 
     @contextlib.contextmanager
     def _finder(self) -> Iterator[FaceFinder | None]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,6 +62,71 @@ class OrderedFutures(Generic[_Item, _Result]):
     def _next(self) -> tuple[_Item, _Result]:
         item, future = self._due.popleft()
         return item, future.result()
+
+
+class TookTooLongError(Exception):
+    """Work was given up."""
+
+
+class LimitedThread:
+    """A thread that works for another one, and is left behind if it takes too long.
+
+    Nothing can stop a thread inside of a library. Left behind, it ends when the library returns,
+    and is no hindrance to the end of the process; Python code in it is stopped.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+
+    def call(self, function: Callable[[], _Result], seconds: float) -> _Result:
+        """Return what ``function`` returns, or raise what it raises.
+
+        Raises:
+            TookTooLongError: it took longer than ``seconds``.
+        """
+        if self._thread is None:
+            self._tasks = queue.SimpleQueue()
+            self._thread = threading.Thread(
+                target=_work, args=(self._tasks,), name="limited", daemon=True
+            )
+            self._thread.start()
+        future: Future[_Result] = Future()
+        self._tasks.put(lambda: _fulfill(future, function))
+        try:
+            return future.result(seconds)
+        except TimeoutError as error:
+            if future.done():  # The function raised it, or has just finished.
+                return future.result()
+            self._leave_behind()
+            raise TookTooLongError from error
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._tasks.put(None)
+        self._thread = None
+
+    def _leave_behind(self) -> None:
+        thread = self._thread
+        self.close()
+        if thread is not None and thread.ident is not None:
+            stop = ctypes.py_object(SystemExit)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), stop)
+
+
+def _work(tasks: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    # A thread that was left behind may be stopped anywhere.
+    with contextlib.suppress(SystemExit):
+        while (task := tasks.get()) is not None:
+            task()
+            del task  # and with it the result, which may be large
+
+
+def _fulfill(future: Future[_Result], function: Callable[[], _Result]) -> None:
+    try:
+        future.set_result(function())
+    except BaseException as error:
+        future.set_exception(error)
 
 
 def map_in_order(

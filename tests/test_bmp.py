@@ -146,7 +146,7 @@ COMMANDS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     commands=st.lists(COMMANDS, max_size=12),
     cut=st.integers(0, 3),

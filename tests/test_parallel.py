@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from featureid.parallel import available_cpus, map_in_order
+from featureid.parallel import LimitedThread, TookTooLongError, available_cpus, map_in_order
 
 
 def test_there_is_at_least_one_cpu() -> None:
@@ -42,3 +43,49 @@ def test_an_error_comes_where_its_result_would_have_and_ends_the_threads() -> No
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert threading.active_count() == before
+
+
+def test_a_limited_thread_gives_results_and_errors_and_is_used_again() -> None:
+    thread = LimitedThread()
+    names = {thread.call(lambda: threading.current_thread().ident, 60) for _ in range(3)}
+    assert len(names) == 1 and threading.get_ident() not in names
+    for error in (ValueError, TimeoutError):
+        with pytest.raises(error, match="its own"):
+            thread.call(functools.partial(_fail, error), 60)
+    assert {thread.call(lambda: threading.current_thread().ident, 60)} == names
+    thread.close()
+
+
+def _fail(error: type[Exception]) -> None:
+    raise error("its own")
+
+
+def test_work_that_takes_too_long_is_left_behind() -> None:
+    thread, end, left = LimitedThread(), threading.Event(), list[threading.Thread]()
+
+    def wait_in_a_library() -> None:
+        left.append(threading.current_thread())
+        end.wait()
+
+    with pytest.raises(TookTooLongError):
+        thread.call(wait_in_a_library, 0.01)
+    assert thread.call(lambda: "other work", 60) == "other work"
+    end.set()
+    left[0].join(60)
+    assert not left[0].is_alive()
+    thread.close()
+
+
+def test_python_code_that_takes_too_long_is_stopped() -> None:
+    thread, left = LimitedThread(), list[threading.Thread]()
+
+    def endless() -> None:
+        left.append(threading.current_thread())
+        while True:
+            pass
+
+    with pytest.raises(TookTooLongError):
+        thread.call(endless, 0.01)
+    left[0].join(60)
+    assert not left[0].is_alive()
+    thread.close()

@@ -95,6 +95,12 @@ def test_what_could_not_be_read_is_tried_again() -> None:
     assert keys(found.embed) == {"u"} and found.failures == [FAILED]
 
 
+@pytest.mark.parametrize("stage", ["decode", "embed"])
+def test_what_lacked_memory_is_tried_again(stage: str) -> None:
+    lacking = Failure("m", stage, "no-memory", "not enough memory", "1")
+    assert keys(plan({"m": "1"}, known({}, lacking)).embed) == {"m"}
+
+
 def test_a_folder_that_could_not_be_listed_is_no_image() -> None:
     listing = Failure("folder", "list", "unreadable", "no permission")
     assert plan({}, known({}, listing)).changes == Changes()

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data as photos
 
-from featureid.embedding import decode_for, fit_image
 from featureid.images import DecodeLimits, resize_image
 from featureid.images.resize import STRETCH, ResizePolicy
+from featureid.model_input import decode_for, fit_image
 from featureid.models import Preprocessing
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

@@ -51,6 +51,13 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add("--strip-prefix", default="", metavar="DIR", help="folder that image keys start in")
     add("--max-bytes", type=int, default=_LIMITS.max_bytes, metavar="N", help="largest image file")
     add("--max-pixels", type=int, default=_LIMITS.max_pixels, metavar="N", help="largest image")
+    add(
+        "--max-seconds-per-image",
+        type=float,
+        default=_LIMITS.max_seconds_per_image,
+        metavar="S",
+        help="longest time to read and decode an image; default: %(default)s",
+    )
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -169,7 +176,9 @@ def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
             backend=arguments.backend,
             threads=arguments.threads,
             batch_size=arguments.batch_size,
-            limits=DecodeLimits(arguments.max_pixels, arguments.max_bytes),
+            limits=DecodeLimits(
+                arguments.max_pixels, arguments.max_bytes, arguments.max_seconds_per_image
+            ),
             faces=face_options.settings(arguments),
         ),
         refresh=_refresh_options(arguments),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,17 +10,20 @@ import numpy.typing as npt
 
 from featureid.errors import UsageError
 from featureid.images.exif import upright
+from featureid.images.failures import memory_errors
 from featureid.images.jpeg import decode_jpeg
 from featureid.images.raster import decode_raster
 from featureid.images.sniff import image_format
 
 # 64 Mi pixels: images of 50-megapixel phones and 61-megapixel cameras at full size.  Measured peaks
-# are 6 to 9 bytes per pixel for JPEG (18 for CMYK), 14 for RGB PNG, 20 for float TIFF and 19 to 27
-# with transparency: a decoding thread needs at most 0.6 (1.2), 0.9, 1.3 or 1.8 GB.  Larger JPEGs
-# are decoded at a reduced scale.
+# beside the file are 3 bytes per pixel for JPEG and netpbm, 6 for progressive JPEG, 22 for WebP,
+# and at most 13 for other formats: a decoding thread needs at most 1.5 GB.  Larger JPEGs are
+# decoded at a reduced scale.
 _MAX_PIXELS = 1 << 26
 # An uncompressed RGBA file at the limit above.
 _MAX_BYTES = 4 * _MAX_PIXELS
+# Of good photos, the slowest took 3 seconds to decode; slow disks and stores need the rest.
+_MAX_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -32,18 +36,26 @@ class DecodeLimits:
             memory for all pixels at any scale.
         max_bytes: the largest file, in bytes; checked by what reads the file, not by
             `decode_image`.
+        max_seconds_per_image: the longest that reading and decoding may take; checked by what
+            embeds many images.
 
     Raises:
-        UsageError: a limit is below 1.
+        UsageError: a limit is below 1, or the time not above 0 or infinite.
     """
 
     max_pixels: int = _MAX_PIXELS
     max_bytes: int = _MAX_BYTES
+    max_seconds_per_image: float = _MAX_SECONDS
 
     def __post_init__(self) -> None:
         for name in ("max_pixels", "max_bytes"):
             if getattr(self, name) < 1:
                 raise UsageError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
+        seconds = self.max_seconds_per_image
+        if not 0 < seconds <= threading.TIMEOUT_MAX:
+            raise UsageError(
+                f"`max_seconds_per_image` is {seconds}; it must be a number of seconds above 0"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +101,16 @@ def decode_image(
 
     Raises:
         ImageError: stage ``decode``, reason ``empty``, ``not-an-image``, ``truncated``,
-            ``corrupt``, ``too-many-pixels`` or ``unsupported``.
+            ``corrupt``, ``too-many-pixels``, ``unsupported`` or ``no-memory``.
         ValueError: `min_size` is not positive.
     """
     if min_size is not None and min(min_size) < 1:
         raise ValueError(f"min_size must be positive, not {min_size}")
+    with memory_errors("decode"):
+        return _decoded(data, min_size, limits)
+
+
+def _decoded(data: bytes, min_size: tuple[int, int] | None, limits: DecodeLimits) -> DecodedImage:
     kind = image_format(data)
     if kind == "JPEG":
         pixels, orientation, (width, height) = decode_jpeg(data, min_size, limits.max_pixels)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from featureid.errors import ImageError
 
 _TRUNCATED_WORDS = ("truncated", "premature end", "not enough image data", "end of file", "eof")
@@ -16,6 +18,11 @@ _UNSUPPORTED_WORDS = (
     "not supported",
     "unknown data organ",
     "could not determine",  # TurboJPEG, about sampling factors and color spaces
+)
+# In the words of Pillow, TurboJPEG, libheif, libavif, OpenCV, ONNX Runtime and CUDA.
+_MEMORY_WORDS = (
+    *("out of memory", "insufficient memory", "not enough memory", "memory allocation"),
+    *("bad_alloc", "bad allocation", "allocate memory", "failed to allocate", "failed to map"),
 )
 # What libjpeg reports when it meets a random byte where a marker should be.
 _DAMAGE_WORDS = "unsupported marker type"
@@ -41,6 +48,39 @@ def unsupported(kind: str, what: str) -> ImageError:
     return failure("unsupported", f"{kind} with {what} is not decoded: save it as 8-bit RGB")
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether a library failed because it got no memory, of the machine or of a GPU."""
+    lowered = str(error).lower()
+    return isinstance(error, MemoryError) or any(word in lowered for word in _MEMORY_WORDS)
+
+
+def no_memory(stage: str) -> ImageError:
+    """Return the error for an image that may well succeed where, or when, there is more memory."""
+    return ImageError(
+        stage,
+        "no-memory",
+        f"not enough memory to {stage} the image: give the process more, or lower `threads`, "
+        "`batch_size` or `max_pixels`; the next run tries the image again",
+    )
+
+
+@contextmanager
+def memory_errors(stage: str) -> Iterator[None]:
+    """Raise an `ImageError` ``no-memory`` for a MemoryError of any code in the block."""
+    try:
+        yield
+    except MemoryError as error:
+        raise no_memory(stage) from error
+
+
+def check_memory(size: int) -> None:
+    """Raise MemoryError if `size` bytes cannot be had; they are not touched.
+
+    For libraries that do not say what they lacked.
+    """
+    np.empty(size, np.uint8)
+
+
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
     """Raise `ImageError` ``too-many-pixels`` if `width` x `height` is over `max_pixels`."""
     if width * height > max_pixels:
@@ -62,19 +102,14 @@ def decoder_errors(kind: str) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError as error:
-        # The size was checked before: the machine has too little memory for its limits.
-        raise failure(
-            "too-many-pixels",
-            f"not enough memory to decode this {kind} file: lower the limit of pixels, or "
-            "decode in fewer threads",
-        ) from error
     except Exception as error:
         raise classified(kind, error) from error
 
 
 def classified(kind: str, error: Exception) -> ImageError:
     """Return the `ImageError` that fits what a decoder raised for a `kind` file."""
+    if lacks_memory(error):
+        return no_memory("decode")
     cause = str(error) or type(error).__name__
     lowered = cause.lower()
     if isinstance(error, EOFError) or any(word in lowered for word in _TRUNCATED_WORDS):

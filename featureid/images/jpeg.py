@@ -49,6 +49,8 @@ _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker (0xd\d)")
 _END_MARKER = "0xd9"
 # TurboJPEG decodes common sampling factors only. Pillow decodes all, but reports no damage.
 _UNNAMED_SAMPLING = "Could not determine subsampling level"
+# Pixels that are converted from CMYK at a time.
+_PART = 1 << 20
 # Up to this many bytes left before the end marker are padding; damage left 5 or more in each of
 # 127 cases.
 _MAX_PADDING = 4
@@ -191,10 +193,15 @@ def _decode_strictly(
 
 
 def _cmyk_to_rgb(pixels: npt.NDArray[np.uint8], adobe: bool) -> npt.NDArray[np.uint8]:
-    # Adobe's programs store the inverse of ink, and say so by their APP14 segment.
-    ink = 255 - pixels if adobe else pixels
-    size = pixels.shape[1], pixels.shape[0]
-    return np.array(Image.frombuffer("CMYK", size, ink, "raw", "CMYK", 0, 1).convert("RGB"))
+    height, width = pixels.shape[:2]
+    rgb = np.empty((height, width, 3), np.uint8)
+    step = max(1, _PART // width)
+    for top in range(0, height, step):
+        part = pixels[top : top + step]
+        # Adobe's programs store the inverse of ink, and say so by their APP14 segment.
+        ink = np.ascontiguousarray(255 - part if adobe else part)
+        rgb[top : top + step] = np.asarray(Image.fromarray(ink, "CMYK").convert("RGB"))
+    return rgb
 
 
 def _repaired(data: bytes, header: JpegHeader, fault: str) -> bytes:

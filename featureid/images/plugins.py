@@ -15,7 +15,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from featureid.images.failures import check_pixels, decoder_errors, failure, truncated
+from featureid.images.failures import check_memory, check_pixels, decoder_errors, failure, truncated
 
 
 class _TiffImageFile(TiffImagePlugin.TiffImageFile):
@@ -35,6 +35,10 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "TIFF": _TiffImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
+
+
+# Of memory that the decoder takes, as measured.
+_AVIF_PIXEL_BYTES = 12
 
 
 class _Source(io.BytesIO):
@@ -60,7 +64,9 @@ def load_image(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         max_pixels: the limit for the pixels of the image.
 
     Raises:
-        ImageError: ``truncated``, ``corrupt``, ``too-many-pixels`` or ``unsupported``.
+        ImageError: ``truncated``, ``corrupt``, ``too-many-pixels``, ``unsupported`` or
+            ``no-memory``.
+        MemoryError: there is not as much as the decoder takes.
     """
     if kind == "AVIF" and not AvifImagePlugin.SUPPORTED:
         raise failure("unsupported", "this build of Pillow lacks AVIF: install Pillow's own wheel")
@@ -68,6 +74,8 @@ def load_image(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         source = _Source(data)
         image = _PLUGINS[kind](source)
     check_pixels(*image.size, max_pixels)
+    if kind == "AVIF":
+        check_memory(_AVIF_PIXEL_BYTES * image.width * image.height)
     source.exhausted = False
     with decoder_errors(kind):
         image.load()

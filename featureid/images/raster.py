@@ -11,18 +11,28 @@ from PIL import Image
 from featureid.errors import ImageError
 from featureid.images.bmp import decodable_bmp
 from featureid.images.exif import exif_orientation
-from featureid.images.failures import check_pixels, corrupt, decoder_errors, failure, truncated
+from featureid.images.failures import (
+    check_memory,
+    check_pixels,
+    corrupt,
+    decoder_errors,
+    failure,
+    truncated,
+)
 from featureid.images.gif import first_gif_frame
 from featureid.images.heif import check_boxes, check_coded_images
 from featureid.images.netpbm import decode_netpbm
 from featureid.images.plugins import load_image
 from featureid.images.png import essential_png, has_all_rows
-from featureid.images.rgb import on_white, scaled_transparency, to_rgb
+from featureid.images.rgb import on_white, rows_of, scaled_transparency, to_rgb
 from featureid.images.tiff import decode_tiff
 from featureid.images.webp import check_webp, shortened_webp
 
 # An item of the type Exif in the item table of a HEIF file (ISO/IEC 14496-12, 8.11.6).
 _EXIF_ITEM = re.compile(rb"(infe[\x02\x03]\x00\x00[\x00\x01].{4,6})Exif", re.DOTALL)
+
+# Of memory that libheif and its threads take, as measured; without, the C library ends the process.
+_HEIC_BYTES, _HEIC_PIXEL_BYTES = 64 << 20, 12
 
 
 def decode_raster(data: bytes, kind: str, max_pixels: int) -> tuple[npt.NDArray[np.uint8], int]:
@@ -77,9 +87,7 @@ def _decode_png(data: bytes, max_pixels: int) -> tuple[npt.NDArray[np.uint8], in
 
 def _is_empty(image: Image.Image, row: int) -> bool:
     """Return whether all samples of a row are zero."""
-    # Not crop(), which checks the size against a global of Pillow's.
-    place = (0, row, image.width, row + 1)
-    extrema = image.resize((image.width, 1), Image.Resampling.NEAREST, place).getextrema()
+    extrema = rows_of(image, row, row + 1).getextrema()
     bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
     return all(band == (0, 0) for band in bands)
 
@@ -127,6 +135,7 @@ def _decode_heic(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
         heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
         width, height = heif.size
     check_pixels(width, height, max_pixels)
+    check_memory(_HEIC_BYTES + _HEIC_PIXEL_BYTES * width * height)
     with decoder_errors("HEIC"):
         # Orientation is a property of the image, already applied by libheif.
         image = heif.to_pillow()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -10,11 +12,15 @@ from featureid.images.failures import decoder_errors, unsupported
 
 _OPAQUE_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"})
 _WHITE = 255
+# Pixels that are converted at a time.
+_PART = 1 << 20
+
+_Pixels = npt.NDArray[np.uint8]
 
 
 def to_rgb(
     image: Image.Image, kind: str, *, bits: int = 16, white_is_zero: bool = False
-) -> npt.NDArray[np.uint8]:
+) -> _Pixels:
     """Return the pixels of a loaded image as uint8 (h, w, 3), transparency over white.
 
     Args:
@@ -26,19 +32,42 @@ def to_rgb(
     Raises:
         ImageError: ``unsupported`` for a mode, or values, that declare no way to be shown.
     """
-    if _is_deep(image, kind):
-        gray = to_gray(image, kind, bits=bits)
-        return np.repeat((255 - gray if white_is_zero else gray)[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        with decoder_errors(kind):
-            return _over_white(image, ignore_empty=kind == "BMP")
-    if image.mode not in _OPAQUE_MODES:
+    is_deep, is_transparent = _is_deep(image, kind), image.has_transparency_data
+    if kind == "BMP" and is_transparent and image.getchannel("A").getextrema() == (0, 0):
+        is_transparent = False  # many programs leave the fourth byte 0 and mean an opaque image
+    if not is_deep and not is_transparent and image.mode not in _OPAQUE_MODES | {"RGBA"}:
         raise unsupported(kind, f"pixels of mode {image.mode}")
-    with decoder_errors(kind):
-        return np.array(image.convert("RGB"))
+
+    def convert(part: Image.Image) -> _Pixels:
+        if is_deep:
+            gray = to_gray(part, kind, bits=bits)
+            return np.repeat((255 - gray if white_is_zero else gray)[:, :, None], 3, axis=2)
+        with decoder_errors(kind):
+            return _over_white(part) if is_transparent else np.array(part.convert("RGB"))
+
+    return _by_parts(image, convert)
 
 
-def to_gray(image: Image.Image, kind: str, *, bits: int) -> npt.NDArray[np.uint8]:
+def _by_parts(image: Image.Image, convert: Callable[[Image.Image], _Pixels]) -> _Pixels:
+    """Convert an image some rows at a time: Pillow makes up to seven copies of what it converts."""
+    width, height = image.size
+    rows = max(1, _PART // width)
+    if height <= rows:
+        return convert(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        pixels[top:bottom] = convert(rows_of(image, top, bottom))
+    return pixels
+
+
+def rows_of(image: Image.Image, top: int, bottom: int) -> Image.Image:
+    """Return some rows of an image, by the way that heeds no global of Pillow's, unlike crop()."""
+    place = (0, top, image.width, bottom)
+    return image.resize((image.width, bottom - top), Image.Resampling.NEAREST, place)
+
+
+def to_gray(image: Image.Image, kind: str, *, bits: int) -> _Pixels:
     """Return the pixels of a loaded gray image as uint8 (h, w).
 
     Args:
@@ -62,9 +91,7 @@ def _is_deep(image: Image.Image, kind: str) -> bool:
     return image.mode == "F" or image.mode.startswith("I;16") or (image.mode, kind) == ("I", "PPM")
 
 
-def on_white(
-    pixels: npt.NDArray[np.uint8], left: int, top: int, canvas: tuple[int, int]
-) -> npt.NDArray[np.uint8]:
+def on_white(pixels: _Pixels, left: int, top: int, canvas: tuple[int, int]) -> _Pixels:
     """Return a white canvas of (width, height) with uint8 (h, w, 3) `pixels` at their place."""
     height, width = pixels.shape[:2]
     if (width, height) == canvas:
@@ -74,20 +101,17 @@ def on_white(
     return result
 
 
-def _over_white(image: Image.Image, ignore_empty: bool) -> npt.NDArray[np.uint8]:
+def _over_white(image: Image.Image) -> _Pixels:
     if image.mode == "La":
         image = image.convert("LA")  # Pillow does not convert it to RGBA directly
     image = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = image.getchannel("A")
-    # Many programs leave the fourth byte of a BMP 0 and mean an opaque image.
-    if ignore_empty and alpha.getextrema() == (0, 0):
-        return np.array(image.convert("RGB"))
     flat = Image.new("RGB", image.size, (_WHITE, _WHITE, _WHITE))
     flat.paste(image.convert("RGB"), mask=alpha)
     return np.array(flat)
 
 
-def _deep_gray(image: Image.Image, bits: int) -> npt.NDArray[np.uint8]:
+def _deep_gray(image: Image.Image, bits: int) -> _Pixels:
     # The high byte: Pillow's convert("L") clips at 255 and would make a photo all white.
     samples = np.asarray(image)
     gray = np.asarray((samples >> (bits - 8)).clip(0, 255), np.uint8)
@@ -96,7 +120,7 @@ def _deep_gray(image: Image.Image, bits: int) -> npt.NDArray[np.uint8]:
     return gray
 
 
-def _float_gray(image: Image.Image, kind: str) -> npt.NDArray[np.uint8]:
+def _float_gray(image: Image.Image, kind: str) -> _Pixels:
     # 0 to 1 is what imaging libraries mean by float pixels; to stretch any other range would
     # make the result depend on the extremes of each image.
     samples = np.asarray(image)

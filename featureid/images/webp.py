@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 
-from featureid.images.failures import check_pixels, corrupt, truncated
+from featureid.images.failures import check_memory, check_pixels, corrupt, truncated
 
 # Far more than encoders leave unused at the end of an image, and a fraction of a hole.
 _SLACK = 16
+# Of memory that the decoder takes, as measured.
+_PIXEL_BYTES = 22
 _FRAME_HEADER = 16
 _IMAGES = (b"VP8 ", b"VP8L")
 # An animation has metadata and a color profile before its first frame.
@@ -19,6 +21,7 @@ def check_webp(data: bytes, max_pixels: int) -> None:
 
     Raises:
         ImageError: ``truncated``, ``corrupt`` or ``too-many-pixels``.
+        MemoryError: there is not as much as the decoder takes.
     """
     if len(data) < 30 or len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise truncated("the WebP image")
@@ -32,6 +35,7 @@ def check_webp(data: bytes, max_pixels: int) -> None:
     else:
         raise corrupt("WebP", f"first chunk {kind!r}")
     check_pixels(width, height, max_pixels)
+    check_memory(_PIXEL_BYTES * width * height)
 
 
 def shortened_webp(data: bytes) -> bytes | None:

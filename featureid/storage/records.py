@@ -249,9 +249,11 @@ class Failure:
     def of_content(self) -> bool:
         """Whether the image's bytes are the cause, so that trying them again changes nothing.
 
-        An image that could not be read may be readable later, although it does not change.
+        An image that could not be read, or for which there was no memory, may succeed later,
+        although it does not change.
         """
-        return self.stage not in ("list", "read") or self.reason == "too-large"
+        passes = self.stage in ("list", "read") or self.reason == "no-memory"
+        return not passes or self.reason == "too-large"
 
     def to_json(self) -> bytes:
         """Return the failure as one line of JSON in UTF-8, with its line end."""

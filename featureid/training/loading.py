@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featureid.embedding import Embedder, embed_all, load_image
+from featureid.embedding import Embedder, embed_all
 from featureid.errors import ImageError, UsageError
 from featureid.images.pdq import HASH_BYTES
 from featureid.inputs import ImageRef
 from featureid.matching.hashes import Hashes, close_hashes
 from featureid.matching.lists import numbered
+from featureid.model_input import load_image
 from featureid.models.bundle import POOLED
 from featureid.models.preprocessing import Preprocessing
 from featureid.parallel import map_in_order
