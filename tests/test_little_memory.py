@@ -36,7 +36,7 @@ def large_files() -> dict[str, bytes]:
         "tiff": encode(photo, "TIFF"),
         "tiff lzw": encode(photo, "TIFF", compression="tiff_lzw"),
         "webp": encode(photo, "WEBP", method=0),
-        "heic": heic(photo),
+        "zz heic": heic(photo),
         **({"avif": encode(photo, "AVIF", speed=10)} if "avif" in FILES else {}),
     }
 
@@ -57,7 +57,7 @@ def test_a_decoder_that_gets_no_memory_says_so(tmp_path: Path) -> None:
         assert set(outcomes) <= {"no-memory", "decoded"}, (name, outcomes)
         assert outcomes[-1] == "decoded"
         lacking += "no-memory" in outcomes
-    assert lacking >= 5  # the others found what was free
+    assert lacking >= 6  # others may find what was free
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,9 @@ def test_an_image_that_takes_too_long(folder: Path, caplog: pytest.LogCaptureFix
 
 def test_a_run_with_such_an_image_goes_on(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "featureid", "embed", folder, "--output", out]
+    command = [sys.executable, "-m", "featureid", "embed", str(folder), "--output", str(out)]
     done = subprocess.run(
-        [*command, "--max-seconds-per-image=1", "--strip-prefix", folder],
+        [*command, "--max-seconds-per-image=1", "--strip-prefix", str(folder)],
         capture_output=True,
         text=True,
         check=False,
