@@ -118,7 +118,7 @@ def test_errors_name_the_image_and_the_reason(png: Path, tmp_path: Path) -> None
     with pytest.raises(ImageError, match=f"^{missing}: no such file") as caught:
         featureid.generate_feature_id(missing)
     assert (caught.value.stage, caught.value.reason) == ("read", "not-found")
-    with pytest.raises(ImageError, match="not"):
+    with pytest.raises(ImageError, match="looks like text"):
         featureid.generate_feature_id(b"not an image")
     cut = Image.open(io.BytesIO(png.read_bytes()[:5000]))
     with pytest.raises(ImageError) as caught:
