@@ -155,7 +155,7 @@ bench: $(INSTALLED)  ## the benchmarks behind the published figures (minutes)
 	$(BIN)/python benchmarks/format.py
 	$(BIN)/python benchmarks/nightly.py
 
-fuzz: $(INSTALLED)  ## read damaged and forged files with every reader (20 minutes)
+fuzz: $(INSTALLED)  ## read damaged and forged files with every reader (40 minutes)
 	$(BIN)/python -m tests.fuzz --runs 100000
 
 clean:  ## remove what the other targets made, the environments included

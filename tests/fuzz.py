@@ -3,7 +3,8 @@
 A run changes a good file and reads it. A damaged file, whose bytes were changed after it was
 written, must be refused or read as the original. A forged file, whose content is wrong but whose
 checksums are valid, must be refused or read as something, without any other error and without much
-memory. A run takes about a millisecond; the seed and the number of the run reproduce it.
+memory. A damaged image must be refused or decoded to the same pixels twice. A run takes about a
+millisecond, of images ten; the seed and the number of the run reproduce it.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from featureid.storage.shard import ShardSummary, shard_name
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.verify import verify_snapshot
 from tests.foreign_networks import convolutional
+from tests.fuzz_images import damaged_image
 from tests.index_samples import INDEXES, indexed_snapshot, use_index
 from tests.storage_samples import FAILURES, ID, encode, make_info, make_row, write_snapshot
 
@@ -436,6 +438,7 @@ TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
         damaged_parquet,
         damaged_index,
         forged_index,
+        damaged_image,
     )
 }
 

@@ -3,56 +3,13 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from featureid.errors import ImageError
-from featureid.images import DecodeLimits, decode_image
+from tests.fuzz_images import ODD, assert_same_twice, damaged, dirty_memory, outcome
 from tests.image_files import FILES, PHOTO, encode
 from tests.test_fax import CODINGS, drawn, fax_tiff
-
-ODD = Path(__file__).parent / "odd_images" / "files"
-LIMITS = DecodeLimits(max_pixels=1 << 20)
-
-
-def dirty_memory(value: int) -> None:
-    """Fill memory of many sizes with a value and free it, so that decoders get it next."""
-    blocks = [np.full(1 << power, value, np.uint8) for power in range(6, 20) for _ in range(3)]
-    del blocks
-
-
-def outcome(data: bytes, dirt: int) -> tuple[str, bytes]:
-    """Return the shape and the pixels, or the reason of a refusal."""
-    dirty_memory(dirt)
-    try:
-        pixels = decode_image(data, limits=LIMITS).pixels
-    except ImageError as error:
-        return error.reason, b""
-    return str(pixels.shape), pixels.tobytes()
-
-
-def assert_same_twice(data: bytes) -> None:
-    first, second = outcome(data, 0x55), outcome(data, 0xAA)
-    assert first[0] == second[0]
-    assert first == second
-
-
-def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Return a file with a few bits flipped, zeros or its end missing; seldom in its header."""
-    out = bytearray(data)
-    at = chance.randrange(len(out) // 8, len(out))
-    kind = chance.randrange(4)
-    if kind == 0:
-        out[at:] = bytes(len(out) - at)
-    elif kind == 1:
-        del out[at : at + chance.choice((1, 2, 50))]
-    else:
-        for _ in range(chance.choice((1, 3, 9))):
-            out[chance.randrange(len(out))] ^= 1 << chance.randrange(8)
-    return bytes(out)
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in ODD.iterdir()))
@@ -96,4 +53,3 @@ def test_memory_is_dirtied() -> None:
         dirty_memory(value)
         found = [np.empty(1 << power, np.uint8) for power in range(8, 17)]
         assert any((block[64:-64] == value).all() for block in found)
-    assert Image.new("L", (2, 2)).getextrema() == (0, 0)
