@@ -111,6 +111,18 @@ def test_compare_and_faces(run: Run, photos: Path, tmp_path: Path) -> None:
     assert pictures(place) == 2
 
 
+def test_people(run: Run, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "known").mkdir()
+    shutil.copy(photos / "astronaut.png", tmp_path / "known" / "Eileen.png")
+    shutil.copy(photos / "coffee.png", tmp_path / "known" / "Cup.png")
+    place = tmp_path / "page.html"
+    words = ["--model", "image", "--threshold", 0.8, "--report", place]
+    small = photos / "small"
+    run("identify", tmp_path / "known", small / "astronaut.jpg", small / "rocket.jpg", *words)
+    text = place.read_text(encoding="utf-8")
+    assert pictures(place) == 4 and text.index("Eileen: 1 face") < text.index("Unknown: 1 face")
+
+
 def test_a_difference(run: Run, folder: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "photos", tmp_path / "photos")
     (tmp_path / "photos" / "rocket.jpg").unlink()
@@ -136,6 +148,7 @@ def test_a_difference(run: Run, folder: Path, photos: Path, tmp_path: Path) -> N
         ["compare", "a.jpg", "b.jpg", "--report", "page"],
         ["faces", "a.jpg", "--report", "page"],
         ["diff", "OUT", "OUT", "--report", "page"],
+        ["identify", "OUT", "OUT", "--report", "page"],
     ],
     ids=lambda command: command[0],
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from featureid.cli import console, face_options, verdicts
+from featureid.cli import console, face_options, report_option, verdicts
 from featureid.embedding import Embedder, EmbedSettings
 from featureid.errors import UsageError
 from featureid.evaluation.calibration import SAME, Level, find_calibration
@@ -23,6 +23,7 @@ from featureid.matching.scores import check_comparable
 from featureid.model_store import model_of
 from featureid.models import ModelBundle, resolve_model
 from featureid.queries import Matrix, Query, image_queries, snapshot_queries
+from featureid.reports.people import people_report
 from featureid.storage.reader import open_snapshot
 from featureid.storage.records import Failure, ModelInfo
 from featureid.storage.snapshot import is_output
@@ -56,6 +57,7 @@ def make_parser(prog: str) -> console.CommandParser:
     )
     verdicts.add_argument(parser)
     add("--model", metavar="NAME|FILE", help="default: that of a snapshot, or else face")
+    report_option.add_argument(parser)
     face_options.add_arguments(parser, ("all", "largest", "center", "require-one"))
     return parser
 
@@ -63,6 +65,7 @@ def make_parser(prog: str) -> console.CommandParser:
 def run(argv: Sequence[str], prog: str) -> int:
     """Identify; return the exit status."""
     arguments = console.parse(make_parser(prog), argv)
+    report_option.check(arguments)
     inputs = _Inputs(arguments)
     known = inputs.read([arguments.known], "largest", relative=True)
     unknown = inputs.read(arguments.unknown, arguments.choose or "all")
@@ -91,6 +94,9 @@ def run(argv: Sequence[str], prog: str) -> int:
             printed["false_positive_rate"] = level.far.value
             lines.append(_meaning(level, len(known)))
             lines.append(f"this rests on {calibration.describe()}")
+    if arguments.report:
+        report = people_report(zip(unknown, likenesses, strict=True), known, threshold)
+        lines.append(report_option.write(arguments.report, report))
     console.print_result(printed, arguments.json, lines)
     return console.DONE if results else console.FAILED
 

@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 _BACKUP, _FIGURES, _BEST = "backup", "figures.json", "best.weights.h5"
 # Collapse: all embeddings in one place.  The loss is then the margin, and the AUC may look well.
-# On letters of 23 fonts, batch-hard stays at 1.4 to 1.7 % of the spread, and at the margin to 0.02 %.
+# On letters of 23 fonts, batch-hard stays at 1.4 to 1.7 % of the spread, the loss at the margin.
 _SPREAD_LEFT, _LOSS_NEAR_MARGIN = 0.02, 0.01
 
 #: The figures of one epoch by name.
