@@ -118,3 +118,22 @@ def transformer(
     y = graph("Mul", y, graph("Sigmoid", y))
     x = normalized(graph("Add", x, graph("MatMul", y, graph.weights(features, features))))
     return graph.to_bytes({x: [TOKENS, features]}, layout, dtype, batch)
+
+
+#: Configuration files that say how images are prepared for such networks.
+CONFIGS: tuple[dict[str, Any], ...] = (
+    {
+        "image_processor_type": "CLIPImageProcessor",
+        "crop_size": {"height": 224, "width": 224},
+        "do_center_crop": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "rescale_factor": 0.00392156862745098,
+        "size": {"shortest_edge": 224},
+    },
+    {
+        "model_cfg": {"vision_cfg": {"image_size": 224}},
+        "preprocess_cfg": {"size": [224, 224], "mean": [0, 0, 0], "resize_mode": "longest"},
+    },
+    {"pretrained_cfg": {"input_size": [3, 224, 224], "crop_pct": 0.9, "std": [1, 1, 1]}},
+)

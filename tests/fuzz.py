@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from featureid.errors import FeatureIdError
+from featureid.evaluation.calibration import decode_calibration, encode_calibration
 from featureid.images.resize import STRETCH
 from featureid.matching.index_file import decode_index, encode_index
 from featureid.models import ModelBundle, Preprocessing, read_bundle, write_bundle
@@ -50,7 +51,8 @@ from featureid.storage.records import Failure
 from featureid.storage.shard import ShardSummary, shard_name
 from featureid.storage.shard_reader import ShardMap
 from featureid.storage.verify import verify_snapshot
-from tests.foreign_networks import convolutional
+from tests.calibration_samples import CALIBRATION, use_calibration
+from tests.foreign_networks import CONFIGS, convolutional
 from tests.fuzz_images import damaged_image
 from tests.index_samples import INDEXES, indexed_snapshot, use_index
 from tests.storage_samples import FAILURES, ID, encode, make_info, make_row, write_snapshot
@@ -114,22 +116,6 @@ BUNDLE = write_bundle(
 )
 
 ONNX = convolutional(2)
-CONFIGS: tuple[dict[str, Any], ...] = (
-    {
-        "image_processor_type": "CLIPImageProcessor",
-        "crop_size": {"height": 224, "width": 224},
-        "do_center_crop": True,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-        "rescale_factor": 0.00392156862745098,
-        "size": {"shortest_edge": 224},
-    },
-    {
-        "model_cfg": {"vision_cfg": {"image_size": 224}},
-        "preprocess_cfg": {"size": [224, 224], "mean": [0, 0, 0], "resize_mode": "longest"},
-    },
-    {"pretrained_cfg": {"input_size": [3, 224, 224], "crop_pct": 0.9, "std": [1, 1, 1]}},
-)
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
@@ -382,6 +368,21 @@ def forged_index(rng: random.Random, folder: Path) -> None:
     use_index(bounded(lambda: decode_index(data, snapshot, "x.index"), len(data)))
 
 
+def damaged_calibration(rng: random.Random, _: Path) -> None:
+    """A damaged calibration: refused, or read as the original."""
+    data = mutate(encode_calibration(CALIBRATION), rng)
+    assert bounded(lambda: decode_calibration(data, "x.calibration"), len(data)) == CALIBRATION
+
+
+def forged_calibration(rng: random.Random, _: Path) -> None:
+    """An altered calibration with a valid digest: refused, or judged by."""
+    fields = forge(json.loads(encode_calibration(CALIBRATION)), rng)
+    if isinstance(fields, dict):
+        fields["digest"] = digest_of(fields)
+    data = json.dumps(fields).encode()
+    use_calibration(bounded(lambda: decode_calibration(data, "x.calibration"), len(data)))
+
+
 def forged_failure(rng: random.Random, _: Path) -> None:
     """A line of a failures file that is damaged or does not describe a failure."""
     line = Failure("2026/é.jpg", "decode", "truncated", "the JPEG ends early", "v7").to_json()
@@ -439,6 +440,8 @@ TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
         damaged_index,
         forged_index,
         damaged_image,
+        damaged_calibration,
+        forged_calibration,
     )
 }
 
