@@ -14,16 +14,79 @@ import numpy.typing as npt
 
 from featureid.embedding import Embedder, embed_all
 from featureid.errors import UsageError
-from featureid.evaluation.labels import class_of, key_of
+from featureid.evaluation.labels import NamedPairs, class_of, find_named, key_of, read_labels
 from featureid.evaluation.trials import Images
-from featureid.inputs import ImageRef
+from featureid.input_manifest import MANIFEST_SUFFIXES, column_names, read_table
+from featureid.inputs import ImageRef, InputSource, check_sources, list_source
 from featureid.storage import layout
-from featureid.storage.reader import Snapshot
+from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import Failure
+from featureid.storage.snapshot import is_output
 
 Matrix = npt.NDArray[np.float32]
 
 _LOG = logging.getLogger(__name__)
+
+
+class LabeledSource:
+    """Labeled images that a user names: a folder, a table of paths and labels, or a snapshot.
+
+    Attributes:
+        snapshot: where they are embedded already; None for a folder or table.
+        refs: the images of a folder or table.
+        failures: images that could not be listed; of a snapshot, those without a feature ID.
+        keys: of all of them.
+
+    Args:
+        data: where they are.
+        labels: a table of paths and labels; "" to go by folders, or by ``data`` if that is a table.
+
+    Raises:
+        UsageError: there are no images, or two tables with their labels.
+        StorageError: a snapshot cannot be read.
+    """
+
+    def __init__(self, data: str, labels: str = "") -> None:
+        table = data.lower().endswith(MANIFEST_SUFFIXES)
+        if table and labels:
+            raise UsageError(f"{data!r} has labels of its own; leave out `labels`")
+        self._table = data if table else labels
+        self.snapshot = open_snapshot(data) if is_output(data) else None
+        self.refs: list[ImageRef] = []
+        if self.snapshot is not None:
+            self._root = self.snapshot.manifest.info.locations.root
+            self.failures = [*self.snapshot.failures()]
+            keys: Iterable[str] = self.snapshot
+        else:
+            source = InputSource(data, manifest=table, strip_prefix="" if table else data)
+            check_sources([source])
+            self._root = source.strip_prefix
+            listed = [*list_source(source)]
+            self.refs = [item for item in listed if isinstance(item, ImageRef)]
+            self.failures = [item for item in listed if isinstance(item, Failure)]
+            keys = (ref.key for ref in self.refs)
+        self.keys = [*keys, *(failure.key for failure in self.failures)]
+
+    def labels(self) -> dict[str, str]:
+        """Return the class of each image by its key.
+
+        Raises:
+            UsageError: no image has one.
+        """
+        if not self._table:
+            return labels_by_folder(self.keys)
+        return labels_of_keys(read_labels(self._table), self.keys, self._root)
+
+    def parts(self) -> dict[str, str]:
+        """Return the part of a split by key, as a column ``split`` of the table says, if any."""
+        if not self._table or "split" not in column_names(self._table):
+            return {}
+        rows = read_table(self._table, ("path", "split"))
+        return labels_of_keys({path: part for path, part in rows}, self.keys, self._root)
+
+    def named(self, pairs: NamedPairs) -> tuple[list[str], list[str]]:
+        """Return the keys of the images that pairs name, first and second ones."""
+        return find_named(self.keys, pairs, self._root)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Every ``sh`` and ``python`` block of a document runs, in order and in one folder. Blocks that start
 with a word of SETUP install something; those with a word of ELSEWHERE need a cluster
-(`tests/test_command_lines.py` parses their command lines). HOME is a temporary folder with a few
+(`tests/test_command_lines.py` parses their command lines). Areas under curves are those that the
+document shows. HOME is a temporary folder with a few
 photos in Pictures/, and the current folder holds the same photos.
 """
 
@@ -63,6 +64,18 @@ def placed(code: str, folder: Path) -> str:
     return re.sub(SNAPSHOT_ID, oldest, code)
 
 
+def areas_in(text: str) -> list[float]:
+    """The areas under curves that a command prints."""
+    return [float(area) for area in re.findall(r"\bAUC (0\.\d+)", text)]
+
+
+def documented_areas(document: str) -> list[float]:
+    """Those that the examples of a document print, as it says."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [area for block in blocks for area in areas_in(block)]
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A home with Pictures/: two photos of one person, one of a cat."""
@@ -86,6 +99,7 @@ def test_the_examples_of_a_document_run(document: str, home: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
     }
+    areas = []
     for language, code in examples(document):
         done = subprocess.run(
             [*COMMANDS[language], placed(code, folder)],
@@ -97,6 +111,9 @@ def test_the_examples_of_a_document_run(document: str, home: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stdout
+        areas += areas_in(done.stdout)
+    # Another processor may round features in another way.
+    assert areas == pytest.approx(documented_areas(document), abs=0.005)
 
 
 def test_examples_are_found() -> None:

@@ -18,7 +18,7 @@ from featureid.evaluation.calibration import (
     stored_cohort,
     write_calibration,
 )
-from featureid.evaluation.figures import ENOUGH_CLASSES
+from featureid.evaluation.figures import few_classes
 from featureid.evaluation.labels import read_labels
 from featureid.evaluation.roc import ENOUGH_FALSE_ACCEPTS
 from featureid.evaluation.trials import Images, Trials, compare_all
@@ -145,8 +145,4 @@ def _lines(result: dict[str, Any], calibration: Calibration) -> Iterator[str]:
             f"weak: the rate rests on about {result['false_accepts']:.0f} false accepts; "
             f"{ENOUGH_FALSE_ACCEPTS} are enough"
         )
-    if people.classes < ENOUGH_CLASSES:
-        yield (
-            f"{people.classes} people or classes are few: with others, the rates may be further "
-            f"off than the intervals say; {ENOUGH_CLASSES} or more are better"
-        )
+    yield from few_classes(people.classes, "people or classes")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,38 +17,22 @@ from featureid.embedding import Embedder, EmbedSettings
 from featureid.errors import UsageError
 from featureid.evaluation.figures import (
     DEFAULT_K,
-    ENOUGH_CLASSES,
     Evaluation,
     Figure,
     HardPair,
     Rate,
     evaluate,
     evaluate_pairs,
+    few_classes,
 )
-from featureid.evaluation.labels import (
-    classes_of_pairs,
-    find_named,
-    read_labels,
-    read_pairs,
-)
+from featureid.evaluation.labels import classes_of_pairs, read_pairs
 from featureid.evaluation.report import check_matplotlib, write_plots
 from featureid.evaluation.roc import LEAST_FALSE_ACCEPTS
 from featureid.evaluation.trials import Images
-from featureid.input_manifest import MANIFEST_SUFFIXES
-from featureid.inputs import ImageRef, InputSource, check_sources, list_source
-from featureid.labeled import (
-    Embedded,
-    labeled,
-    labels_by_folder,
-    labels_of_keys,
-    of_images,
-    of_snapshot,
-)
+from featureid.labeled import Embedded, LabeledSource, labeled, of_images, of_snapshot
 from featureid.models import resolve_model
 from featureid.storage import files
-from featureid.storage.reader import open_snapshot
 from featureid.storage.records import Failure, ModelInfo
-from featureid.storage.snapshot import is_output
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -92,8 +77,10 @@ def run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     if arguments.report:
         check_matplotlib()
-    data = _Data(arguments)
-    found, images, failures = _evaluated(data, arguments)
+    source = LabeledSource(arguments.data, arguments.labels or "")
+    if source.snapshot is not None and arguments.model:
+        raise UsageError("a snapshot has a model of its own; leave out `model`")
+    found, images, failures, model = _evaluated(source, arguments)
     result = {
         "images": len(images.keys),
         "embedded": images.embedded,
@@ -101,7 +88,7 @@ def run(argv: Sequence[str], prog: str) -> int:
         "failures_by_reason": dict(sorted(Counter(f.reason for f in failures).items())),
         **_described(found),
         "failures": [asdict(failure) for failure in failures],
-        "model": asdict(data.model),
+        "model": asdict(model),
     }
     if arguments.report:
         files.make_folder(arguments.report)
@@ -113,82 +100,40 @@ def run(argv: Sequence[str], prog: str) -> int:
 
 
 def _evaluated(
-    data: _Data, arguments: argparse.Namespace
-) -> tuple[Evaluation, Images, list[Failure]]:
-    """Return the evaluation, the images that count, and those of them that failed."""
+    source: LabeledSource, arguments: argparse.Namespace
+) -> tuple[Evaluation, Images, list[Failure], ModelInfo]:
+    """Return the evaluation, the images that count, those of them that failed, and the model."""
     if arguments.pairs is None:
-        embedded = data.embedded(None)
-        images, failures = labeled(embedded, data.labels(embedded.keys))
+        labels = source.labels()
+        embedded, model = _embedded(source, {*filter(labels.get, labels)}, arguments)
+        images, failures = labeled(embedded, labels)
         with console.counting("images", images.embedded) as progress:
-            return evaluate(images, arguments.k, progress=progress), images, failures
+            return evaluate(images, arguments.k, progress=progress), images, failures, model
     if arguments.labels is not None:
         raise UsageError("`pairs` say which images are the same; leave out `labels`")
     pairs = read_pairs(arguments.pairs)
-    keys = data.keys()
-    first, second = find_named(keys, pairs, data.root)
-    embedded = data.embedded({*first, *second})
+    first, second = source.named(pairs)
+    embedded, model = _embedded(source, {*first, *second}, arguments)
     images, failures = labeled(embedded, classes_of_pairs(first, second, pairs.same.tolist()))
     place = {key: number for number, key in enumerate(images.keys)}
     rows = np.array([[place[key] for key in side] for side in (first, second)]).T
-    return evaluate_pairs(images, rows, pairs.same, pairs.folds), images, failures
+    return evaluate_pairs(images, rows, pairs.same, pairs.folds), images, failures, model
 
 
-@dataclass
-class _Data:
-    """The images that the user has named."""
-
-    arguments: argparse.Namespace
-
-    def __post_init__(self) -> None:
-        data = self.arguments.data
-        self._snapshot = open_snapshot(data) if is_output(data) else None
-        self._table = data.lower().endswith(MANIFEST_SUFFIXES)
-        if self._snapshot and self.arguments.model:
-            raise UsageError("a snapshot has a model of its own; leave out `model`")
-        if self._table and self.arguments.labels:
-            raise UsageError(f"{data!r} has labels of its own; leave out `labels`")
-        self._listed: list[ImageRef | Failure] = []
-        self._of_snapshot: Embedded | None = None
-        self.model: ModelInfo
-        if self._snapshot:
-            self.root = self._snapshot.manifest.info.locations.root
-            self.model = self._snapshot.model
-        else:
-            prefix = "" if self._table else data
-            source = InputSource(data, manifest=self._table, strip_prefix=prefix)
-            check_sources([source])
-            self.root = source.strip_prefix
-            self._listed = [*list_source(source)]
-
-    def keys(self) -> list[str]:
-        """Return the keys of all images."""
-        if self._snapshot is None:
-            return [item.key for item in self._listed]
-        return self.embedded(None).keys
-
-    def embedded(self, wanted: set[str] | None) -> Embedded:
-        """Return the images, of those of a folder or table all that are wanted."""
-        if self._snapshot is not None:
-            self._of_snapshot = self._of_snapshot or of_snapshot(self._snapshot)
-            return self._of_snapshot
-        if wanted is None:
-            wanted = {key for key, label in self.labels(self.keys()).items() if label}
-        refs = [item for item in self._listed if item.key in wanted]
-        settings = EmbedSettings(faces=face_options.settings(self.arguments))
-        embedder = Embedder(resolve_model(self.arguments.model or "image"), settings)
-        self.model = embedder.info
-        try:
-            with console.counting("images", len(refs)) as progress:
-                return of_images(refs, embedder, progress)
-        finally:
-            embedder.close()
-
-    def labels(self, keys: Iterable[str]) -> dict[str, str]:
-        """Return the class of each image by its key."""
-        table = self.arguments.data if self._table else self.arguments.labels
-        if table is None:
-            return labels_by_folder(keys)
-        return labels_of_keys(read_labels(table), keys, self.root)
+def _embedded(
+    source: LabeledSource, wanted: set[str], arguments: argparse.Namespace
+) -> tuple[Embedded, ModelInfo]:
+    """Return the images, of those of a folder or table all that are wanted, and their model."""
+    if source.snapshot is not None:
+        return of_snapshot(source.snapshot), source.snapshot.model
+    listed = [item for item in (*source.refs, *source.failures) if item.key in wanted]
+    settings = EmbedSettings(faces=face_options.settings(arguments))
+    bundle = resolve_model(arguments.model or "image")
+    with (
+        closing(Embedder(bundle, settings)) as embedder,
+        console.counting("images", len(listed)) as progress,
+    ):
+        return of_images(listed, embedder, progress), embedder.info
 
 
 def _described(found: Evaluation) -> dict[str, Any]:
@@ -249,11 +194,7 @@ def _lines(result: dict[str, Any], found: Evaluation) -> Iterator[str]:
         )
     if found.rank1 is not None and found.precision is not None:
         yield f"rank-1 {_text(found.rank1)}, precision at {found.k} {_text(found.precision)}"
-    if found.classes < ENOUGH_CLASSES:
-        yield (
-            f"{found.classes} classes are few: with others, the figures may be further off than "
-            f"the intervals say; {ENOUGH_CLASSES} or more are better"
-        )
+    yield from few_classes(found.classes)
     for name, pairs in (("one class", found.hardest_same), ("two", found.hardest_different)):
         yield f"hardest pairs of {name}:"
         yield from (f"  {pair.score:7.4f}  {pair.first}  {pair.second}" for pair in pairs)

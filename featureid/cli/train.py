@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from featureid.atomic import replace_file
 from featureid.cli import console
 from featureid.errors import ModelError, StorageError, UsageError
+from featureid.evaluation.figures import few_classes
 from featureid.models import BUNDLE_SUFFIX, write_bundle
 from featureid.models.building.check import remember
 from featureid.models.folder import check_name
@@ -141,7 +142,8 @@ def run(argv: Sequence[str], prog: str) -> int:
         replace_file(arguments.curves, [curves(trained.epochs)])
     remove_work_folder(output)
     found = session.described(trained, split, failures) | {"path": str(output)}
-    console.print_result(found, arguments.json, _lines(found))
+    lines = _lines(found, trained.after.classes)
+    console.print_result(found, arguments.json, lines)
     return console.DONE
 
 
@@ -192,7 +194,7 @@ def _log_epoch(epoch: int, figures: dict[str, float]) -> None:
     _LOG.info("epoch %d: %s", epoch, shown)
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def _lines(found: dict[str, Any], test_classes: int) -> Iterator[str]:
     yield ", ".join(f"{count} images for {part}" for part, count in found["parts"].items())
     if found["left_out"]:
         names = ", ".join(found["left_out"][:_SHOWN])
@@ -206,4 +208,5 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
             for figure, one in found[name].items()
             if one
         )
+    yield from few_classes(test_classes, "test classes")
     yield f"model: {found['path']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,8 +33,8 @@ Flags = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp]
 
 DEFAULT_K = 5
-#: An interval over fewer classes says little.
-ENOUGH_CLASSES = 100
+# An interval over fewer classes says little.
+_ENOUGH_CLASSES = 100
 _HARDEST = 10
 
 
@@ -190,6 +190,15 @@ def evaluate_pairs(
     trials = compare_listed(images, rows, same)
     accuracy = None if folds is None else _accuracy(trials, folds, samples)
     return _evaluation(trials, accuracy, samples)
+
+
+def few_classes(count: int, what: str = "classes") -> Iterator[str]:
+    """Yield a warning if there are too few classes for their intervals to say much."""
+    if count < _ENOUGH_CLASSES:
+        yield (
+            f"{count} {what} are few: with others, the figures may be further off than the "
+            f"intervals say; {_ENOUGH_CLASSES} or more are better"
+        )
 
 
 def _check_classes(images: Images) -> None:

@@ -14,17 +14,14 @@ import numpy as np
 from featureid.embedding import Embedder, EmbedSettings
 from featureid.errors import UsageError
 from featureid.evaluation.figures import Evaluation
-from featureid.evaluation.labels import read_labels
 from featureid.images import FaceSettings
-from featureid.input_manifest import MANIFEST_SUFFIXES, column_names, read_table
-from featureid.inputs import ImageRef, InputSource, check_sources, list_source
-from featureid.labeled import labels_by_folder, labels_of_keys
+from featureid.inputs import ImageRef
+from featureid.labeled import LabeledSource
 from featureid.model_store import model_of
 from featureid.models import ModelBundle, resolve_model
 from featureid.models.bundle import pooled
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import PDQ, Failure
-from featureid.storage.snapshot import is_output
 from featureid.training.edits import EDITS
 from featureid.training.export import cnn_preprocessing
 from featureid.training.features import edited_photos
@@ -66,47 +63,25 @@ class LabeledImages:
             says nothing of that.
         refs: where they are; empty for those of a snapshot.
         snapshot: their features, if they have been computed; None if not.
-        failures: images that could not be listed.
+        failures: images that could not be listed, or have no features in the snapshot.
 
     Args:
-        data: a folder with a folder for each class, a table of paths and labels, or a snapshot of
-            features.
-        labels: a table of paths and labels; "" to go by folders or the table.
+        data: as for :class:`featureid.labeled.LabeledSource`; a snapshot has features.
+        labels: likewise.
 
     Raises:
         UsageError: there are no images, or they have no labels.
     """
 
     def __init__(self, data: str, labels: str) -> None:
-        table = data.lower().endswith(MANIFEST_SUFFIXES)
-        if table and labels:
-            raise UsageError(f"{data!r} has labels of its own; leave out `labels`")
-        self.snapshot = open_snapshot(data) if is_output(data) else None
-        self.failures: list[Failure] = []
-        found: dict[str, ImageRef] = {}
-        if self.snapshot is not None:
-            keys, root = {*self.snapshot}, self.snapshot.manifest.info.locations.root
-        else:
-            source = InputSource(data, manifest=table, strip_prefix="" if table else data)
-            check_sources([source])
-            listed = [*list_source(source)]
-            self.failures += (item for item in listed if isinstance(item, Failure))
-            found = {item.key: item for item in listed if isinstance(item, ImageRef)}
-            keys, root = {*found}, source.strip_prefix
-        self.given: list[str] | None = None
-        parts: dict[str, str] = {}
-        if table or labels:
-            listing = labels or data
-            by_key = labels_of_keys(read_labels(listing), keys, root)
-            if "split" in column_names(listing):
-                rows = read_table(listing, ("path", "split"))
-                parts = labels_of_keys({path: part for path, part in rows}, keys, root)
-        else:
-            by_key = labels_by_folder(keys)
-        self.keys = sorted(key for key in keys if by_key.get(key))
+        source = LabeledSource(data, labels)
+        by_key, parts = source.labels(), source.parts()
+        self.snapshot, self.failures = source.snapshot, source.failures
+        failed = {failure.key for failure in source.failures}
+        self.keys = sorted(key for key in source.keys if by_key.get(key) and key not in failed)
         self.names = [by_key[key] for key in self.keys]
-        if parts:
-            self.given = [parts.get(key, "") for key in self.keys]
+        self.given = [parts.get(key, "") for key in self.keys] if parts else None
+        found = {ref.key: ref for ref in source.refs}
         self.refs = [found[key] for key in self.keys] if found else []
 
 
