@@ -29,6 +29,7 @@ from featureid.evaluation.labels import classes_of_pairs, read_pairs
 from featureid.evaluation.report import check_matplotlib, write_plots
 from featureid.evaluation.roc import LEAST_FALSE_ACCEPTS
 from featureid.evaluation.trials import Images
+from featureid.inputs import ImageRef
 from featureid.labeled import Embedded, LabeledSource, labeled, of_images, of_snapshot
 from featureid.models import resolve_model
 from featureid.storage import files
@@ -126,7 +127,8 @@ def _embedded(
     """Return the images, of those of a folder or table all that are wanted, and their model."""
     if source.snapshot is not None:
         return of_snapshot(source.snapshot), source.snapshot.model
-    listed = [item for item in (*source.refs, *source.failures) if item.key in wanted]
+    every: list[ImageRef | Failure] = [*source.refs, *source.failures]
+    listed = [item for item in every if item.key in wanted]
     settings = EmbedSettings(faces=face_options.settings(arguments))
     bundle = resolve_model(arguments.model or "image")
     with (

@@ -18,7 +18,7 @@ from featureid.models import BUNDLE_SUFFIX, write_bundle
 from featureid.models.building.check import remember
 from featureid.models.folder import check_name
 from featureid.storage.records import Failure
-from featureid.training.options import PUBLISHED, Loss, Mining, TrainOptions
+from featureid.training.options import PHOTOS, PUBLISHED, Loss, Mining, TrainOptions
 from featureid.training.split import Split
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     option("margin", "of the triplet loss", metavar="D")
     option("temperature", "of the contrastive loss", metavar="T")
     option("epochs", "at most", metavar="N")
-    option("patience", "epochs without a better AUC until it stops, 0 for all", metavar="N")
+    option("patience", "epochs that are no better until it stops, 0 for all", metavar="N")
     option("batch_size", "images, or random triplets", metavar="N")
     option("images_per_class", "in a batch", metavar="K")
     option("learning_rate", "of Adam", metavar="R")
@@ -174,7 +174,7 @@ def _options(arguments: argparse.Namespace) -> TrainOptions:
     if arguments.from_snapshot is not None:
         if arguments.preset or "base" in given:
             raise UsageError("the base is the model of `from_snapshot`; leave out `base`, `preset`")
-        preset = {"loss": "contrastive", "images_per_class": 2, "batch_size": 256}
+        preset = PHOTOS
     name = arguments.name or Path(arguments.output).name.removesuffix(BUNDLE_SUFFIX)
     check_name(name)
     return TrainOptions(**{"name": name, **preset, **given})

@@ -4,7 +4,8 @@ Pairs are not independent: each image is in many of them. So classes (people) ar
 replacement, as often as there are, and each sample has the pairs of those that were drawn. The
 interval of 95 % goes from the 2.5th to the 97.5th percentile of the samples' figures, and at least
 as far as their spread reaches on the scale of the log odds: near 0 and 1, a figure rests on few
-images, and percentiles alone are too narrow.
+images, and percentiles alone are too narrow. An AUC near 1 rests on so few that even its spread is
+underestimated, so that its interval is wider.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ SAMPLES = 1000
 SEED = 20261129
 _PERCENTILES = (2.5, 97.5)
 _DEVIATIONS = 1.96  # of the normal distribution, for 95 %
+# With as few people as 3 or 4 behind most of the spread, which is usual, Student's distribution has
+# about so many; benchmarks/intervals.py shows what they hold.
+_DEVIATIONS_OF_AUC = 2.4
 # Rule of three: what has never been seen in n cases happens, at 95 %, in less than 3 / n.
 _UNSEEN = 3
 # Of log odds; more is 0 or 1 to 13 digits.
@@ -77,7 +81,12 @@ def curve_intervals(
             drawn[name].append(figure(curve))
     cases = len(trials.images.names)
     return {
-        name: share_interval(figure(trials.exact), drawn[name], cases)
+        name: share_interval(
+            figure(trials.exact),
+            drawn[name],
+            cases,
+            _DEVIATIONS_OF_AUC if figure == Roc.auc else _DEVIATIONS,
+        )
         for name, figure in figures.items()
     }
 
@@ -106,13 +115,16 @@ def mean_interval(
     return share_interval(mean, means, classes)
 
 
-def share_interval(share: float, drawn: Sequence[float], cases: float) -> Interval:
+def share_interval(
+    share: float, drawn: Sequence[float], cases: float, deviations: float = _DEVIATIONS
+) -> Interval:
     """Return the interval of a share.
 
     Args:
         share: from 0 to 1.
         drawn: what it is in samples.
         cases: in how many cases a share of 0 was not seen once, or one of 1 always.
+        deviations: how many standard deviations it reaches at least, on the scale of the log odds.
     """
     if share in (0, 1):
         low, high = min(drawn, default=share), max(drawn, default=share)
@@ -120,7 +132,7 @@ def share_interval(share: float, drawn: Sequence[float], cases: float) -> Interv
         return (0.0, max(high, unseen)) if share == 0 else (min(low, 1 - unseen), 1.0)
     low, high = percentile_interval(drawn)
     odds = math.log(share / (1 - share))
-    reach = min(_DEVIATIONS * float(np.std(drawn)) / (share * (1 - share)), _MOST)
+    reach = min(deviations * float(np.std(drawn)) / (share * (1 - share)), _MOST)
     least, most = 1 / (1 + math.exp(reach - odds)), 1 / (1 + math.exp(-reach - odds))
     return min(low, least), max(high, most)
 

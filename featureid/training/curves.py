@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 
 def curves(figures: Sequence[Mapping[str, float]]) -> bytes:
-    """Return a PNG file of loss, validation AUC, spread and active share over the epochs.
+    """Return a PNG file of loss, validation AUC and recall, spread and active share by epoch.
 
     Args:
         figures: of each epoch, those before the first one first.
     """
     from matplotlib.figure import Figure
 
-    wanted = [name for name in ("loss", "auc", "spread", "active") if name in figures[-1]]
+    wanted = [name for name in ("loss", "auc", "recall", "spread", "active") if name in figures[-1]]
     canvas = Figure(figsize=(9, 2.2 * len(wanted)), layout="constrained")
     plots = canvas.subplots(len(wanted), 1, sharex=True, squeeze=False)[:, 0]
     for plot, name in zip(plots, wanted, strict=True):

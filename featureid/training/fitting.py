@@ -41,7 +41,9 @@ class FitOptions:
         epochs: at most.
         learning_rate: of Adam.
         seed: of everything that is random.
-        patience: stop after so many epochs without a better validation AUC; None for never.
+        patience: stop after so many epochs in which no watched figure is better; None for never.
+        watched: the figure of validation that tells the best epoch: the highest ``auc``, or the
+            lowest ``val_loss``.
         margin: of the triplet loss; None for another loss, which has no active triplets to
             count and cannot collapse in the way that the guard looks for.
         tensorboard: a folder for TensorBoard; "" for none.
@@ -51,6 +53,7 @@ class FitOptions:
     learning_rate: float
     seed: int
     patience: int | None = None
+    watched: str = "auc"
     margin: float | None = None
     tensorboard: str = ""
 
@@ -67,14 +70,14 @@ def fit(
 ) -> list[Figures]:
     """Fit a model, from the last finished epoch in ``folder`` if there is one.
 
-    The model ends with the weights of the epoch with the best validation AUC, or of the last one if
-    there is no patience.
+    The model ends with the weights of the best epoch by validation, or of the last one if there is
+    no patience.
 
     Args:
         model: from inputs to embeddings; what it is in the beginning.
         batches: what it is fitted to.
         terms: the loss.
-        validate: computes figures of the model as it is, ``auc`` and ``spread`` among them.
+        validate: computes figures of the model as it is, ``spread`` and the watched one among them.
         options: how.
         folder: for what a continued run needs; it exists.
         random_layers: layers of the model that draw random numbers.
@@ -141,9 +144,10 @@ class _Record(keras.callbacks.Callback):  # type: ignore[misc]
 
     @property
     def best(self) -> int:
-        """The number of the epoch with the best AUC, from 1; the first of equals."""
-        areas = [figures["auc"] for figures in self.figures[1:]]
-        return areas.index(max(areas)) + 1 if areas else 0
+        """The number of the best epoch by the watched figure, from 1; the first of equals."""
+        values = [figures[self._options.watched] for figures in self.figures[1:]]
+        best = min if self._options.watched == "val_loss" else max
+        return values.index(best(values)) + 1 if values else 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Read the figures of finished epochs, or measure the model before the first."""

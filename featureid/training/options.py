@@ -9,6 +9,7 @@ from featureid.errors import UsageError
 
 Loss = Literal["triplet", "contrastive", "whitening"]
 Mining = Literal["random", "semi-hard", "batch-hard"]
+Watched = Literal["auc", "val_loss"]
 
 #: The published network, which is trained from scratch.
 CNN = "cnn"
@@ -26,6 +27,14 @@ PUBLISHED: dict[str, Any] = {
     "augment": True,
     "input_size": 160,
     "dimension": 128,
+}
+
+#: Training on photos and edited copies of them, without labels.
+PHOTOS: dict[str, Any] = {
+    "loss": "contrastive",
+    "images_per_class": 2,
+    "batch_size": 256,
+    "watched": "val_loss",
 }
 
 # Three times the two pixels that a convolution takes, and the halves that pooling takes.
@@ -48,8 +57,10 @@ class TrainOptions:
         batch_size: images in a batch; with random mining, triplets.
         images_per_class: of each class in a batch.
         learning_rate: of Adam.
-        patience: stop after so many epochs without a better validation AUC, and take the best
-            epoch; None to go to the end and take the last.
+        patience: stop after so many epochs in which the watched figure gets no better, and take the
+            best epoch; None to go to the end and take the last.
+        watched: the figure of the validation classes: ``auc``, or ``val_loss``, which still tells
+            epochs apart where the AUC is nearly 1.
         validation: share of the classes by which training is watched.
         test: share of the classes that tell at the end how good the model is.
         augment: turn, shift and mirror images at random, for ``cnn``.
@@ -73,6 +84,7 @@ class TrainOptions:
     images_per_class: int = 4
     learning_rate: float = 1e-3
     patience: int | None = 10
+    watched: Watched = "auc"
     validation: float = 0.2
     test: float = 0.2
     augment: bool = True
@@ -82,7 +94,7 @@ class TrainOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, kinds in (("loss", Loss), ("mining", Mining)):
+        for name, kinds in (("loss", Loss), ("mining", Mining), ("watched", Watched)):
             if getattr(self, name) not in get_args(kinds):
                 raise UsageError(f"`{name}` is {getattr(self, name)!r}; one of {get_args(kinds)}")
         limits = {

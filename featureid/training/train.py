@@ -29,6 +29,7 @@ from featureid.training.losses import (
     Terms,
     batch_hard_terms,
     contrastive_terms,
+    mean_loss,
     random_terms,
     semi_hard_terms,
 )
@@ -47,6 +48,8 @@ Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.intp]
 Report = Callable[[int, Figures], None]
 
+#: Copies of photos are found at this false-accept rate.
+RECALL_FAR = 1e-3
 _RUN = "run.json"
 _BATCH = 256
 _CHECKED, _TOLERANCE = 64, 1e-5
@@ -69,13 +72,28 @@ class Trained:
     after: Evaluation
 
 
-def figures_of(vectors: npt.NDArray[np.float32], labels: Labels) -> Figures:
-    """Return how well unit vectors tell classes apart, over all pairs, and their spread."""
+def figures_of(
+    vectors: npt.NDArray[np.float32], labels: Labels, terms: Terms | None = None
+) -> Figures:
+    """Return how well unit vectors tell classes apart, over all pairs, and their spread.
+
+    Args:
+        vectors: (n, dimension).
+        labels: (n,).
+        terms: of the loss, of which some (n, n) numbers are held; None to leave it out.
+
+    Returns:
+        ``auc``; ``spread``; ``recall``, the true-accept rate at a false-accept rate of 0.001, if
+        there are pairs enough; and ``val_loss``.
+    """
     apart = vectors - vectors.mean(axis=0)
-    return {
-        "auc": compare_all(_images(vectors, labels)).exact.auc(),
-        "spread": float(np.sqrt((apart * apart).sum(axis=1).mean())),
-    }
+    curve = compare_all(_images(vectors, labels)).exact
+    figures = {"auc": curve.auc(), "spread": float(np.sqrt((apart * apart).sum(axis=1).mean()))}
+    if curve.carries(RECALL_FAR):
+        figures["recall"] = curve.tar_at(RECALL_FAR)
+    if terms is not None:
+        figures["val_loss"] = float(mean_loss(terms)(labels, vectors))
+    return figures
 
 
 def _images(vectors: npt.NDArray[np.float32], labels: Labels) -> Images:
@@ -186,13 +204,14 @@ def train_head(
     else:
         head = linear_head(start.matrix)
         model = trainable(head)
+        watched = _terms(options) if options.watched == "val_loss" else None
         epochs = _fit(
             model,
             options,
             features[split.train],
             labels[split.train],
             lambda: figures_of(
-                vectors(split.validation, _reduction_of(head)), labels[split.validation]
+                vectors(split.validation, _reduction_of(head)), labels[split.validation], watched
             ),
             folder,
             tensorboard,
@@ -277,6 +296,7 @@ def _fit(
         learning_rate=options.learning_rate,
         seed=options.seed,
         patience=options.patience,
+        watched=options.watched,
         margin=options.margin if options.loss == "triplet" else None,
         tensorboard=tensorboard,
     )
