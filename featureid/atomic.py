@@ -39,6 +39,20 @@ def replace_file(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> int:
     return total
 
 
+def make_folders(path: str) -> None:
+    """Make a folder and its parents, and force their names to the disk.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    missing = [os.path.abspath(path)]
+    while not os.path.isdir(missing[-1]):
+        missing.append(os.path.dirname(missing[-1]))
+    os.makedirs(path, exist_ok=True)
+    for folder in missing[1:]:
+        _sync_folder(folder)
+
+
 def _check_is_file(path: str | os.PathLike[str]) -> None:
     """Check that a file of this name, if there is one, is a regular file."""
     try:
@@ -52,13 +66,18 @@ def _check_is_file(path: str | os.PathLike[str]) -> None:
 
 def _write_and_sync(handle: int, chunks: Iterable[bytes]) -> int:
     total = 0
-    with os.fdopen(handle, "wb", buffering=0) as file:
+    try:
         for chunk in chunks:
             view = memoryview(chunk)
             total += len(view)
             while view:
-                view = view[file.write(view) or 0 :]
-        os.fsync(file.fileno())
+                view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(handle)
+        raise
+    os.close(handle)
     return total
 
 

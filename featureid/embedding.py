@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from featureid.errors import ImageError, UsageError
+from featureid.errors import ImageError, StorageError, UsageError
 from featureid.face_crops import digest_of_run, finder_for
 from featureid.images import (
     DecodedImage,
@@ -293,6 +293,8 @@ class Embedder:
                 return fitted_images(data, image, self._preprocessing, finder, self._settings.hash)
         except ImageError as error:
             return failure(ref, error)
+        except (StorageError, UsageError) as error:  # no such store, or no package for it
+            return failure(ref, ImageError("read", "unreadable", str(error)))
 
     def _read_and_decode(self, ref: ImageRef) -> tuple[bytes, DecodedImage]:
         """Read and decode an image within the limit of time.

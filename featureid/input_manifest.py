@@ -147,7 +147,8 @@ def _check_text(file: IO[bytes], path: str) -> None:
     for signature, what in _NOT_TEXT.items():
         if start.startswith(signature):
             raise UsageError(f"manifest {path!r} is {what}")
-    if b"\0" in start:
+    lines = start.split(b"\n")
+    if 2 * sum(b"\0" in line for line in lines) > len(lines):  # A few are bad paths, no more.
         raise UsageError(f"manifest {path!r} has NUL bytes; is it UTF-16? Save it as UTF-8 text")
 
 

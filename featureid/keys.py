@@ -63,6 +63,11 @@ def is_absolute(uri: str) -> bool:
     return uri.startswith("/") or has_scheme(uri)
 
 
+def is_unicode(text: str) -> bool:
+    """Tell whether a path is valid Unicode, that is, whether all of its bytes are UTF-8."""
+    return text.isascii() or text == text.encode("utf-8", "replace").decode()
+
+
 def has_scheme(uri: str) -> bool:
     """Tell a URI from a path."""
     return "://" in uri and _SCHEME.match(uri) is not None

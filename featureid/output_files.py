@@ -98,7 +98,7 @@ def _holds_runs(folder: str) -> bool:
 def _names_in(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: the name has a NUL character.
         return []
 
 

@@ -90,7 +90,7 @@ class WritePlan:
             return True
         if writer.info.locations != self.previous.manifest.info.locations:
             return True  # The images were moved, and keys have to lead to where they are now.
-        return sorted(failures) != sorted(self.previous.failures())
+        return sorted(set(failures)) != sorted(self.previous.failures())
 
     def finish(
         self,
@@ -119,7 +119,7 @@ class WritePlan:
         if not has_changes:
             writer.discard()
             return writer.folder
-        shards, failures = list(shards), sorted(failures)
+        shards, failures = list(shards), sorted(set(failures))
         counts = count_outcomes(sum(shard.keys for shard in shards), failures)
         reason = too_many_failures(counts, self.max_failure_rate)
         if reason and not self.publish_anyway:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import pwd
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from featureid.errors import BundleError, ModelError
 from featureid.models.cache import built_once, cache_folder
+from featureid.models.folder import models_folder
 
 _PROCESSES = 6
 
@@ -101,6 +103,22 @@ def test_a_full_disk_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ModelError, match="No space left on device"):
         built_once(tmp_path / "file", lambda: b"good", _read)
     assert [path.name for path in tmp_path.iterdir()] == ["file.lock"]
+
+
+def test_without_a_home_folder_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "FEATUREID_CACHE", "FEATUREID_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for folder, variable in ((cache_folder, "CACHE"), (models_folder, "MODELS")):
+        with pytest.raises(
+            ModelError, match=f"no home folder, .*; set FEATUREID_{variable} to a f"
+        ):
+            folder()
+        monkeypatch.setenv(f"FEATUREID_{variable}", "/own")
+        assert folder() == Path("/own")
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """The command line: wrong use gets one clear line and its exit status, never a stack trace."""
 
+import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -159,6 +161,24 @@ def test_an_interrupt_has_its_own_status(capsys: pytest.CaptureFixture[str]) -> 
     for interrupted in (command, wrapped):
         assert console.run_command(interrupted) == 130
         assert capsys.readouterr().err == "featureid: interrupted\n"
+
+
+def test_signals_interrupt_a_command_unless_they_are_ignored(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def send(number: signal.Signals) -> int:
+        os.kill(os.getpid(), number)
+        return 0
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        assert console.run_command(functools.partial(send, number)) == 130
+        assert signal.getsignal(number) == signal.SIG_DFL
+        assert capsys.readouterr().err == "featureid: interrupted\n"
+        signal.signal(number, signal.SIG_IGN)  # as nohup does
+        try:
+            assert console.run_command(functools.partial(send, number)) == 0
+        finally:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def test_a_parser_error_is_a_usage_error() -> None:

@@ -18,7 +18,7 @@ from featureid.cli import main as cli
 from featureid.storage.verify import verify_snapshot
 from tests.imports import ImportSamples
 from tests.nightly_samples import Nights, contents
-from tests.run_points import SHARD, WRITING, Point, run_until
+from tests.run_points import SHARD, WRITING, Point, run_until, stopped
 
 EMBEDDING = {
     "listing the input": Point("os.scandir", "/pictures", 1, "nothing"),
@@ -101,6 +101,15 @@ def check_prune(point: Point, output: Path, new: Path | None) -> None:
         assert cli.main(["prune", str(output), "--keep=1", *options]) == 0
         assert {folder.name for folder in (output / "snapshots").iterdir()} == {current, *left}
     assert verify_snapshot(str(output)).ok
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_as_an_interrupt_does(number: signal.Signals, tmp_path: Path) -> None:
+    samples = ImportSamples(tmp_path)
+    with stopped(WRITING["writing the second shard"], samples.arguments) as process:
+        process.popen.send_signal(number)
+        assert process.finish(status=130) == "featureid: interrupted\n"
+    assert not samples.output.exists()
 
 
 @pytest.mark.parametrize(

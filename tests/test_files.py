@@ -196,3 +196,37 @@ def test_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
         files.read_bytes(str(tmp_path / name))
     with pytest.raises(ImageError, match="no such file"):
         read_image(str(tmp_path / name), 1000)
+
+
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    """Opening a pipe would block until somebody writes into it."""
+    os.mkfifo(tmp_path / "pipe")
+    for place in (str(tmp_path / "pipe"), "/dev/zero"):
+        for read in (files.read_bytes, files.map_bytes, files.size):
+            with pytest.raises(StorageError, match="device, pipe or socket, not a file"):
+                read(place)
+
+
+def test_a_file_is_read_whole_however_little_the_system_returns_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux returns at most 2 GiB."""
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, at: real(file, min(size, 3), at))
+    (tmp_path / "x").write_bytes(b"0123456789")
+    assert files.read_bytes(str(tmp_path / "x")) == b"0123456789"
+    with files.RangeReader(str(tmp_path / "x")) as file:
+        assert file.read(4, 6) == b"456789"
+        with pytest.raises(StorageError, match="ended at byte 10 when 9 bytes from 4"):
+            file.read(4, 9)
+
+
+def test_new_folders_are_forced_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    files.make_folder(str(tmp_path / "a" / "b"))
+    assert {tmp_path.stat().st_ino, (tmp_path / "a").stat().st_ino} == set(synced)
+    files.make_folder(str(tmp_path / "a" / "b"))
+    assert len(synced) == 2

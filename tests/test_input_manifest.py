@@ -115,13 +115,31 @@ def here(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_bad_name_is_one_failure(here: Path) -> None:
     pq.write_table(pa.table({"path": ["a.jpg", "nul\0.jpg"]}), "list.parquet")
     write(here / "list.jsonl", '{"path": "a.jpg"}\n{"path": "nul\\u0000.jpg"}')
+    write(here / "list.csv", b"path\na.jpg\nnul\0.jpg\n")
     write(here / "list.txt", b"a.jpg\nnot utf-8 \xe9.jpg\ncaf\xe9.jpg")
-    for name, rows in {"list.parquet": 1, "list.jsonl": 1, "list.txt": 2}.items():
+    for name, rows in {"list.parquet": 1, "list.jsonl": 1, "list.csv": 1, "list.txt": 2}.items():
         assert cli.main(["embed", "--manifest", name, "--output", name[5:]]) == 0
         snapshot = featureid.open_snapshot(name[5:])
         (failure,) = snapshot.failures()
         assert (len(snapshot), failure.reason) == (rows, "not-found")
         assert ("in another encoding, such as Latin-1?" in failure.message) == (rows == 2)
+
+
+def test_a_place_that_cannot_be_is_one_failure(here: Path) -> None:
+    wanted = {
+        "/nul\0/current": "no such file",
+        "/nul\0/../a.jpg": "no such file",
+        "nosuch://x": "Protocol not known: nosuch; use a local path, s3:// or gs://",
+        "abfs://container/a.jpg": "no support for abfs://",
+    }
+    write(here / "list.txt", "\n".join(["a.jpg", *wanted]))
+    assert cli.main(["embed", "--manifest", "list.txt", "--output", "out"]) == 0
+    failures = {failure.key: failure for failure in featureid.open_snapshot("out").failures()}
+    assert failures.keys() == wanted.keys()
+    for key, message in wanted.items():
+        reason = "unreadable" if "://" in key else "not-found"
+        assert (failures[key].stage, failures[key].reason) == ("read", reason)
+        assert message in failures[key].message
 
 
 def test_a_run_that_meets_a_bad_line_leaves_nothing(

@@ -58,7 +58,7 @@ def test_an_error_of_ours_stays_as_it_is() -> None:
         wait_for_end(failing(message))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_being_interrupted_or_terminated_cancels_the_run(number: signal.Signals) -> None:
     def wait() -> None:
         os.kill(os.getpid(), number)

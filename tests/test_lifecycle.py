@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
 import subprocess
 import uuid
@@ -185,6 +186,14 @@ def test_a_discarded_run_leaves_the_time_of_the_last_check(tmp_path: Path) -> No
         # What is found about a snapshot that is no longer current does not count.
         last = late if info is late and previous == NEWER else early
         assert checked_at(str(tmp_path), NEWER) == last.created
+
+
+def test_an_output_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    output = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(UsageError, match=r"caf\\udce9', a name that is not UTF-8"):
+        write_snapshot(output, ["a"])
+    assert list(tmp_path.iterdir()) == []
+    write_snapshot(tmp_path / "café", ["a"])
 
 
 def test_a_failed_run_is_aborted(tmp_path: Path) -> None:

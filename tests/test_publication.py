@@ -18,6 +18,7 @@ from featureid.errors import StorageError
 from featureid.storage import files
 from featureid.storage.history import list_snapshots
 from featureid.storage.lifecycle import SnapshotWriter, prune
+from featureid.storage.manifest import digest_of
 from featureid.storage.reader import open_snapshot
 from featureid.storage.run_record import RUN, read_run, write_run
 from featureid.storage.snapshot import current_snapshot, newest_of, read_current, read_sequences
@@ -238,3 +239,45 @@ def test_a_manifest_that_cannot_be_read_stops_a_publication(tmp_path: Path) -> N
     with pytest.raises(StorageError, match=r"Cannot read .*manifest\.json"):
         commit(writer, "b")
     assert not Path(writer.folder, "manifest.json").exists()
+
+
+def test_prune_follows_no_link_out_of_its_folder(tmp_path: Path) -> None:
+    output, other = tmp_path / "out", tmp_path / "other"
+    write_snapshot(other, ["a"], snapshot=IDS[0])
+    for snapshot in IDS[1:4]:
+        write_snapshot(output, ["a"], snapshot=snapshot)
+    theirs = other / "snapshots" / IDS[0]
+    (output / "snapshots" / IDS[0]).symlink_to(theirs)
+    (output / "snapshots" / IDS[1] / "link").symlink_to(theirs)
+    assert prune(str(output), 1, NOW, DAY) == IDS[1:3]
+    assert verify_snapshot(other).ok and (output / "snapshots" / IDS[0]).is_symlink()
+
+
+def test_names_and_json_of_any_kind_make_no_command_crash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_snapshot(tmp_path, ["a"], snapshot=IDS[0])
+    folder = tmp_path / "snapshots"
+    for name in ("99999999T999999Z-ffffff", "00010101T000000Z-000000", "x" * 255, "\udcff", "\n"):
+        (folder / name).mkdir()
+    (folder / "99991231T235959Z-ffffff").touch()
+    record = json.loads((folder / IDS[0] / RUN).read_text())
+    odd: list[object] = [[], None, "x", 10**400, {"a": [1]}]
+    commands = [
+        ["snapshots", tmp_path, "--json"],
+        ["snapshots", tmp_path],
+        ["prune", tmp_path, "--keep=1", "--dry-run"],
+        ["inspect", tmp_path],
+    ]
+    for name, value in itertools.product(record, odd):
+        (folder / IDS[0] / RUN).write_text(json.dumps({**record, name: value}))
+        for command in commands[:1] if value else commands[:3]:
+            assert cli.main([str(word) for word in command]) == 0, (name, value)
+    fields = json.loads((folder / IDS[0] / "manifest.json").read_text())
+    for name, value in itertools.product(fields, odd):
+        changed = {**fields, name: value}
+        changed["digest"] = digest_of(changed)
+        (folder / IDS[0] / "manifest.json").write_text(json.dumps(changed))
+        for command in commands:
+            assert cli.main([str(word) for word in command]) in (0, 1), (name, value)
+    assert "Traceback" not in capsys.readouterr().err

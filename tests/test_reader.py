@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +16,16 @@ from hypothesis import strategies as st
 
 from featureid import parallel
 from featureid.errors import CorruptFileError, StorageError
-from featureid.storage import layout
+from featureid.storage import gzip_members, layout
 from featureid.storage.columns import Values
 from featureid.storage.files import RangeReader
+from featureid.storage.manifest import Counts
 from featureid.storage.reader import Snapshot, open_snapshot
 from featureid.storage.records import ModelInfo, SnapshotInfo
 from featureid.storage.row_columns import row_columns
 from featureid.storage.shard import ShardEncoder, make_header, shard_of
 from featureid.storage.shard_reader import ShardMap
+from featureid.storage.snapshot import read_manifest
 from tests.storage_samples import FAILURES, ID, make_row, write_snapshot
 
 KEYS = [f"{n}/é.jpg" if n % 5 else f"{n}.png" for n in range(200)]
@@ -292,6 +296,27 @@ def test_damaged_failures_are_found(output: Path, tmp_path: Path) -> None:
         path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
         with pytest.raises(CorruptFileError, match=r"failures-00000.*SHA-256"):
             list(open_snapshot(str(tmp_path / "out")).failures())
+
+
+def test_repeated_failures_are_refused(output: Path, tmp_path: Path) -> None:
+    """They could fill the memory out of a small file."""
+    shutil.copytree(output, tmp_path / "out")
+    folder = tmp_path / "out" / "snapshots" / ID
+    data = gzip_members.deflate(FAILURES[1].to_json() * 100_000)
+    (folder / "failures-00000-of-00001.jsonl.gz").write_bytes(data)
+    manifest = read_manifest(str(folder))
+    summary = replace(
+        manifest.failures[0],
+        rows=100_000,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    embedded = manifest.counts.embedded
+    counts = Counts(embedded + 100_000, embedded, 100_000, {"empty": 100_000})
+    forged = replace(manifest, failures=(summary,), counts=counts)
+    (folder / "manifest.json").write_bytes(forged.to_json())
+    with pytest.raises(CorruptFileError, match="line 2 is not in order, or a repetition"):
+        list(open_snapshot(str(tmp_path / "out")).failures())
 
 
 def test_a_missing_shard_is_named(output: Path, tmp_path: Path) -> None:

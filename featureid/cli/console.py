@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -201,7 +202,8 @@ def run_command(command: Callable[[], int]) -> int:
             # A name may have characters that the encoding of the terminal lacks.
             stream.reconfigure(errors="backslashreplace")
     try:
-        return command()
+        with _interruptible():
+            return command()
     except BrokenPipeError:
         return FAILED
     except (KeyboardInterrupt, Exception) as error:
@@ -213,6 +215,21 @@ def run_command(command: Callable[[], int]) -> int:
         else:
             raise
         return exit_status(error)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, unless the caller has them ignored."""
+    in_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGTERM, signal.SIGHUP) if in_main else ()
+    own = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in own:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in own:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def exit_status(error: BaseException) -> int:

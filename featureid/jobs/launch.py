@@ -129,7 +129,7 @@ def start_elsewhere(pipeline: beam.Pipeline) -> PipelineResult:
 
 
 def wait_for_end(result: PipelineResult) -> None:
-    """Return when the run is done; an interrupt or SIGTERM asks the runner to cancel it.
+    """Return when the run is done; an interrupt, SIGTERM or SIGHUP asks the runner to cancel it.
 
     Raises:
         FeatureIdError: it failed, or was canceled.
@@ -153,13 +153,13 @@ def wait_for_end(result: PipelineResult) -> None:
 
 @contextlib.contextmanager
 def _own_handlers() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt, and keep Beam's message thread quiet.
+    """Let SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, and keep Beam's message thread quiet.
 
     Beam's own handler for interrupts first stops the job server, after which nobody could cancel
     the job; and SIGTERM would leave the job server running.
     """
     in_main = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if in_main else ()
     handlers = {number: signal.getsignal(number) for number in numbers}
     hook = threading.excepthook
 

@@ -24,9 +24,28 @@ def cache_folder() -> Path:
     """
     own = os.environ.get("FEATUREID_CACHE")
     if own:
-        return Path(own).expanduser()
+        return expand_home(own, "FEATUREID_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path("~/.cache").expanduser()) / "featureid"
+    return (Path(shared) if shared else expand_home("~/.cache", "FEATUREID_CACHE")) / "featureid"
+
+
+def expand_home(path: str, variable: str) -> Path:
+    """Return a path with ``~`` at its start as the home folder.
+
+    Args:
+        path: the path.
+        variable: of the environment, that names another folder.
+
+    Raises:
+        ModelError: no home folder is known, as in a container with an unknown user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path}: there is no home folder, since HOME is not set and the user "
+            f"{os.getuid()} is not known here; set {variable} to a folder"
+        ) from error
 
 
 def built_once(path: Path, build: Callable[[], bytes], read: Callable[[bytes], _T]) -> _T:

@@ -9,6 +9,7 @@ from pathlib import Path
 from featureid.atomic import replace_file
 from featureid.errors import ModelError, UsageError
 from featureid.models.bundle import BUNDLE_SUFFIX
+from featureid.models.cache import expand_home
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -21,9 +22,9 @@ def models_folder() -> Path:
     """
     own = os.environ.get("FEATUREID_MODELS")
     if own:
-        return Path(own).expanduser()
+        return expand_home(own, "FEATUREID_MODELS")
     shared = os.environ.get("XDG_DATA_HOME")
-    data = Path(shared) if shared else Path("~/.local/share").expanduser()
+    data = Path(shared) if shared else expand_home("~/.local/share", "FEATUREID_MODELS")
     return data / "featureid" / "models"
 
 

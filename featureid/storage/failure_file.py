@@ -29,12 +29,17 @@ def read_failures(place: str, summary: FileSummary) -> Iterator[Failure]:
         raise DamageError(
             place, "the file", 0, max(1, len(data)), "its SHA-256 is not that of the manifest"
         )
-    rows = 0
+    rows, last = 0, None
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as lines:
             while line := lines.readline(_MAX_LINE):
                 rows += 1
-                yield _failure(place, rows, line)
+                failure = _failure(place, rows, line)
+                # Without repetitions, a small file cannot hold very many rows.
+                if last is not None and failure <= last:
+                    raise CorruptFileError(f"{place}: line {rows} is not in order, or a repetition")
+                last = failure
+                yield failure
     except (EOFError, OSError, zlib.error) as error:
         raise CorruptFileError(f"{place} is not a gzip file, or corrupt: {error}") from error
     if rows != summary.rows:

@@ -14,11 +14,12 @@ import mmap
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
-from featureid.atomic import replace_file
+from featureid.atomic import make_folders, replace_file
 from featureid.errors import StorageError, UsageError
 from featureid.keys import has_scheme
 
@@ -92,7 +93,7 @@ def absolute(uri: str, folder: str | None = None) -> str:
     if is_remote(uri):
         return uri
     path = os.path.join(os.getcwd() if folder is None else folder, local_path(uri))
-    if not _HAS_DOTS.search(path):
+    if not _HAS_DOTS.search(path) or not can_be_path(path):
         return path
     if "/../" in f"{path}/":
         before, _, rest = f"{path}/".rpartition("/../")
@@ -121,9 +122,8 @@ class RangeReader:
             with remote_errors("read", uri):
                 self.size = int(self._store.size(self._path))
         else:
-            with _translated("read", uri):
-                self._handle = os.open(_path(uri), os.O_RDONLY)
-                self.size = os.fstat(self._handle).st_size
+            self._handle = _open_file(uri)
+            self.size = os.fstat(self._handle).st_size
 
     def read(self, start: int, length: int) -> bytes:
         """Return exactly ``length`` bytes from ``start`` on.
@@ -136,7 +136,7 @@ class RangeReader:
                 data: bytes = self._store.cat_file(self._path, start=start, end=start + length)
         else:
             with _translated("read", self.uri):
-                data = os.pread(self._handle, length, start)
+                data = _read_range(self._handle, start, length)
         if len(data) != length:
             raise StorageError(
                 f"{self.uri} ended at byte {start + len(data)} when {length} bytes from {start} "
@@ -147,7 +147,7 @@ class RangeReader:
     def close(self) -> None:
         """Close the file; may be called again."""
         if self._handle is not None:
-            os.close(self._handle)
+            _close(self._handle)
             self._handle = None
 
     def __enter__(self) -> RangeReader:
@@ -179,10 +179,45 @@ def map_bytes(uri: str) -> memoryview:
     """
     if is_remote(uri):
         return memoryview(read_bytes(uri))
-    with _translated("read", uri), open(_path(uri), "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
+    handle = _open_file(uri)
+    try:
+        if os.fstat(handle).st_size == 0:
             return memoryview(b"")  # An empty file cannot be mapped.
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        with _translated("read", uri):
+            return memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
+    finally:
+        _close(handle)
+
+
+def _open_file(uri: str) -> int:
+    """Return the descriptor of a local file; a pipe would block, and a device never end."""
+    with _translated("read", uri):
+        handle = os.open(_path(uri), os.O_RDONLY | os.O_NONBLOCK)
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            _close(handle)
+            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EEXIST
+            raise OSError(code, os.strerror(code))
+    return handle
+
+
+def _read_range(handle: int, start: int, length: int) -> bytes:
+    """Return as many bytes as there are; the system returns at most 2 GiB at a time."""
+    data = os.pread(handle, length, start)
+    if not data or len(data) == length:
+        return data
+    parts = [data]
+    while data:
+        start, length = start + len(data), length - len(data)
+        data = os.pread(handle, length, start)
+        parts.append(data)
+    return b"".join(parts)
+
+
+def _close(handle: int) -> None:
+    """Close a file that was only read, whose content is known by now."""
+    with contextlib.suppress(OSError):
+        os.close(handle)
 
 
 def exists(uri: str) -> bool:
@@ -259,10 +294,10 @@ def remove(uri: str) -> None:
 
 
 def remove_folder(uri: str) -> None:
-    """Remove a folder with all its content, if it still exists.
+    """Remove a folder with all its content, if it still exists; links are removed, not followed.
 
     Raises:
-        StorageError: something in it cannot be removed.
+        StorageError: something in it cannot be removed, or it is itself a link.
     """
     if is_remote(uri):
         store, path = filesystem(uri)
@@ -287,6 +322,16 @@ def remove_if_empty(uri: str) -> None:
             os.rmdir(_path(uri))
 
 
+def is_local_file(uri: str) -> bool:
+    """Return whether a place is a file on a disk."""
+    return not is_remote(uri) and os.path.isfile(_path(uri))
+
+
+def is_link(uri: str) -> bool:
+    """Return whether a place is a link to another; object stores have none."""
+    return not is_remote(uri) and os.path.islink(_path(uri))
+
+
 def make_folder(uri: str) -> None:
     """Make a folder and its parents; object stores need none.
 
@@ -295,7 +340,7 @@ def make_folder(uri: str) -> None:
     """
     if not is_remote(uri):
         with _translated("make the folder", uri):
-            os.makedirs(_path(uri), exist_ok=True)
+            make_folders(_path(uri))
 
 
 @contextlib.contextmanager
@@ -321,7 +366,7 @@ def exclusive(uri: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(handle)
+        _close(handle)
 
 
 def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:

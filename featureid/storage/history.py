@@ -13,11 +13,11 @@ from featureid.storage.snapshot import (
     MANIFEST,
     SNAPSHOTS,
     check_output,
-    is_snapshot_id,
     read_current,
     read_manifest,
     read_sequence,
     snapshot_folder,
+    snapshot_ids,
 )
 
 
@@ -69,15 +69,15 @@ def list_snapshots(
     check_output(output, collection)
     before = read_current(output, collection)
     while True:
-        names = filter(is_snapshot_id, files.list_places(files.join(output, collection)))
-        folders = [snapshot_folder(output, name, collection) for name in names]
+        ids = snapshot_ids(output, collection)
+        folders = [snapshot_folder(output, name, collection) for name in ids]
         found = [_entry(folder, now, dead_after) for folder in folders]
         # Read after the entries: a run that is listed as committed has updated it by then, so that
         # no snapshot is listed as an older one that is just becoming current.
         current = read_current(output, collection)
         if current == before:
-            ids = {current.named, current.snapshot}
-            entries = [replace(entry, current=entry.snapshot in ids) for entry in found if entry]
+            both = {current.named, current.snapshot}
+            entries = [replace(entry, current=entry.snapshot in both) for entry in found if entry]
             return sorted(entries, key=_age)
         before = current
 

@@ -159,7 +159,7 @@ class SnapshotWriter(RunWriter):
         self, shards: Iterable[ShardSummary], failures: Iterable[Failure]
     ) -> Manifest:
         """Write the failures and return the manifest, once all files are known to be there."""
-        shards, failures = list(shards), sorted(failures)
+        shards, failures = list(shards), sorted(set(failures))
         counts = count_outcomes(sum(shard.keys for shard in shards), failures)
         manifest = build_manifest(self.info, shards, [self._write_failures(failures)], counts)
         self._check_sizes(manifest.file_sizes())
@@ -227,7 +227,9 @@ def _unneeded(entries: list[Entry], keep: int) -> list[Entry]:
     return [
         entry
         for entry in entries
-        if (entry.dead or entry.snapshot in old) and entry.snapshot not in in_use
+        if (entry.dead or entry.snapshot in old)
+        and entry.snapshot not in in_use
+        and not files.is_link(entry.folder)  # What it leads to is not ours.
     ]
 
 

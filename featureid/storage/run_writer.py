@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from featureid.errors import FeatureIdError, StorageError, UsageError
+from featureid.keys import is_unicode
 from featureid.storage import files
 from featureid.storage.run_record import RUN, RunRecord, write_run
 from featureid.storage.snapshot import (
@@ -77,8 +78,13 @@ class RunWriter:
         """Check that what the run writes may become current in its output.
 
         Raises:
-            UsageError: the output holds something else.
+            UsageError: the output holds something else, or its name is not UTF-8.
         """
+        if not is_unicode(self.output):
+            raise UsageError(
+                f"`output` is {self.output!r}, a name that is not UTF-8, which cannot be passed to "
+                "the steps of a run; choose another name"
+            )
         there = other_collection(self.output, self.collection)
         if there is not None:
             what = COLLECTIONS[there]

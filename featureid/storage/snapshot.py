@@ -117,6 +117,17 @@ def snapshot_folder(output: str, snapshot: str, collection: str = SNAPSHOTS) -> 
     return files.join(output, collection, snapshot)
 
 
+def snapshot_ids(output: str, collection: str) -> list[str]:
+    """Return the ids of all snapshots, or results, of an output, complete or not, sorted.
+
+    Raises:
+        StorageError: the folder cannot be listed.
+    """
+    place = files.join(output, collection)
+    ids = filter(is_snapshot_id, files.list_places(place))
+    return [name for name in ids if not files.is_local_file(files.join(place, name))]
+
+
 def other_collection(output: str, collection: str) -> str | None:
     """Return which of :data:`COLLECTIONS` an output folder has instead of one; None if none.
 
@@ -125,9 +136,7 @@ def other_collection(output: str, collection: str) -> str | None:
     """
     for other in COLLECTIONS:
         # A folder of that name may be anything.
-        if other != collection and any(
-            map(is_snapshot_id, files.list_places(files.join(output, other)))
-        ):
+        if other != collection and snapshot_ids(output, other):
             return other
     return None
 
@@ -222,8 +231,7 @@ def read_sequences(
         folder = snapshot_folder(output, snapshot, collection)
         return known.get(snapshot) or read_sequence(folder)
 
-    found = filter(is_snapshot_id, files.list_places(files.join(output, collection)))
-    numbers = map_in_order(read, found, _REQUESTS)
+    numbers = map_in_order(read, snapshot_ids(output, collection), _REQUESTS)
     return {snapshot: number for snapshot, number in numbers if number is not None}
 
 
@@ -287,7 +295,7 @@ def is_output(path: str) -> bool:
         return False
     if any(files.exists(files.join(path, name)) for name in (MANIFEST, CURRENT)):
         return True
-    return any(map(is_snapshot_id, files.list_places(files.join(path, SNAPSHOTS))))
+    return bool(snapshot_ids(path, SNAPSHOTS))
 
 
 def check_output(output: str, collection: str = SNAPSHOTS) -> None:

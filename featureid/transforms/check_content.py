@@ -11,7 +11,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
 
 from featureid.embedding import EmbedSettings
-from featureid.errors import ImageError
+from featureid.errors import ImageError, StorageError, UsageError
 from featureid.inputs import ImageRef, read_image
 from featureid.parallel import OrderedFutures, available_cpus
 from featureid.refresh import Comparison
@@ -49,7 +49,7 @@ def has_content(ref: ImageRef, sha256: bytes, max_bytes: int) -> bool:
     """Return whether the bytes of an image have this SHA-256; False if they cannot be read."""
     try:
         return hashlib.sha256(read_image(ref.uri, max_bytes)).digest() == sha256
-    except ImageError:
+    except (ImageError, StorageError, UsageError):
         return False  # Embedding it turns the error into a failure row.
 
 
