@@ -17,7 +17,7 @@ per second of CPU time on one thread, all in one run:
 
 ``exact_ratio`` is the speed of ``exact`` relative to FAISS's flat index, ``product_ratio`` to the
 product; ``index_ratio`` that of ``index`` relative to ``exact``, ``threshold_ratio`` that of
-``index above`` relative to ``above``.  ``index_recall``, ``threshold_recall`` and ``HNSW recall``
+``index above`` relative to ``above``.  ``index_recall``, ``threshold_recall`` and those of graphs
 are the share of the rows of exact search that they find.  For white noise, ``featureid`` does not
 use the index, so that both are 1.  ``index_s`` is the wall time, on all cores, of making the index
 for the nearest rows, ``index_cpu_s`` its CPU time and ``index_mb`` the size of its file;
@@ -172,8 +172,10 @@ def _measure(rows: Matrix, queries: Matrix, scratch: Path) -> Figures:
         "threshold_recall": _recall(indexed, gallery, queries, None, THRESHOLD),
     }
     if "HNSW" in ways:
-        _, found = ways["HNSW"][1]()
-        figures["HNSW recall"] = _overlap(found, flat.search(queries, K)[1])
+        nearest = flat.search(queries, K)[1]
+        figures["HNSW recall"] = _overlap(ways["HNSW"][1]()[1], nearest)
+        if "usearch HNSW" in ways:
+            figures["usearch HNSW recall"] = _overlap(ways["usearch HNSW"][1]().keys, nearest)
     return figures
 
 
@@ -271,12 +273,12 @@ def _stream_mb(rows: int) -> float:
 
 def _table(table: dict[str, Figures], result: Figures) -> str:
     names = list(dict.fromkeys(name for figures in table.values() for name in figures))
-    lines = [f"{'':<18}" + "".join(f"{case:>22}" for case in table)]
+    lines = [f"{'':<19}" + "".join(f"{case:>22}" for case in table)]
     for name in names:
         cells = (f"{figures[name]:,.3g}" if name in figures else "" for figures in table.values())
-        lines.append(f"{name:<18}" + "".join(f"{cell:>22}" for cell in cells))
+        lines.append(f"{name:<19}" + "".join(f"{cell:>22}" for cell in cells))
     if "stream_mb" in result:
-        lines.append(f"{'stream_mb':<18}{result['stream_mb']:,.0f}")
+        lines.append(f"{'stream_mb':<19}{result['stream_mb']:,.0f}")
     return "\n".join(lines)
 
 
