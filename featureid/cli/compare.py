@@ -14,7 +14,7 @@ from featureid.evaluation.calibration import Calibration, find_calibration
 from featureid.images import DecodeLimits, FaceSettings, decode_image
 from featureid.images.pdq import MAX_DISTANCE, hash_distances, image_hash
 from featureid.inputs import read_image
-from featureid.library import embed_faces, generate_feature_id, model_info
+from featureid.library import embed_faces, generate_feature_id, model_info, naming
 from featureid.matching.scores import Matrix, pair_scores, query_vectors, row_vectors
 from featureid.reports.compare import compare_report
 from featureid.storage import files
@@ -47,7 +47,12 @@ def run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     report_option.check(arguments)
     faces = face_options.settings(arguments)
-    first, second = (_faces(image, arguments.model, faces) for image in arguments.images)
+    model = model_info(arguments.model, faces)
+    data = [_read(image) for image in arguments.images]
+    first, second = (
+        _faces(image, content, arguments.model, faces)
+        for image, content in zip(arguments.images, data, strict=True)
+    )
     scores = np.stack(
         [pair_scores(vector, np.stack([*second.values()])) for vector in first.values()]
     )
@@ -55,13 +60,12 @@ def run(argv: Sequence[str], prog: str) -> int:
     a, b = (
         [*found.values()][number] for found, number in zip((first, second), nearest, strict=True)
     )
-    model = model_info(arguments.model, faces)
     compared: dict[str, Any] = {
         "first": {"image": arguments.images[0]},
         "second": {"image": arguments.images[1]},
         "model": asdict(model),
         **_likeness(a, b),
-        **_files(arguments.images),
+        **_files(*data),
     }
     lines: list[str] = []
     if faces is not None and faces.choose == "all":
@@ -95,11 +99,17 @@ def run(argv: Sequence[str], prog: str) -> int:
     return console.DONE
 
 
-def _faces(image: str, model: str, faces: FaceSettings | None) -> dict[int, Matrix]:
+def _read(image: str) -> bytes:
+    with naming(image):
+        return read_image(image, DecodeLimits().max_bytes)
+
+
+def _faces(image: str, content: bytes, model: str, faces: FaceSettings | None) -> dict[int, Matrix]:
     """Return the feature IDs of an image by face index; of one face or a whole image, one by 0."""
-    if faces is not None and faces.choose == "all":
-        return {face.index: vector for face, vector in embed_faces(image, model, faces)}
-    return {0: generate_feature_id(image, model, faces)}
+    with naming(image):
+        if faces is not None and faces.choose == "all":
+            return {face.index: vector for face, vector in embed_faces(content, model, faces)}
+        return {0: generate_feature_id(content, model, faces)}
 
 
 def _matrix(compared: dict[str, Any]) -> Iterator[str]:
@@ -122,15 +132,16 @@ def _likeness(a: Matrix, b: Matrix) -> dict[str, float]:
     }
 
 
-def _files(images: Sequence[str]) -> dict[str, Any]:
-    """Return whether the files have the same bytes, and in how many bits their hashes differ."""
+def _files(first: bytes, second: bytes) -> dict[str, Any]:
+    """Return whether two files have the same bytes, and in how many bits their hashes differ."""
+    if first == second:
+        return {"identical": True, "hash_distance": 0}
     limits = DecodeLimits()
-    first, second = (read_image(image, limits.max_bytes) for image in images)
     one, other = (
         image_hash(decode_image(data, limits=limits).pixels)[0] for data in (first, second)
     )
     distance = hash_distances(one, other[np.newaxis])[0]
-    return {"identical": first == second, "hash_distance": int(distance)}
+    return {"identical": False, "hash_distance": int(distance)}
 
 
 def _judged(calibration: Calibration, a: Matrix, b: Matrix, prior: float | None) -> dict[str, Any]:
