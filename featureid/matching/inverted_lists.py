@@ -41,7 +41,7 @@ _CANDIDATES = 10
 # finding the nearest centers would take longer than looking through the lists.
 _ROWS_PER_LIST = 200
 _SAMPLE_PER_LIST = 32
-_CODED_SAMPLE = 1 << 12
+_CODED_SAMPLE = 1 << 13
 # Rows whose neighbors are looked for; the standard error of a recall of 99 % is about 0.15 %.
 _SAMPLE = 1000
 _STANDARD_ERRORS = 2
@@ -267,17 +267,27 @@ class InvertedLists:
         # How many lists are nearer to a query than that of its neighbor.
         ranks = np.take_along_axis(np.argsort(order, axis=1), list_of[neighbors], axis=1)
         probings = []
-        is_found = np.zeros(len(self.rows), np.bool_)
         for k in NEIGHBORS:
             lists = min(most, _fewest(ranks[:, :k], len(self.centers), recall))
-            share = round(float(shares[lists - 1]), 4)
-            probing, found = Probing(k, lists, share, 0, len(queries) * k), 0
-            for mine, rows in zip(neighbors, self._candidates(queries, probing), strict=True):
-                is_found[rows] = True
-                found += int(is_found[mine[:k]].sum())
-                is_found[rows] = False
-            probings.append(replace(probing, found=found))
+            probing = self._probing(queries, neighbors[:, :k], lists, shares)
+            # Of the rows of the lists, the codes lose some.
+            while probing.recall.share < recall and lists < most:
+                lists = min(most, lists + max(1, lists // 8))
+                probing = self._probing(queries, neighbors[:, :k], lists, shares)
+            probings.append(probing)
         return tuple(probings)
+
+    def _probing(
+        self, queries: Matrix, neighbors: Rows, lists: int, shares: npt.NDArray[np.floating]
+    ) -> Probing:
+        """Return what is found of the neighbors of queries, (n, k), in so many lists."""
+        probing = Probing(neighbors.shape[1], lists, round(float(shares[lists - 1]), 4), 0, 1)
+        is_found, found = np.zeros(len(self.rows), np.bool_), 0
+        for mine, rows in zip(neighbors, self._candidates(queries, probing), strict=True):
+            is_found[rows] = True
+            found += int(is_found[mine].sum())
+            is_found[rows] = False
+        return replace(probing, found=found, pairs=neighbors.size)
 
 
 def _fewest(ranks: Rows, lists: int, recall: float) -> int:
