@@ -84,6 +84,12 @@ class LabeledSource:
         rows = read_table(self._table, ("path", "split"))
         return labels_of_keys({path: part for path, part in rows}, self.keys, self._root)
 
+    def locate(self, key: str) -> str | None:
+        """Return where an image is; None if that is not known."""
+        if self.snapshot is not None:
+            return self.snapshot.locate(key)
+        return next((ref.uri for ref in self.refs if ref.key == key), None)
+
     def named(self, pairs: NamedPairs) -> tuple[list[str], list[str]]:
         """Return the keys of the images that pairs name, first and second ones."""
         return find_named(self.keys, pairs, self._root)

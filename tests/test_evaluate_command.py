@@ -99,9 +99,11 @@ def test_text_says_what_the_figures_rest_on(
 @pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="the extra `report`")
 def test_a_report_has_plots(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = evaluated(capsys, place / "out", "--report", place / "report")
-    names = ["report.json", "roc.png", "roc.svg", "scores.png", "scores.svg"]
+    names = ["index.html", "report.json", "roc.png", "roc.svg", "scores.png", "scores.svg"]
     assert sorted(path.name for path in (place / "report").iterdir()) == names
     assert json.loads((place / "report" / "report.json").read_text("utf-8")) == found
+    page = (place / "report" / "index.html").read_text("utf-8")
+    assert page.count("data:image/svg+xml") == 2 and page.count("data:image/jpeg") >= 4
     with Image.open(place / "report" / "roc.png") as image:
         assert image.width > 500
 

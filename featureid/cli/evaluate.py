@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from featureid.cli import console, face_options
+from featureid.cli import console, face_options, report_option
 from featureid.embedding import Embedder, EmbedSettings
 from featureid.errors import UsageError
 from featureid.evaluation.figures import (
@@ -32,6 +32,8 @@ from featureid.evaluation.trials import Images
 from featureid.inputs import ImageRef
 from featureid.labeled import Embedded, LabeledSource, labeled, of_images, of_snapshot
 from featureid.models import resolve_model
+from featureid.reports.evaluation import evaluation_report
+from featureid.reports.write import check_report
 from featureid.storage import files
 from featureid.storage.records import Failure, ModelInfo
 
@@ -68,7 +70,11 @@ def make_parser(prog: str) -> console.CommandParser:
         metavar="K",
         help="nearest images that precision looks at; default: %(default)s",
     )
-    add("--report", metavar="DIR", help="write report.json and plots into DIR")
+    add(
+        "--report",
+        metavar="DIR",
+        help="write the result into DIR: index.html, a page to look at; report.json; plots",
+    )
     face_options.add_arguments(parser, ("largest", "center", "require-one"))
     return parser
 
@@ -78,6 +84,7 @@ def run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     if arguments.report:
         check_matplotlib()
+        check_report("index.html")
     source = LabeledSource(arguments.data, arguments.labels or "")
     if source.snapshot is not None and arguments.model:
         raise UsageError("a snapshot has a model of its own; leave out `model`")
@@ -91,12 +98,15 @@ def run(argv: Sequence[str], prog: str) -> int:
         "failures": [asdict(failure) for failure in failures],
         "model": asdict(model),
     }
+    lines = [*_lines(result, found)]
     if arguments.report:
         files.make_folder(arguments.report)
         write_plots(arguments.report, found)
         text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
         files.write_atomic(files.join(arguments.report, "report.json"), [text.encode()])
-    console.print_result(result, arguments.json, _lines(result, found))
+        page = evaluation_report(found, source.locate)
+        lines.append(report_option.write(files.join(arguments.report, "index.html"), page))
+    console.print_result(result, arguments.json, lines)
     return console.DONE
 
 

@@ -38,6 +38,18 @@ def check_matplotlib() -> None:
         ) from error
 
 
+def svg_plots(evaluation: Evaluation) -> dict[str, bytes]:
+    """Return what each plot shows -> the plot as SVG.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    return {
+        "true-accept rate by false-accept rate": _rendered(_draw_curve, evaluation, "svg"),
+        "scores of pairs of one class and of two": _rendered(_draw_scores, evaluation, "svg"),
+    }
+
+
 def write_plots(folder: str, evaluation: Evaluation) -> list[str]:
     """Write ``roc`` and ``scores`` as PNG and SVG into a folder; return their places.
 
