@@ -56,7 +56,7 @@ docs: $(INSTALLED)  ## build the documentation site, docs/_build/html; warnings 
 package-test: $(INSTALLED)  ## build the sdist and the wheel, install the wheel, run it
 	$(BIN)/python -m pytest tests/package
 
-soak: $(INSTALLED)  ## long tests: runs killed at every point
+soak: $(INSTALLED)  ## long tests: runs killed, and disks that fail, at every point
 	$(BIN)/python -m pytest -m soak $(PARALLEL)
 
 store-test: $(VENV)/.stores  ## S3 and GCS, on real servers on this machine

@@ -67,13 +67,14 @@ def test_an_embed_on_a_disk_that_fails_at_any_call(
     for name in ("bad", "astronaut", "camera", "chelsea"):
         (nights.pictures / f"{name}.jpg").unlink()
     nights.run()
-    number = calls = 0
 
     def run() -> None:
         status = cli.main(nights.arguments(nights.output, "--re-embed", "--log-level=error"))
         err = capsys.readouterr().err
         assert status in (0, 1) and err.count("\n") == status, err
 
+    number = calls = 1
     while number <= calls:
-        number += 1
         calls = check(nights.output, run, call, number)
+        # There are very many of these, most of them as in the test above.
+        number += 11 if call in ("close", "open", "pread") else 1
