@@ -16,7 +16,7 @@ from featureid.errors import StorageError
 from featureid.storage.lifecycle import prune
 from featureid.storage.reader import open_snapshot
 from featureid.storage.run_record import read_run, write_run
-from featureid.storage.snapshot import new_snapshot_id
+from featureid.storage.snapshot import new_snapshot_id, newest_of, read_sequences
 from featureid.storage.verify import verify_snapshot
 from tests.faulty_system import CALLS, failing
 from tests.nightly_samples import Nights
@@ -40,6 +40,8 @@ def check(output: Path, run: Callable[[], object], call: str, number: int) -> in
         record = read_run(str(folder))
         assert record is not None
         write_run(str(folder), replace(record, state="committed"))
+    # One that could not become current is newer than what is, so that prune would leave it.
+    (output / "current").write_text(str(newest_of(read_sequences(str(output), "snapshots"))))
     prune(str(output), 1, datetime.now(UTC), timedelta(days=1))
     return count.calls
 
