@@ -7,6 +7,7 @@ import ctypes
 import os
 import queue
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -91,6 +92,8 @@ class LimitedThread:
                 target=_work, args=(self._tasks,), name="limited", daemon=True
             )
             self._thread.start()
+            # It also ends if nobody closes this.
+            weakref.finalize(self, self._tasks.put, None)
         future: Future[_Result] = Future()
         self._tasks.put(lambda: _fulfill(future, function))
         try:

@@ -77,13 +77,13 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_a_hostile_file_takes_little_time(name: str) -> None:
     make, reason = HOSTILE[name]
     data = make()
-    start = time.process_time()
+    start = time.thread_time()
     try:
         decode_image(data)
         found = ""
     except ImageError as error:
         found = error.reason
-    assert time.process_time() - start < 2
+    assert time.thread_time() - start < 2
     assert found == reason
 
 
@@ -93,7 +93,7 @@ def test_uncompressed_strips_that_follow_each_other_are_taken_for_one() -> None:
     data = page(
         HEIGHT=[rows], WIDTH=[1], ROWS_PER_STRIP=[1], STRIP_OFFSETS=offsets, STRIP_COUNTS=[1] * rows
     )
-    start = time.process_time()
+    start = time.thread_time()
     pixels = decode_image(data).pixels
-    assert time.process_time() - start < 2  # Pillow: 5 seconds
+    assert time.thread_time() - start < 2  # Pillow: 5 seconds
     np.testing.assert_array_equal(pixels[:, 0, 0], np.frombuffer(data, np.uint8, rows, 8))
