@@ -78,13 +78,13 @@ def test_snapshots_and_prune_keep_house(nights: Nights, capsys: pytest.CaptureFi
     (nights.output / "snapshots" / "20200101T000000Z-aaaaaa").mkdir()
     assert cli.main(["snapshots", str(nights.output), "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)["snapshots"]
-    assert [entry["state"] for entry in entries] == ["dead", "complete", "current"]
-    assert entries[2]["previous"] == entries[1]["snapshot"]
-    assert entries[2]["changes"]["new"] == 1 and entries[2]["rows"] == 7
+    assert [entry["state"] for entry in entries] == ["complete", "current", "dead"]
+    assert entries[1]["previous"] == entries[0]["snapshot"]
+    assert entries[1]["changes"]["new"] == 1 and entries[1]["rows"] == 7
     assert cli.main(["snapshots", str(nights.output)]) == 0
     assert "1 new, 7 unchanged" in capsys.readouterr().out
     assert cli.main(["prune", str(nights.output), "--keep=1", "--json"]) == 0
     removed = json.loads(capsys.readouterr().out)["pruned"]
-    assert removed == [entry["snapshot"] for entry in entries[:2]]
+    assert set(removed) == {entries[number]["snapshot"] for number in (0, 2)}
     assert cli.main(["prune", str(nights.output), "--keep=0"]) == 2
     assert "--keep is 0" in capsys.readouterr().err
