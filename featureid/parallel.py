@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import queue
 import threading
@@ -72,8 +70,9 @@ class TookTooLongError(Exception):
 class LimitedThread:
     """A thread that works for another one, and is left behind if it takes too long.
 
-    Nothing can stop a thread inside of a library. Left behind, it ends when the library returns,
-    and is no hindrance to the end of the process; Python code in it is stopped.
+    Nothing can stop a thread inside of a library, and an exception thrown into one may leave a lock
+    locked for good. Left behind, it ends when its work does, and is no hindrance to the end of the
+    process.
     """
 
     def __init__(self) -> None:
@@ -101,7 +100,7 @@ class LimitedThread:
         except TimeoutError as error:
             if future.done():  # The function raised it, or has just finished.
                 return future.result()
-            self._leave_behind()
+            self.close()
             raise TookTooLongError from error
 
     def close(self) -> None:
@@ -109,20 +108,11 @@ class LimitedThread:
         self._tasks.put(None)
         self._thread = None
 
-    def _leave_behind(self) -> None:
-        thread = self._thread
-        self.close()
-        if thread is not None and thread.ident is not None:
-            stop = ctypes.py_object(SystemExit)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), stop)
-
 
 def _work(tasks: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-    # A thread that was left behind may be stopped anywhere.
-    with contextlib.suppress(SystemExit):
-        while (task := tasks.get()) is not None:
-            task()
-            del task  # and with it the result, which may be large
+    while (task := tasks.get()) is not None:
+        task()
+        del task  # and with it the result, which may be large
 
 
 def _fulfill(future: Future[_Result], function: Callable[[], _Result]) -> None:

@@ -68,24 +68,9 @@ def test_work_that_takes_too_long_is_left_behind() -> None:
         end.wait()
 
     with pytest.raises(TookTooLongError):
-        thread.call(wait_in_a_library, 0.01)
+        thread.call(wait_in_a_library, 0.2)
     assert thread.call(lambda: "other work", 60) == "other work"
     end.set()
-    left[0].join(60)
-    assert not left[0].is_alive()
-    thread.close()
-
-
-def test_python_code_that_takes_too_long_is_stopped() -> None:
-    thread, left = LimitedThread(), list[threading.Thread]()
-
-    def endless() -> None:
-        left.append(threading.current_thread())
-        while True:
-            pass
-
-    with pytest.raises(TookTooLongError):
-        thread.call(endless, 0.01)
     left[0].join(60)
     assert not left[0].is_alive()
     thread.close()
