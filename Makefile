@@ -173,7 +173,6 @@ $(CORE): setup.py pyproject.toml
 # The demo takes only photos from scikit-image; its tests need the package, with SciPy and others.
 $(VENV)/.photos: $(CORE)
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps 'scikit-image>=0.24'
-	$(BIN)/python -m pip install --quiet --no-compile 'jinja2>=3.1'
 	touch $@
 
 # Compiled beforehand, since a warning of the compiler during an import would fail a test.

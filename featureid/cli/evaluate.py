@@ -33,7 +33,6 @@ from featureid.inputs import ImageRef
 from featureid.labeled import Embedded, LabeledSource, labeled, of_images, of_snapshot
 from featureid.models import resolve_model
 from featureid.reports.evaluation import evaluation_report
-from featureid.reports.write import check_report
 from featureid.storage import files
 from featureid.storage.records import Failure, ModelInfo
 
@@ -84,7 +83,6 @@ def run(argv: Sequence[str], prog: str) -> int:
     arguments = console.parse(make_parser(prog), argv)
     if arguments.report:
         check_matplotlib()
-        check_report("index.html")
     source = LabeledSource(arguments.data, arguments.labels or "")
     if source.snapshot is not None and arguments.model:
         raise UsageError("a snapshot has a model of its own; leave out `model`")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from importlib import resources
@@ -27,7 +26,8 @@ STATIC_PICTURES = 600
 
 def render(report: Report, shown: Shown) -> Iterator[str]:
     """Yield the text of a page."""
-    jinja2 = importlib.import_module("jinja2")
+    import jinja2  # which only a report needs
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("featureid.reports", "assets"),
         autoescape=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -31,12 +30,8 @@ def check_report(place: str) -> None:
     """Check that a report can be written, before the work that it shows.
 
     Raises:
-        UsageError: Jinja is not installed, or the place does not end in ``.html``.
+        UsageError: the place does not end in ``.html``.
     """
-    try:
-        importlib.import_module("jinja2")
-    except ImportError as error:
-        raise UsageError("a `report` needs Jinja; run: pip install 'featureid[report]'") from error
     if not place.endswith(".html"):
         raise UsageError(f"`report` is {place!r}; give a file whose name ends in .html")
 
