@@ -17,7 +17,7 @@ from featureid.reports.thumbnails import Thumbnail, make_thumbnail
 from featureid.storage import files
 
 #: Bytes of pictures that the page itself holds; those that follow go into a folder beside it.
-PAGE_BYTES = 12_000_000
+PAGE_BYTES = 4_000_000
 #: Pictures that a report shows; of more, only the names.
 MOST_PICTURES = 50_000
 # Groups whose pictures are made at the same time.
