@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from featureid.cli import console, report_option
+from featureid.cli.snapshots import DEAD_AFTER
 from featureid.durations import parse_duration
 from featureid.reports.results import results_report
 from featureid.reports.snapshot import snapshot_report
@@ -15,8 +16,6 @@ from featureid.storage.history import Entry, list_snapshots
 from featureid.storage.reader import open_snapshot
 from featureid.storage.result_reader import is_result, open_results
 from featureid.storage.snapshot import SNAPSHOTS
-
-_DEAD_AFTER = parse_duration("72h")
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -66,4 +65,4 @@ def _history(folder: str) -> list[Entry]:
     output, collection, _ = ("", *folder.rstrip("/").rsplit("/", 2))[-3:]
     if collection != SNAPSHOTS:
         return []
-    return list_snapshots(output, datetime.now(UTC), _DEAD_AFTER)
+    return list_snapshots(output, datetime.now(UTC), parse_duration(DEAD_AFTER))

@@ -11,7 +11,8 @@ from typing import Any
 from featureid.cli import console
 from featureid.storage.history import Entry, list_snapshots
 
-_DEAD_AFTER = "72h"
+#: How long after its start a run counts as dead if its process cannot be checked.
+DEAD_AFTER = "72h"
 
 
 def make_parser(prog: str) -> console.CommandParser:
@@ -27,7 +28,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dead-after",
         type=console.duration,
-        default=_DEAD_AFTER,
+        default=DEAD_AFTER,
         metavar="AGE",
         help="treat a run as dead this long after its start if its process cannot be checked; "
         "default: %(default)s",

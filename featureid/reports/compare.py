@@ -18,8 +18,7 @@ def compare_report(
         score: the cosine of the feature IDs that are compared.
         lines: what else is to be said.
     """
-    first, second = (Picture(name, uri) for name, uri in zip(images, uris, strict=True))
-    pictures = [first, Picture(second.key, second.uri, score=score)]
+    pictures = [Picture(images[0], uris[0]), Picture(images[1], uris[1], score=score)]
     return Report(
         "Comparison", [Section("Images", groups=[Group("Both", pictures)])], notes=tuple(lines)
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from featureid.difference import Difference
 from featureid.matching.gallery import Gallery
 from featureid.reports.page import Group, Report, Section, counted
@@ -63,12 +65,11 @@ def _neighbors(first: Snapshot, second: Snapshot, root: str | None) -> Iterator[
 
 def _nearest(snapshot: Snapshot, keys: Sequence[str]) -> list[list[tuple[str, float]]]:
     """Return for each image the keys and scores of the nearest others."""
-    gallery = Gallery(snapshot)
+    # Of an image with several faces, the first.
+    vectors = np.stack([snapshot[key].reshape(-1, snapshot.model.dimension)[0] for key in keys])
+    matches = Gallery(snapshot).search(vectors, SHOWN_NEIGHBORS + 1)
     found = []
-    for key in keys:
-        vectors = snapshot[key].reshape(-1, snapshot.model.dimension)[:1]
-        # A key of several faces may come several times.
-        matches = gallery.search(vectors, SHOWN_NEIGHBORS + 1)
-        pairs = zip(matches.keys[0], matches.scores[0].tolist(), strict=True)
+    for key, others, scores in zip(keys, *matches, strict=True):
+        pairs = zip(others, scores.tolist(), strict=True)
         found.append([pair for pair in pairs if pair[0] != key][:SHOWN_NEIGHBORS])
     return found

@@ -15,7 +15,12 @@ from featureid.storage.reader import Snapshot
 _WHY = dict(
     zip(
         get_args(Keep),
-        ("the most pixels", "changed first", "the first known one", "the first by key"),
+        (
+            "with the most pixels",
+            "that is changed first",
+            "that is the first known one",
+            "that is the first by key",
+        ),
         strict=True,
     )
 )
@@ -47,9 +52,7 @@ def duplicates_report(
             ]
             yield Group(f"Group {number}: {counted(len(pictures), 'image')}", pictures)
 
-    why = f"Ticked is what to keep: of each group the image with {_WHY[keep]}."
-    if keep != "largest":
-        why = f"Ticked is what to keep: of each group the image that is {_WHY[keep]}."
+    why = f"Ticked is what to keep: of each group the image {_WHY[keep]}."
     return Report(
         "Duplicates",
         [Section("Groups", groups=groups())],

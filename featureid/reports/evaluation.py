@@ -57,7 +57,7 @@ def _rates(found: Evaluation) -> Table:
         (
             f"{rate.far:g}",
             _text(rate.tar),
-            "" if rate.threshold is None else f"{rate.threshold:.4f}",
+            _threshold(rate.threshold),
         )
         for rate in found.rates
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from operator import attrgetter
 
@@ -73,15 +73,15 @@ def _images(snapshot: Snapshot, shown: int, root: str | None) -> Iterator[Group]
             continue
         for face, _ in snapshot.faces(key):
             notes = ("no face found",) if face.index == WHOLE_IMAGE else (f"face {face.index}",)
-            pictures.append(picture_of(snapshot, key, face.index, root, notes=notes))
+            box = None if face.index == WHOLE_IMAGE else face.box
+            pictures.append(Picture(key, snapshot.locate(key, root), box, notes=notes))
     if pictures:
         yield Group("Images", pictures)
 
 
-def _spaced(keys: Iterable[str], wanted: int) -> Iterator[str]:
+def _spaced(snapshot: Snapshot, wanted: int) -> Iterator[str]:
     """Yield some of the keys of a snapshot, evenly spaced."""
-    total = len(keys)  # type: ignore[arg-type]
-    return islice(keys, 0, None, max(1, total // max(1, wanted)))
+    return islice(snapshot, 0, None, max(1, len(snapshot) // max(1, wanted)))
 
 
 def _history(runs: Sequence[Entry]) -> Section:
