@@ -7,15 +7,19 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from featureid.errors import StorageError, UsageError
+from featureid.images import decode_image
 from featureid.reports import html, write
 from featureid.reports.bars import bar_chart
 from featureid.reports.page import Group, Picture, Report, Section
 from featureid.reports.thumbnails import SIDE, make_thumbnail
 from featureid.reports.write import check_report, write_report
 from featureid.storage.records import Face
+from tests.image_files import FILES, encode
 from tests.report_samples import HOSTILE, make_images, sample_report
 
 
@@ -105,6 +109,26 @@ def test_what_cannot_be_shown_says_why(tmp_path: Path) -> None:
     )
     missing = re.findall(r'<div class="missing">(.*?)</div>', text)
     assert missing == ["place not known", "not found", "not an image"]
+
+
+def test_of_a_damaged_photo_what_can_be_seen_is_shown(photos: Path, tmp_path: Path) -> None:
+    with Image.open(photos / "astronaut.png") as astronaut:
+        data = encode(astronaut, "JPEG")
+    (tmp_path / "whole.jpg").write_bytes(data)
+    (tmp_path / "half.jpg").write_bytes(data[: len(data) // 2])
+    (tmp_path / "head.jpg").write_bytes(data[:100])
+    (tmp_path / "half.png").write_bytes(FILES["png"][:-40])
+    names = "half.jpg", "head.jpg", "half.png"
+    made = [make_thumbnail(Picture(name, str(tmp_path / name))) for name in names]
+    assert [thumbnail.missing for thumbnail in made] == ["truncated"] * 3
+    seen = decode_image(made[0].data).pixels
+    whole = make_thumbnail(Picture("whole", str(tmp_path / "whole.jpg")))
+    half = len(seen) // 3
+    difference = np.abs(seen[:half].astype(int) - decode_image(whole.data).pixels[:half])
+    assert difference.mean() < 2
+    assert not (made[1].data or made[2].data)
+    text = written(tmp_path, of_pictures(Picture("half", str(tmp_path / "half.jpg"))))
+    assert "truncated: what can be seen of it" in text
 
 
 def test_more_pictures_than_a_page_holds_lie_beside_it(

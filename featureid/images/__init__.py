@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featureid.images.decode import DecodedImage, DecodeLimits, decode_image
+from featureid.images.decode import DecodedImage, DecodeLimits, decode_damaged, decode_image
 from featureid.images.detectors import DETECTORS, open_detector
 from featureid.images.face_finder import FaceFinder, FaceSettings
 from featureid.images.resize import resize_image
@@ -13,6 +13,7 @@ __all__ = [
     "DecodedImage",
     "FaceFinder",
     "FaceSettings",
+    "decode_damaged",
     "decode_image",
     "open_detector",
     "resize_image",

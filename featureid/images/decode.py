@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from featureid.errors import UsageError
 from featureid.images.exif import upright
-from featureid.images.failures import memory_errors
-from featureid.images.jpeg import decode_jpeg
+from featureid.images.failures import memory_errors, unsupported
+from featureid.images.jpeg import decode_damaged_jpeg, decode_jpeg
 from featureid.images.raster import decode_raster
 from featureid.images.sniff import image_format
 
@@ -110,6 +110,27 @@ def decode_image(
         return _decoded(data, min_size, limits)
 
 
+def decode_damaged(
+    data: bytes,
+    *,
+    min_size: tuple[int, int] | None = None,
+    limits: DecodeLimits = _DEFAULT_LIMITS,
+) -> DecodedImage:
+    """Return what can be seen of a damaged image: to look at, not to embed.
+
+    Arguments and result are those of :func:`decode_image`.
+
+    Raises:
+        ImageError: nothing can be seen of it, as of everything but JPEG.
+    """
+    kind = image_format(data)
+    if kind != "JPEG":
+        raise unsupported(kind, "damaged")
+    with memory_errors("decode"):
+        pixels, orientation, size = decode_damaged_jpeg(data, min_size, limits.max_pixels)
+    return _image(pixels, orientation, size, kind)
+
+
 def _decoded(data: bytes, min_size: tuple[int, int] | None, limits: DecodeLimits) -> DecodedImage:
     kind = image_format(data)
     if kind == "JPEG":
@@ -117,6 +138,12 @@ def _decoded(data: bytes, min_size: tuple[int, int] | None, limits: DecodeLimits
     else:
         pixels, orientation = decode_raster(data, kind, limits.max_pixels)
         height, width = pixels.shape[:2]
-    if orientation >= 5:
-        width, height = height, width
+    return _image(pixels, orientation, (width, height), kind)
+
+
+def _image(
+    pixels: npt.NDArray[np.uint8], orientation: int, size: tuple[int, int], kind: str
+) -> DecodedImage:
+    """Return an upright image from pixels as they are stored."""
+    width, height = size if orientation < 5 else size[::-1]
     return DecodedImage(upright(pixels, orientation), width, height, kind)

@@ -117,6 +117,27 @@ def decode_jpeg(
     return pixels, header.orientation, (header.width, header.height)
 
 
+def decode_damaged_jpeg(
+    data: bytes, min_size: tuple[int, int] | None, max_pixels: int
+) -> tuple[npt.NDArray[np.uint8], int, tuple[int, int]]:
+    """Decode what can be decoded of a damaged JPEG file; libjpeg fills the rest.
+
+    Arguments and result are those of `decode_jpeg`.
+
+    Raises:
+        ImageError: nothing can be decoded, or it would be too large.
+    """
+    header = read_header(data)
+    height, width = _decoded_size(header, min_size)
+    _check_work(data, header, height, width, max_pixels)
+    pixels, fault = _decode_once(data, header, height, width, strict=False)
+    if pixels is None:
+        raise classified("JPEG", ValueError(fault))
+    if header.components == 4:
+        pixels = _cmyk_to_rgb(pixels, header.adobe)
+    return pixels, header.orientation, (header.width, header.height)
+
+
 def _decoded_size(header: JpegHeader, min_size: tuple[int, int] | None) -> tuple[int, int]:
     """Return the (height, width) of the smallest fast scale that is large enough."""
     height, width = header.height, header.width
@@ -149,21 +170,15 @@ def decode_samples(
     Raises:
         ImageError: ``truncated``, ``corrupt``, ``too-many-pixels`` or ``unsupported``.
     """
-    if header.single_scan:
-        check_pixels(width, height, max_pixels)
-    else:
-        # Several scans: the library holds the coefficients of the whole image at any scale.
-        check_pixels(header.width, header.height, max_pixels)
-        first_scan = header.scan_start - len(header.segments[-1])
-        check_scans(data, first_scan, header.components, header.width * header.height)
-    pixels, fault = _decode_strictly(data, header, height, width)
+    _check_work(data, header, height, width, max_pixels)
+    pixels, fault = _decode_once(data, header, height, width)
     if pixels is None:
         data = _repaired(data, header, fault)
-        pixels, fault = _decode_strictly(data, header, height, width)
+        pixels, fault = _decode_once(data, header, height, width)
     if pixels is None and header.single_scan:
         scan_start = 2 + sum(map(len, header.segments))
         for candidate in _without_restart_padding(data, scan_start, fault):
-            pixels, _ = _decode_strictly(candidate, header, height, width)
+            pixels, _ = _decode_once(candidate, header, height, width)
             if pixels is not None:
                 break
     if pixels is None and _UNNAMED_SAMPLING in fault:
@@ -173,10 +188,23 @@ def decode_samples(
     return pixels
 
 
-def _decode_strictly(
-    data: bytes, header: JpegHeader, height: int, width: int
+def _check_work(
+    data: bytes, header: JpegHeader, height: int, width: int, max_pixels: int
+) -> None:
+    """Refuse an image that would take too much memory or time at a scale."""
+    if header.single_scan:
+        check_pixels(width, height, max_pixels)
+        return
+    # Several scans: the library holds the coefficients of the whole image at any scale.
+    check_pixels(header.width, header.height, max_pixels)
+    first_scan = header.scan_start - len(header.segments[-1])
+    check_scans(data, first_scan, header.components, header.width * header.height)
+
+
+def _decode_once(
+    data: bytes, header: JpegHeader, height: int, width: int, strict: bool = True
 ) -> tuple[npt.NDArray[np.uint8] | None, str]:
-    """Return the pixels, or None and what libjpeg reported, be it only a warning."""
+    """Return the pixels, or None and what libjpeg reported: if strict, be it only a warning."""
     scaled = (height, width) != (header.height, header.width)
     with decoder_errors("JPEG"):
         try:
@@ -185,7 +213,7 @@ def _decode_strictly(
                 "CMYK" if header.components == 4 else "RGB",
                 min_height=height if scaled else 0,
                 min_width=width if scaled else 0,
-                strict=True,
+                strict=strict,
             )
         except ValueError as error:
             return None, str(error)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import ImageError
-from featureid.images import DecodedImage, DecodeLimits, decode_image
+from featureid.images import DecodedImage, DecodeLimits, decode_damaged, decode_image
 from featureid.inputs import read_image
 from featureid.reports.faces import annotated
 from featureid.reports.page import Box, Picture
@@ -36,7 +36,7 @@ class Thumbnail:
         width: its columns.
         height: its rows.
         original: width and height of the image; (0, 0) if that is not known.
-        missing: why there is no picture, as ``not-found``; "" if there is one.
+        missing: why there is no picture, or not all of it, as ``not-found``; "" if there is.
     """
 
     data: bytes = b""
@@ -55,12 +55,22 @@ def make_thumbnail(picture: Picture) -> Thumbnail:
         return Thumbnail(missing="place-not-known")
     # Boxes and landmarks are in pixels of the whole image.
     wanted = None if picture.crop or picture.faces else (SIDE, SIDE)
+    data = b""
     try:
         data = read_image(picture.uri, DecodeLimits().max_bytes)
         image = decode_image(data, min_size=wanted)
     except ImageError as error:
-        return Thumbnail(missing=error.reason)
+        return _remains(data, error.reason)
     return thumbnail_of(image, picture.crop, picture.faces)
+
+
+def _remains(data: bytes, reason: str) -> Thumbnail:
+    """Return what can be seen of an image that cannot be decoded, and why it cannot."""
+    try:
+        image = decode_damaged(data, min_size=(SIDE, SIDE))
+    except ImageError:
+        return Thumbnail(missing=reason)
+    return replace(thumbnail_of(image), missing=reason)
 
 
 def thumbnail_of(
