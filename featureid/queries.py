@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -13,7 +13,7 @@ from featureid.embedding import Embedder
 from featureid.errors import ImageError
 from featureid.images import DecodedImage, DecodeLimits
 from featureid.images.pdq import MAX_DISTANCE, image_hash
-from featureid.inputs import ImageRef, read_image
+from featureid.inputs import ImageRef, InputSource, list_source, read_image
 from featureid.matching.gallery import Gallery, Match, Matches
 from featureid.matching.hashes import Hashes
 from featureid.parallel import map_in_order
@@ -48,6 +48,30 @@ class Query:
     hashes: Hashes | None = None
     uri: str | None = None
     box: tuple[float, float, float, float] | None = None
+
+
+def source_queries(
+    sources: Iterable[InputSource],
+    embedder: Embedder,
+    turned: bool = False,
+    hashed: bool = True,
+    named: Callable[[ImageRef], ImageRef] = lambda ref: ref,
+) -> Iterator[Query | Failure]:
+    """Yield the queries of the images in some places, and the failures to list or embed them.
+
+    Args:
+        sources: the places; the images of each are ordered by their keys.
+        embedder: the model.
+        turned: see :func:`image_queries`.
+        hashed: see :func:`image_queries`.
+        named: returns a reference with the key that the image is to have.
+    """
+    for source in sources:
+        listed = [*list_source(source)]
+        yield from (item for item in listed if isinstance(item, Failure))
+        refs = (named(item) for item in listed if isinstance(item, ImageRef))
+        ordered = sorted(refs, key=lambda ref: ref.key)
+        yield from image_queries(ordered, embedder, turned, hashed)
 
 
 def image_queries(

@@ -127,6 +127,18 @@ def test_it_judges_vectors_of_its_own_model_alone(tmp_path: Path) -> None:
     assert find_calibration(MODEL, None, open_snapshot(later)) == calibration()
 
 
+def test_without_one_of_its_own_that_of_what_was_published_last_counts(tmp_path: Path) -> None:
+    ids = [f"2026112{day}T054231Z-3f9a1c" for day in (8, 4, 5)]  # the first by a clock ahead
+    snapshots = []
+    for name in ids:
+        write_snapshot(tmp_path, ["a.jpg"], snapshot=name)
+        snapshots.append(open_snapshot(tmp_path / "snapshots" / name))
+    for number, snapshot in enumerate(snapshots[:2]):
+        write_calibration(snapshot, calibration(name=f"number {number}"))
+    found = find_calibration(MODEL, None, snapshots[2])
+    assert found is not None and found.name == "number 1"
+
+
 def test_a_cohort_counts_only_where_scores_can_be_corrected(tmp_path: Path) -> None:
     write_snapshot(tmp_path, ["a.jpg"])
     snapshot = open_snapshot(tmp_path)

@@ -17,12 +17,12 @@ from featureid.errors import UsageError
 from featureid.evaluation.calibration import SAME, Level, find_calibration
 from featureid.images import FaceSettings
 from featureid.images.face_finder import FaceChoice, settings_of_line
-from featureid.inputs import ImageRef, InputSource, check_sources, list_source
+from featureid.inputs import InputSource, check_sources
 from featureid.matching.people import Likeness, People
 from featureid.matching.scores import check_comparable
 from featureid.model_store import model_of
 from featureid.models import ModelBundle, resolve_model
-from featureid.queries import Matrix, Query, image_queries, snapshot_queries
+from featureid.queries import Matrix, Query, snapshot_queries, source_queries
 from featureid.reports.people import people_report
 from featureid.storage.reader import open_snapshot
 from featureid.storage.records import Failure, ModelInfo
@@ -163,11 +163,7 @@ class _Inputs:
         self._model = self._model or embedder.info
         self._check(embedder.info, source.path)
         try:
-            listed = [*list_source(source)]
-            refs = [item for item in listed if isinstance(item, ImageRef)]
-            self.failures += [item for item in listed if isinstance(item, Failure)]
-            ordered = sorted(refs, key=lambda ref: ref.key)
-            for item in image_queries(ordered, embedder, hashed=False):
+            for item in source_queries([source], embedder, hashed=False):
                 if isinstance(item, Failure):
                     self.failures.append(item)
                 else:

@@ -6,6 +6,7 @@ import argparse
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -14,7 +15,7 @@ from featureid.embedding import Embedder, EmbedSettings
 from featureid.errors import UsageError
 from featureid.evaluation.calibration import Calibration, find_calibration
 from featureid.images.face_finder import settings_of_line
-from featureid.inputs import ImageRef, InputSource, list_source
+from featureid.inputs import ImageRef, InputSource
 from featureid.keys import image_key
 from featureid.matching.gallery import DEFAULT_K, Gallery
 from featureid.matching.index import MAX_HELD_BYTES
@@ -22,7 +23,7 @@ from featureid.matching.inverted_lists import FEWEST_ROWS, NEIGHBORS
 from featureid.matching.scores import check_comparable
 from featureid.model_store import model_of
 from featureid.models import resolve_model
-from featureid.queries import Answer, Hit, Query, image_queries, search, snapshot_queries
+from featureid.queries import Answer, Hit, Query, search, snapshot_queries, source_queries
 from featureid.reports.search import search_report
 from featureid.storage.reader import open_snapshot
 from featureid.storage.records import Failure
@@ -196,13 +197,9 @@ def _of_images(
     embedder = Embedder(bundle, EmbedSettings(faces=faces))
     try:
         check_comparable(model, folder, embedder.info, "the query images")
-        for source in sources:
-            listed = [*list_source(source)]
-            yield from (item for item in listed if isinstance(item, Failure))
-            refs = (_known(item, gallery) for item in listed if isinstance(item, ImageRef))
-            ordered = sorted(refs, key=lambda ref: ref.key)
-            hashed = gallery.has_hashes and not arguments.no_hash
-            yield from image_queries(ordered, embedder, arguments.turned, hashed)
+        hashed = gallery.has_hashes and not arguments.no_hash
+        named = partial(_known, gallery=gallery)
+        yield from source_queries(sources, embedder, arguments.turned, hashed, named)
     finally:
         embedder.close()
 

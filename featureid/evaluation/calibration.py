@@ -28,7 +28,12 @@ from featureid.storage import files
 from featureid.storage.manifest import decode_manifest, encode_manifest
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import ModelInfo
-from featureid.storage.snapshot import CALIBRATION_SUFFIX, calibration_place, is_snapshot_id
+from featureid.storage.snapshot import (
+    CALIBRATION_SUFFIX,
+    calibration_place,
+    is_snapshot_id,
+    read_sequence,
+)
 from featureid.stored_json import (
     Size,
 )
@@ -359,15 +364,25 @@ def find_calibration(
 
 
 def _own_calibrations(snapshot: Snapshot) -> Iterator[Calibration]:
-    """Yield the calibrations of a snapshot's output folder: its own, and then the newest first."""
+    """Yield the calibrations of a snapshot's output folder: its own, and then the newest first.
+
+    Those of snapshots that are gone are the oldest.
+    """
     place = calibration_place(snapshot.folder)
     if files.exists(place):
         yield read_calibration(place)
     folder, _, name = place.rpartition("/")
-    others = (other for other in files.list_places(folder) if other.endswith(CALIBRATION_SUFFIX))
-    for other in sorted(others, reverse=True):
-        if other != name and is_snapshot_id(other.removesuffix(CALIBRATION_SUFFIX)):
-            yield read_calibration(files.join(folder, other))
+    others = [
+        other.removesuffix(CALIBRATION_SUFFIX)
+        for other in files.list_places(folder)
+        if other.endswith(CALIBRATION_SUFFIX) and other != name
+    ]
+    ages = {
+        other: (read_sequence(files.join(folder, other)) or 0, other)
+        for other in filter(is_snapshot_id, others)
+    }
+    for other in sorted(ages, key=ages.__getitem__, reverse=True):
+        yield read_calibration(files.join(folder, other) + CALIBRATION_SUFFIX)
 
 
 @cache

@@ -188,9 +188,7 @@ def decode_samples(
     return pixels
 
 
-def _check_work(
-    data: bytes, header: JpegHeader, height: int, width: int, max_pixels: int
-) -> None:
+def _check_work(data: bytes, header: JpegHeader, height: int, width: int, max_pixels: int) -> None:
     """Refuse an image that would take too much memory or time at a scale."""
     if header.single_scan:
         check_pixels(width, height, max_pixels)
