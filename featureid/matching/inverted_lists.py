@@ -269,25 +269,29 @@ class InvertedLists:
         probings = []
         for k in NEIGHBORS:
             lists = min(most, _fewest(ranks[:, :k], len(self.centers), recall))
-            probing = self._probing(queries, neighbors[:, :k], lists, shares)
+            probing, least = self._probing(queries, neighbors[:, :k], lists, shares)
             # Of the rows of the lists, the codes lose some.
-            while probing.recall.share < recall and lists < most:
+            while least < recall and lists < most:
                 lists = min(most, lists + max(1, lists // 8))
-                probing = self._probing(queries, neighbors[:, :k], lists, shares)
+                probing, least = self._probing(queries, neighbors[:, :k], lists, shares)
             probings.append(probing)
         return tuple(probings)
 
     def _probing(
         self, queries: Matrix, neighbors: Rows, lists: int, shares: npt.NDArray[np.floating]
-    ) -> Probing:
-        """Return what is found of the neighbors of queries, (n, k), in so many lists."""
+    ) -> tuple[Probing, float]:
+        """Return what is found of the neighbors of queries, (n, k), in so many lists.
+
+        The number beside it is the recall that other queries will find with some certainty.
+        """
         probing = Probing(neighbors.shape[1], lists, round(float(shares[lists - 1]), 4), 0, 1)
-        is_found, found = np.zeros(len(self.rows), np.bool_), 0
+        is_found, found = np.zeros(len(self.rows), np.bool_), []
         for mine, rows in zip(neighbors, self._candidates(queries, probing), strict=True):
             is_found[rows] = True
-            found += int(is_found[mine].sum())
+            found.append(int(is_found[mine].sum()))
             is_found[rows] = False
-        return replace(probing, found=found, pairs=neighbors.size)
+        least = float(_certain(np.array(found) / neighbors.shape[1]))
+        return replace(probing, found=sum(found), pairs=neighbors.size), least
 
 
 def _fewest(ranks: Rows, lists: int, recall: float) -> int:
@@ -301,9 +305,14 @@ def _fewest(ranks: Rows, lists: int, recall: float) -> int:
     counts = np.zeros((len(ranks), lists), np.float32)
     np.add.at(counts, (np.arange(len(ranks))[:, np.newaxis], ranks), 1)
     found = counts.cumsum(axis=1) / ranks.shape[1]
-    errors = found.std(axis=0) / len(found) ** 0.5
-    enough = found.mean(axis=0) - _STANDARD_ERRORS * errors >= recall
+    enough = _certain(found) >= recall
     return int(np.argmax(enough)) + 1 if enough.any() else lists
+
+
+def _certain(shares: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Return what the mean of shares, (n, ...), is at least, with some certainty."""
+    errors = shares.std(axis=0) / len(shares) ** 0.5
+    return np.asarray(shares.mean(axis=0) - _STANDARD_ERRORS * errors)
 
 
 def parts_of(dimension: int) -> int:

@@ -37,6 +37,7 @@ from featureid.training.loading import (
 from featureid.training.options import CNN, TrainOptions
 from featureid.training.split import PARTS, Split, split_classes
 from featureid.training.train import (
+    RECALL_FAR,
     Trained,
     check_dimension,
     train_cnn,
@@ -257,7 +258,9 @@ def described(trained: Trained, split: Split, failures: Sequence[Failure]) -> di
 
 
 def _figures(found: Evaluation) -> dict[str, Any]:
-    return {"auc": found.auc.to_json(), "rank1": found.rank1 and found.rank1.to_json()}
+    recall = next(rate.tar for rate in found.rates if rate.far == RECALL_FAR)
+    figures = {"auc": found.auc, "rank1": found.rank1, "recall": recall}
+    return {name: figure and figure.to_json() for name, figure in figures.items()}
 
 
 def _split(

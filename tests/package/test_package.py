@@ -115,5 +115,7 @@ def test_the_installed_command_embeds_beside_modules_of_the_same_names(
     inspect = [installed / "python", "-m", "featureid", "inspect", "out", "--keys", "--json"]
     found = json.loads(run(folder, *inspect))
     assert found["image_keys"] == ["photos/chelsea.jpg", "photos/coffee.jpg"]
+    run(folder, installed / "featureid", "report", "out", "--output=out.html")
+    assert (folder / "out.html").read_text(encoding="utf-8").count("data:image/jpeg") == 2
     code = "import featureid; print(featureid.generate_feature_id('photos/chelsea.jpg').shape)"
     assert run(folder, installed / "python", "-c", code) == "(128,)\n"

@@ -49,7 +49,7 @@ def test_a_network_of_ones_own_is_trained_and_used(images: Path, tmp_path: Path)
     assert found["left_out"] == ["alone"]
     assert found["failed"] == 1
     assert found["epochs"] == 2
-    assert found["before"].keys() == found["after"].keys() == {"auc", "rank1"}
+    assert found["before"].keys() == found["after"].keys() == {"auc", "rank1", "recall"}
     with Image.open(curves) as drawn:
         assert drawn.width > 500
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "mine.fidmodel"]
