@@ -102,10 +102,15 @@ def _commands(data: bytes, bits: int) -> Iterator[npt.NDArray[np.int64]]:
     for start in range(0, len(codes) - 1, _WINDOW):
         first = codes[start : min(start + _WINDOW, len(codes) - 1)]
         second = codes[start + 1 : start + 1 + len(first)]
-        steps = np.where(first > 0, 2, sizes[second]).tolist()
-        places, end = [], start + len(first)
+        steps, end = np.where(first > 0, 2, sizes[second]), start + len(first)
+        # Runs of a single pixel, one after the other, would take a step of Python each.
+        runs = steps[at - start :: 2] == 2
+        count = len(runs) if runs.all() else int(runs.argmin())
+        places = [*range(at, at + 2 * count, 2)]
+        at += 2 * count
+        rest = steps.tolist() if at < end else []
         while at < end:
-            step = steps[at - start]
+            step = rest[at - start]
             if not step or (
                 at + step > len(codes)
                 and at + step - _has_padding(codes[at : at + 2], bits) > len(codes)
