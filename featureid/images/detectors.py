@@ -6,7 +6,6 @@ that threads use all cores. A detector is for one thread at a time.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +15,23 @@ from featureid.errors import ModelError, UsageError
 from featureid.images.blazeface import BlazefaceDetector
 from featureid.images.dlib_faces import DlibDetector
 from featureid.images.face import DetectedFace, FaceDetector, Pixels
+from featureid.known_files import KnownFile
 
 DEFAULT_DETECTOR = "dlib"
 _HAAR_FILE = "haarcascade_frontalface_default.xml"
+_HAAR = KnownFile(
+    930_127,
+    "0f7d4527844eb514d4a4948e822da90fbb16a34a0bbbbc6adc6498747a5aafb0",
+    "install opencv-python-headless again",
+)
 _HAAR_STEP, _HAAR_NEIGHBORS, _HAAR_SMALLEST = 1.1, 5, 20
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
-_YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+_YUNET = KnownFile(
+    232_589,
+    "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    f"download {YUNET_FILE} from OpenCV's model zoo, and put it there or name it with "
+    "`detector_model`",
+)
 # At lower scores YuNet takes patterns for faces; OpenCV's default is 0.9.
 _YUNET_SCORE, _YUNET_OVERLAP, _YUNET_CANDIDATES = 0.7, 0.3, 5000
 
@@ -33,7 +43,11 @@ class HaarDetector:
     landmarks = ""
 
     def __init__(self) -> None:
-        """Load the cascade that OpenCV's package contains."""
+        """Load the cascade that OpenCV's package contains.
+
+        Raises:
+            ModelError: OpenCV lacks it, or its file is damaged.
+        """
         import cv2
 
         if not hasattr(cv2, "CascadeClassifier"):
@@ -43,11 +57,9 @@ class HaarDetector:
             )
         from cv2.data import haarcascades
 
-        self._cascade = cv2.CascadeClassifier(haarcascades + _HAAR_FILE)
-        if self._cascade.empty():
-            raise ModelError(
-                f"{haarcascades} lacks {_HAAR_FILE}: install opencv-python-headless again"
-            )
+        file = Path(haarcascades, _HAAR_FILE)
+        _HAAR.read(file)  # OpenCV may crash on a damaged cascade, or find other faces with it
+        self._cascade = cv2.CascadeClassifier(str(file))
 
     def detect(self, pixels: Pixels) -> list[DetectedFace]:
         """Return the faces; see :meth:`featureid.images.face.FaceDetector.detect`."""
@@ -74,7 +86,7 @@ class YunetDetector:
     """
 
     name = landmarks = "yunet"
-    identity = f"yunet {_YUNET_SHA256}"
+    identity = f"yunet {_YUNET.sha256}"
 
     def __init__(self, model: Path) -> None:
         """Load the model.
@@ -84,19 +96,7 @@ class YunetDetector:
         """
         import cv2
 
-        where = f"Download {YUNET_FILE} from OpenCV's model zoo, and put it there or name it with "
-        where += "`detector_model`"
-        try:
-            data = model.read_bytes()
-        except OSError as error:
-            raise ModelError(
-                f"the detector yunet cannot read its model {model}: {error.strerror}. {where}"
-            ) from error
-        # OpenCV may crash on a damaged network, or run it.
-        if hashlib.sha256(data).hexdigest() != _YUNET_SHA256:
-            raise ModelError(
-                f"{model} is damaged or another model: its SHA-256 is not {_YUNET_SHA256}. {where}"
-            )
+        data = _YUNET.read(model)  # OpenCV may crash on a damaged network, or run it
         self._detector = cv2.FaceDetectorYN.create(
             "onnx",
             np.frombuffer(data, np.uint8),

@@ -6,13 +6,11 @@ dlib is imported only when one of them is opened.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +18,16 @@ import numpy as np
 from featureid.errors import ModelError
 from featureid.images.align import Point, similarity_transform, warp
 from featureid.images.face import DetectedFace, Pixels
+from featureid.known_files import KnownFile, file_in_package
 
 INSTALL_DLIB = "pip install 'featureid[faces]'"
 _POINTS_PACKAGE = "face_recognition_models"
 _POINTS_FILE = "models/shape_predictor_5_face_landmarks.dat"
-_POINTS_SHA256 = "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888"
+_POINTS = KnownFile(
+    9_150_489,
+    "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
+    f"install {_POINTS_PACKAGE} again",
+)
 # dlib's own threshold is 0, at which patterns are taken for faces. In 100 photos of people no face
 # scored below 0.3, and no pattern above 0.2.
 _SCORE = 0.25
@@ -185,10 +188,8 @@ def _landmark_predictor() -> Any:
     """Return dlib's predictor of five landmarks; it never changes, so that all threads share it."""
     import dlib
 
-    spec = importlib.util.find_spec(_POINTS_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
+    path = file_in_package(_POINTS_PACKAGE, _POINTS_FILE)
+    if path is None:
         raise ModelError(f"the package {_POINTS_PACKAGE} is not installed: {INSTALL_DLIB}")
-    path = Path(spec.submodule_search_locations[0]) / _POINTS_FILE
-    if hashlib.sha256(path.read_bytes()).hexdigest() != _POINTS_SHA256:
-        raise ModelError(f"{path} has another SHA-256: install {_POINTS_PACKAGE} again")
+    _POINTS.read(path)  # dlib may run a damaged predictor
     return dlib.shape_predictor(str(path))

