@@ -50,11 +50,11 @@ step("import_featureid_s")
 from featureid.embedding import Embedder, EmbedSettings
 from featureid.inputs import ImageRef
 from featureid.model_store import open_model
-bundle = open_model(sys.argv[1], sys.argv[2])
+bundle = open_model(sys.argv[1], sys.argv[2], content=sys.argv[3])
 step("read_model_s")
 embedder = Embedder(bundle, EmbedSettings())
 step("open_model_s")
-(row,) = embedder.submit([ImageRef("a", sys.argv[3])]).result()
+(row,) = embedder.submit([ImageRef("a", sys.argv[4])]).result()
 step("first_image_s")
 steps["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 print(json.dumps(steps))
@@ -113,11 +113,13 @@ def measure_worker(image: Path) -> dict[str, Any]:
     """Return what it takes until a worker process is ready, without a runner."""
     from featureid.model_store import keep_model
     from featureid.models import resolve_model
+    from featureid.models.bundle import content_digest
 
     bundle = resolve_model("image")
+    held = [bundle.digest, content_digest(bundle)]
     with tempfile.TemporaryDirectory() as output:
         place = keep_model(output, bundle)
-        command = [sys.executable, "-c", WORKER, place, bundle.digest, str(image)]
+        command = [sys.executable, "-c", WORKER, place, *held, str(image)]
         rounds = [
             json.loads(subprocess.check_output(command, cwd=common.ROOT)) for _ in range(ROUNDS)
         ]

@@ -38,7 +38,7 @@ from featureid.models.building.trial import (
     probe_network,
     with_safe_batch,
 )
-from featureid.models.bundle import Network, network_digest
+from featureid.models.bundle import Network, network_digest, with_own_digest
 from featureid.models.features import Pooling, Reduction
 from featureid.models.folder import check_name
 from featureid.models.preprocessing import Layout
@@ -193,9 +193,8 @@ def _add(options: AddOptions) -> Added:
         bundle, likeness = quantize(bundle, np.stack(samples.first(MOST_IMAGES)), limits)
         bundle, tried = with_safe_batch(bundle, images, limits)
     reduction = _reduction(options, bundle, samples, limits)
-    digest = network_digest(bundle.network, pooling, reduction, preprocessing)
     dimension = reduction.matrix.shape[1] if reduction else features
-    bundle = replace(bundle, digest=digest, reduction=reduction, dimension=dimension)
+    bundle = with_own_digest(replace(bundle, reduction=reduction, dimension=dimension))
     return Added(bundle, tried, likeness)
 
 

@@ -19,7 +19,7 @@ from featureid.models import (
     write_bundle,
 )
 from featureid.models.building.check import ensure_checked
-from featureid.models.bundle import POOLED
+from featureid.models.bundle import POOLED, content_digest
 from featureid.models.folder import added_models
 from featureid.storage import files
 from featureid.storage.records import ModelInfo
@@ -68,7 +68,7 @@ def model_of(folder: str, info: ModelInfo) -> ModelBundle:
     if files.exists(place):
         data = files.read_bytes(place)
         bundle = read_bundle(data, place)
-        _check_digest(bundle, place, info.digest)
+        _check_digest(bundle.digest, place, info.digest)
         ensure_checked(bundle, data)
         return bundle
     for known in known_models():
@@ -90,12 +90,16 @@ def share_model(bundle: ModelBundle) -> None:
     _SHARED[bundle.digest] = bundle
 
 
-def open_model(name_or_place: str, digest: str) -> ModelBundle:
+def open_model(name_or_place: str, digest: str, content: str) -> ModelBundle:
     """Return the model that a run was started with.
+
+    A file is not tried again: it must hold what the process that started the run has tried.
 
     Args:
         name_or_place: a known model's name, or the path or URI of a ``.fidmodel`` file.
         digest: the digest that it must have.
+        content: its :func:`~featureid.models.bundle.content_digest`, by which a file must hold the
+            same network, too; a known model of that name may have been written by another ``onnx``.
 
     Raises:
         UsageError: the name is not known.
@@ -105,17 +109,19 @@ def open_model(name_or_place: str, digest: str) -> ModelBundle:
     shared = _SHARED.get(digest)
     if shared is not None:
         return shared
-    if name_or_place.endswith(BUNDLE_SUFFIX):
-        bundle = read_bundle(files.read_bytes(name_or_place), name_or_place)
-    else:
+    if not name_or_place.endswith(BUNDLE_SUFFIX):
         bundle = resolve_model(name_or_place)
-    _check_digest(bundle, name_or_place, digest)
+        _check_digest(bundle.digest, name_or_place, digest)
+        return bundle
+    bundle = read_bundle(files.read_bytes(name_or_place), name_or_place)
+    _check_digest(bundle.digest, name_or_place, digest)
+    _check_digest(content_digest(bundle), f"{name_or_place} as it is now", content)
     return bundle
 
 
-def _check_digest(bundle: ModelBundle, name_or_place: str, digest: str) -> None:
-    if bundle.digest != digest:
+def _check_digest(found: str, name_or_place: str, digest: str) -> None:
+    if found != digest:
         raise BundleError(
-            f"model {name_or_place!r} has the digest {bundle.digest}, but the run was started "
-            f"with {digest}; do not replace a model file while a run uses it"
+            f"model {name_or_place!r} has the digest {found}, but the run was started with "
+            f"{digest}; do not replace a model file while a run uses it"
         )

@@ -33,7 +33,7 @@ from featureid.models import ModelBundle, Preprocessing, read_bundle, write_bund
 from featureid.models.archive import read_stored_zip, write_stored_zip
 from featureid.models.building.onnx_structure import read_structure
 from featureid.models.building.preprocess_config import read_preprocess_config
-from featureid.models.bundle import Network, NetworkInput
+from featureid.models.bundle import Network, NetworkInput, with_own_digest
 from featureid.models.features import Reduction
 from featureid.storage import export, ingest, layout, published
 from featureid.storage import gzip_members as gm
@@ -98,20 +98,22 @@ MANIFEST = build_manifest(
     count_outcomes(3, FAILURES),
 )
 BUNDLE = write_bundle(
-    ModelBundle(
-        name="tiny",
-        architecture="tiny-1",
-        digest="sha256:" + "0" * 64,
-        native_dimension=4,
-        dimension=3,
-        preprocessing=Preprocessing(8, 6, (127.0,) * 3, (128.0,) * 3, STRETCH, 2),
-        network=Network(
-            "model.onnx", b"a network", NetworkInput("x", "nchw", "float32", 4), "features"
-        ),
-        reduction=Reduction(np.ones((4, 3), np.float32)),
-        provenance="made here",
-        license="Apache-2.0",
-        statistics={"parameters": 12},
+    with_own_digest(
+        ModelBundle(
+            name="tiny",
+            architecture="tiny-1",
+            digest="sha256:" + "0" * 64,
+            native_dimension=4,
+            dimension=3,
+            preprocessing=Preprocessing(8, 6, (127.0,) * 3, (128.0,) * 3, STRETCH, 2),
+            network=Network(
+                "model.onnx", b"a network", NetworkInput("x", "nchw", "float32", 4), "features"
+            ),
+            reduction=Reduction(np.ones((4, 3), np.float32)),
+            provenance="made here",
+            license="Apache-2.0",
+            statistics={"parameters": 12},
+        )
     )
 )
 

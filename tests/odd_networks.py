@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,31 @@ def branching() -> bytes:
         helper.make_tensor_value_info("t", TensorProto.FLOAT, None)])  # fmt: skip
     branch = helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=then)
     return onnx_of([MEANS, branch], constants={"c": np.array(True)})
+
+
+def without_an_input(litert: bytes, operator: int = 0, place: int = 0) -> bytes:
+    """Return a LiteRT network of which an operator lacks an input: its number is -1.
+
+    That is legal for inputs that are optional; LiteRT does not look which ones are.
+
+    Args:
+        litert: the network, a FlatBuffer of TensorFlow Lite's schema.
+        operator: number of the operator.
+        place: of the input among its inputs.
+    """
+    changed = bytearray(litert)
+
+    def follow(at: int) -> int:
+        return at + int(struct.unpack_from("<I", litert, at)[0])
+
+    def field(table: int, number: int) -> int:
+        vtable = table - struct.unpack_from("<i", litert, table)[0]
+        return table + int(struct.unpack_from("<H", litert, vtable + 4 + 2 * number)[0])
+
+    def element(vector: int, number: int) -> int:
+        return vector + 4 + 4 * number
+
+    graph = follow(element(follow(field(follow(0), 2)), 0))
+    node = follow(element(follow(field(graph, 3)), operator))
+    struct.pack_into("<i", changed, element(follow(field(node, 1)), place), -1)
+    return bytes(changed)

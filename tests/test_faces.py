@@ -30,6 +30,7 @@ from featureid.images.face import DetectedFace
 from featureid.images.face_finder import choose_faces
 from featureid.inputs import ImageRef
 from featureid.models import resolve_model
+from featureid.models.bundle import content_digest
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import WHOLE_IMAGE, ModelInfo
 from featureid.storage.verify import verify_snapshot
@@ -287,10 +288,10 @@ def test_a_worker_that_would_find_other_faces_stops() -> None:
     finder = open_face_finder(FaceSettings(detector="haar"))
     wanted = bundle.preprocessing.digest_with(finder.digested)
     info = ModelInfo("face", bundle.digest, wanted, bundle.dimension)
-    _Embed("face", info, settings, "run").setup()
+    _Embed("face", content_digest(bundle), info, settings, "run").setup()
     other = replace(info, preprocessing_digest=bundle.preprocessing.digest)
     with pytest.raises(BundleError, match="its detector differs"):
-        _Embed("face", other, settings, "run").setup()
+        _Embed("face", content_digest(bundle), other, settings, "run").setup()
 
 
 def test_a_model_of_whole_images_takes_no_faces(image_folder: Path) -> None:

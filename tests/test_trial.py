@@ -23,12 +23,12 @@ from featureid.models.building.trial import (
     check_tried,
 )
 from featureid.models.building.trial_child import work
-from featureid.models.bundle import NetworkInput, write_bundle
+from featureid.models.bundle import NetworkInput, with_own_digest, write_bundle
 from tests.foreign_networks import SIDE, TOKENS, convolutional, transformer
 from tests.odd_networks import MEANS, branching, external, node, onnx_of
 from tests.tiny_networks import TFLITE, onnx_bundle, onnx_network
 
-GOOD = Tried(8, True, True, True, True, 1.0, 1.0, 0.1, 90.0)
+GOOD = Tried(8, True, True, True, True, 1.0, 1.0, 0.1, 90.0, None)
 
 
 def probed(folder: Path, data: bytes, file: str = "model.onnx", **asked: Any) -> Probed:
@@ -42,7 +42,7 @@ def probed(folder: Path, data: bytes, file: str = "model.onnx", **asked: Any) ->
 def tried(folder: Path, network: bytes) -> Tried:
     """Return how a model with this network does on made-up images."""
     bundle = onnx_bundle(reduction=None, dimension=4)
-    bundle = replace(bundle, network=replace(bundle.network, data=network))
+    bundle = with_own_digest(replace(bundle, network=replace(bundle.network, data=network)))
     (folder / BUNDLE).write_bytes(write_bundle(bundle))
     size = (bundle.preprocessing.height, bundle.preprocessing.width)
     np.save(folder / IMAGES, textured_images(8, *size))

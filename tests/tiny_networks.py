@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from featureid.images.resize import STRETCH
 from featureid.models import ModelBundle, Preprocessing
-from featureid.models.bundle import Network, NetworkInput
+from featureid.models.bundle import Network, NetworkInput, with_own_digest
 from featureid.models.features import Reduction
 
 HEIGHT, WIDTH, FEATURES, DIMENSION = 8, 10, 4, 5
@@ -122,7 +122,7 @@ def tflite_bundle(**changes: Any) -> ModelBundle:
 
 
 def tiny_bundle(network: Network, **changes: Any) -> ModelBundle:
-    """Return a bundle of a network with four features."""
+    """Return a bundle of a network with four features, and the digest of what it holds."""
     values = weights()
     fields: dict[str, Any] = {
         "name": "tiny",
@@ -136,4 +136,4 @@ def tiny_bundle(network: Network, **changes: Any) -> ModelBundle:
         "provenance": "made by a test",
         "license": "Apache-2.0",
     }
-    return ModelBundle(**{**fields, **changes})
+    return with_own_digest(ModelBundle(**{**fields, **changes}))

@@ -21,6 +21,7 @@ from featureid.jobs.run_metrics import run_metrics
 from featureid.jobs.run_record import complete_record, new_record
 from featureid.model_store import keep_model, share_model
 from featureid.models import ModelBundle
+from featureid.models.bundle import content_digest
 from featureid.refresh import Planner
 from featureid.storage import files
 from featureid.storage.lifecycle import SnapshotWriter
@@ -99,7 +100,9 @@ class EmbedSummary:
         return Counts(self.images, self.embedded, self.failed, reasons, self.kept)
 
 
-def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePlan) -> None:
+def build_pipeline(
+    pipeline: beam.Pipeline, options: EmbedOptions, content: str, plan: WritePlan
+) -> None:
     """Add the whole run to ``pipeline``: list, check contents, embed, write, publish."""
     info = plan.writer.info
     run = info.snapshot
@@ -112,7 +115,7 @@ def build_pipeline(pipeline: beam.Pipeline, options: EmbedOptions, plan: WritePl
         checked = listed["compare"] | CheckContent(options.settings, run)
         images = (images, checked["images"]) | "ToEmbed" >> beam.Flatten()
         same = {"same": checked["same"]}
-    embed = EmbedReferences(options.model, info.model, options.settings, run)
+    embed = EmbedReferences(options.model, content, info.model, options.settings, run)
     # A partition of the listing was planned in one place; embedding should use all workers. All
     # images are spread at once: Beam's fuser also loses what is flattened with a shuffle's output.
     spread = images | "SpreadImages" >> beam.Reshuffle()
@@ -194,7 +197,7 @@ def _start(
     def build() -> None:
         # Workers elsewhere do not share this process's cache of models either.
         place = options.model if local else keep_model(options.output, model)
-        build_pipeline(pipeline, replace(options, model=place), plan)
+        build_pipeline(pipeline, replace(options, model=place), content_digest(model), plan)
 
     result = launch(pipeline, plan.writer, build, progress_of(info.snapshot), watch)
     return plan, result

@@ -13,11 +13,11 @@ A ``.fidmodel`` file is a zip of stored members with fixed dates, written determ
 The zip's comment, its last 71 bytes, is ``sha256:`` and the SHA-256 of everything before the
 digits, so any flipped bit is found before anything is interpreted.  Later formats keep this ending.
 
-The **digest** of a model is its identity.  That of a model built from weights is
-:func:`model_digest`, which covers what determines the numbers and not the bytes of the network,
-since another version of a library may write the same network in other bytes.  That of a network
-made elsewhere is :func:`network_digest`.  It identifies a model; it does not authenticate who made
-it.
+The **digest** of a model is its identity.  It is :func:`network_digest`, which follows from what
+the bundle holds, and one that states another is refused.  Only that of a known model does not
+follow from its file: it is :func:`model_digest`, since another version of a library may write the
+same network in other bytes, and :mod:`featureid.models.contents` says what a bundle that states it
+must hold.  A digest identifies a model; it does not authenticate who made it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ import numpy.typing as npt
 
 from featureid.errors import BundleError, NewerVersionError
 from featureid.models.archive import read_stored_zip, write_stored_zip
+from featureid.models.contents import CONTENTS, digest_of_features
 from featureid.models.features import Pooling, Reduction, read_reduction
 from featureid.models.preprocessing import Layout, Preprocessing
 from featureid.stored_json import (
@@ -125,7 +126,7 @@ class ModelBundle:
     Attributes:
         name: name of the model.
         architecture: kind of network, with a revision.
-        digest: its identity, from :func:`model_digest` or :func:`network_digest`.
+        digest: its identity: :func:`network_digest`, or :func:`model_digest` of a known model.
         native_dimension: length of the network's vectors, after pooling.
         dimension: length of the model's vectors: the native one, or that of the reduction.
         preprocessing: how an image becomes the network's input.
@@ -216,15 +217,26 @@ def model_digest(
 
 
 def network_digest(
-    network: Network, pooling: Pooling, reduction: Reduction | None, preprocessing: Preprocessing
+    network: Network,
+    pooling: Pooling,
+    reduction: Reduction | None,
+    preprocessing: Preprocessing,
+    network_sha256: str | None = None,
 ) -> str:
-    """Return the identity of a model whose network was made elsewhere.
+    """Return the identity of a model as it follows from everything that decides its numbers.
 
     It is the SHA-256 of canonical JSON that names the network's bytes, its input and output, and
     everything that happens before and after it.
+
+    Args:
+        network: the network.
+        pooling: how its output becomes one vector per image.
+        reduction: what is applied to that vector.
+        preprocessing: how an image becomes its input.
+        network_sha256: what stands for the network; None for the SHA-256 of its file.
     """
     described = {
-        "network": _Member.of(network.data).sha256,
+        "network": network_sha256 or _Member.of(network.data).sha256,
         "input": msgspec.to_builtins(network.input),
         "output": network.output,
         "pooling": pooling,
@@ -234,6 +246,18 @@ def network_digest(
     if reduction is not None and reduction.unit:
         described["unit_features"] = True
     return "sha256:" + hashlib.sha256(canonical_json(described)).hexdigest()
+
+
+def content_digest(bundle: ModelBundle, network_sha256: str | None = None) -> str:
+    """Return :func:`network_digest` of what a bundle holds, whatever digest it states."""
+    return network_digest(
+        bundle.network, bundle.pooling, bundle.reduction, bundle.preprocessing, network_sha256
+    )
+
+
+def with_own_digest(bundle: ModelBundle) -> ModelBundle:
+    """Return a bundle of which something was replaced, with the digest of what it holds now."""
+    return replace(bundle, digest=content_digest(bundle))
 
 
 def pooled(bundle: ModelBundle) -> ModelBundle:
@@ -246,14 +270,15 @@ def pooled(bundle: ModelBundle) -> ModelBundle:
         raise BundleError(
             f"the model {bundle.name!r} has no reduction: its vectors are its network's features"
         )
-    identity = canonical_json({"features": bundle.digest})
-    return replace(
+    features = replace(
         bundle,
         name=f"{bundle.name}{POOLED}",
-        digest="sha256:" + hashlib.sha256(identity).hexdigest(),
         dimension=bundle.native_dimension,
         reduction=None,
     )
+    if bundle.digest in CONTENTS:
+        return replace(features, digest=digest_of_features(bundle.digest))
+    return with_own_digest(features)
 
 
 def write_bundle(bundle: ModelBundle) -> bytes:
@@ -306,6 +331,11 @@ def read_bundle(data: bytes, source: str) -> ModelBundle:
         raise BundleError(f"model bundle {source}: {_DESCRIPTION}: {error}") from error
 
 
+def seal_of(data: bytes) -> str:
+    """Return the SHA-256, in hex, that ends the file of a bundle and identifies it."""
+    return data[-_HEX_DIGITS:].decode("ascii")
+
+
 def load_bundle(path: str | os.PathLike[str]) -> ModelBundle:
     """Return the bundle in the file ``path``.
 
@@ -343,7 +373,7 @@ def _read_bundle(data: bytes) -> ModelBundle:
         raise BundleError("a member's size or checksum differs from bundle.json")
     reduction = members.pop(_REDUCTION, None)
     file = _network_file(members)
-    return ModelBundle(
+    bundle = ModelBundle(
         name=description.name,
         architecture=description.architecture,
         digest=description.digest,
@@ -363,6 +393,25 @@ def _read_bundle(data: bytes) -> ModelBundle:
         provenance=description.provenance,
         license=description.license,
         statistics=description.statistics,
+    )
+    if bundle.digest not in CONTENTS:  # of those, the network is compared when it is first tried
+        found = content_digest(bundle, description.members[file].sha256)
+        if found != bundle.digest:
+            raise BundleError(other_contents(bundle, found))
+    return bundle
+
+
+def other_contents(bundle: ModelBundle, found: str) -> str:
+    """Return what to say of a bundle that is not the model whose digest it states.
+
+    Args:
+        bundle: the bundle.
+        found: the digest of what it holds.
+    """
+    return (
+        f"it states the digest {bundle.digest}, but the digest of what it holds is {found}: its "
+        "network, reduction or preprocessing is that of another model; take the file from where "
+        "it was made"
     )
 
 

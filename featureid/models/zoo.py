@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from featureid.errors import BundleError, ModelError, UsageError, did_you_mean
+from featureid.models import contents
 from featureid.models.building.build import build_face, build_image
 from featureid.models.building.check import ensure_checked, remember
 from featureid.models.bundle import (
@@ -69,7 +70,7 @@ _MODELS = {
             name="image",
             description="any image: EfficientNet-Lite0 (ImageNet) features, projected to 128",
             license="Apache-2.0",
-            digest="sha256:e58b60ef7fba0fdb73e16732f4843fcdc8a45969471dbf7f16a93269ea02ec3b",
+            digest=contents.IMAGE,
             package=_IMAGE_PACKAGE,
             build=build_image,
         ),
@@ -77,7 +78,7 @@ _MODELS = {
             name="face",
             description="faces: dlib's face recognition ResNet, 128 dimensions",
             license="CC0-1.0",
-            digest="sha256:92bf5d61653b308db78c8710d5e55fb41920ddec072f80f6c116f5f4296f473b",
+            digest=contents.FACE,
             package=_FACE_PACKAGE,
             build=build_face,
         ),
@@ -85,7 +86,7 @@ _MODELS = {
             name="image-int8",
             description="the network of image in 8-bit integers: faster, not comparable with image",
             license="Apache-2.0",
-            digest="sha256:5e61b35b25d318974b052034940c6b7c82b95b090411cc8a459b4a44002b0062",
+            digest=contents.IMAGE_INT8,
             package=_IMAGE_PACKAGE,
             build=partial(build_image, integers=True),
         ),
@@ -93,7 +94,7 @@ _MODELS = {
             name="face-int8",
             description="the network of face in 8-bit integers: faster, not comparable with face",
             license="CC0-1.0",
-            digest="sha256:4321ee9966d96a0de41e26f548b1d0390f9acfad260e13c8992468f6637c70a1",
+            digest=contents.FACE_INT8,
             package=_FACE_PACKAGE,
             build=partial(build_face, integers=True),
         ),
@@ -167,6 +168,10 @@ def _cached(model: KnownModel) -> ModelBundle:
                 f"model {model.name!r} has digest {bundle.digest}; this version of featureid needs "
                 f"{model.digest}"
             )
+        try:
+            ensure_checked(bundle, data)
+        except ModelError as error:
+            raise BundleError(str(error)) from error
         return bundle
 
     return built_once(path, lambda: _build(model), read)

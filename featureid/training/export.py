@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
 from featureid.images.resize import STRETCH
-from featureid.models.bundle import ModelBundle, Network, NetworkInput, model_digest
+from featureid.models.bundle import ModelBundle, Network, NetworkInput, network_digest
 from featureid.models.features import Reduction
 from featureid.models.preprocessing import PIXELS_REVISION, Preprocessing
 from featureid.onnx_graph import OnnxGraph, Weights
-from featureid.stored_json import canonical_json
 
 _CNN = "published-cnn-1"
 _STAGES = (1, 2, 3)
@@ -51,19 +49,16 @@ def cnn_bundle(
     x = graph.convolution(x, "embedding", kernel, weights["embedding/bias"])
     x = graph.node("Flatten", "features", x)
     dimension = embedding.shape[1]
+    source = NetworkInput("pixels", "nchw", "float32")
+    network = Network("model.onnx", graph.to_bytes(_CNN, dimension), source, "features")
     return ModelBundle(
         name=name,
         architecture=_CNN,
-        digest=model_digest(_CNN, weights, preprocessing),
+        digest=network_digest(network, "none", None, preprocessing),
         native_dimension=dimension,
         dimension=dimension,
         preprocessing=preprocessing,
-        network=Network(
-            "model.onnx",
-            graph.to_bytes(name, dimension),
-            NetworkInput("pixels", "nchw", "float32"),
-            "features",
-        ),
+        network=network,
         provenance=provenance,
         license="not stated",
         statistics={"parameters": sum(array.size for array in weights.values())},
@@ -79,10 +74,7 @@ def head_bundle(base: ModelBundle, name: str, reduction: Reduction, provenance: 
         reduction: what follows the network.
         provenance: one line about the training; that of the base is added.
     """
-    matrix, sealed = reduction.matrix, hashlib.sha256(reduction.to_npy()).hexdigest()
-    identity = canonical_json(
-        {"features": base.digest, "reduction": sealed, "unit_features": reduction.unit}
-    )
+    matrix = reduction.matrix
     old = base.reduction.matrix.size if base.reduction else 0
     statistics = dict(base.statistics)
     if "parameters" in statistics:
@@ -91,7 +83,7 @@ def head_bundle(base: ModelBundle, name: str, reduction: Reduction, provenance: 
         base,
         name=name,
         architecture=f"{base.architecture}, trained head",
-        digest="sha256:" + hashlib.sha256(identity).hexdigest(),
+        digest=network_digest(base.network, base.pooling, reduction, base.preprocessing),
         dimension=matrix.shape[1],
         reduction=reduction,
         provenance=f"{provenance}; {base.provenance}",

@@ -16,6 +16,7 @@ from featureid.images import FaceSettings
 from featureid.images.face_finder import FaceChoice
 from featureid.inputs import ImageRef, local_ref
 from featureid.model_store import open_model, share_model
+from featureid.models.bundle import content_digest
 from featureid.storage.records import EmbeddingRow, Failure, ModelInfo
 from featureid.transforms import metrics
 from featureid.transforms.progress import progress_of
@@ -65,7 +66,8 @@ class EmbedImages(beam.PTransform):
         self._bundle, settings, info = describe_model(self._model, self._settings)
         share_model(self._bundle)
         refs = images | "ToReferences" >> beam.Map(as_ref)
-        embedded = refs | EmbedReferences(self._model, info, settings, uuid.uuid4().hex)
+        content = content_digest(self._bundle)
+        embedded = refs | EmbedReferences(self._model, content, info, settings, uuid.uuid4().hex)
         model = images.pipeline | "Model" >> beam.Create([info], reshuffle=False)
         return {ROWS: embedded.rows, FAILURES: embedded.failures, "model": model}
 
@@ -77,14 +79,17 @@ class EmbedReferences(beam.PTransform):
 
     Args:
         model: as for :class:`EmbedImages`.
+        content: digest of what the model's file holds, which has been tried.
         info: what the model must be: its digest, and that of all that happens to pixels.
         settings: threads, batch size, limits, backend, faces.
         run: a unique name of the run, for its progress.
     """
 
-    def __init__(self, model: str, info: ModelInfo, settings: EmbedSettings, run: str) -> None:
+    def __init__(
+        self, model: str, content: str, info: ModelInfo, settings: EmbedSettings, run: str
+    ) -> None:
         super().__init__()
-        self._dofn = _Embed(model, info, settings, run)
+        self._dofn = _Embed(model, content, info, settings, run)
 
     def expand(self, refs: beam.PCollection) -> DoOutputsTuple:
         """Wire the embedding."""
@@ -98,8 +103,11 @@ def as_ref(image: str | ImageRef) -> ImageRef:
 
 
 class _Embed(beam.DoFn):
-    def __init__(self, model: str, info: ModelInfo, settings: EmbedSettings, run: str) -> None:
+    def __init__(
+        self, model: str, content: str, info: ModelInfo, settings: EmbedSettings, run: str
+    ) -> None:
         self._model = model
+        self._content = content
         self._info = info
         self._settings = settings
         self._run = run
@@ -114,7 +122,8 @@ class _Embed(beam.DoFn):
         self._progress = progress_of(self._run)
 
     def _make_embedder(self) -> Embedder:
-        embedder = Embedder(open_model(self._model, self._info.digest), self._settings)
+        model = open_model(self._model, self._info.digest, self._content)
+        embedder = Embedder(model, self._settings)
         if embedder.info.preprocessing_digest != self._info.preprocessing_digest:
             embedder.close()
             raise BundleError(

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from pathlib import Path
 
 from featureid.atomic import replace_file
 from featureid.errors import ModelError
 from featureid.models.building.textures import textured_images
 from featureid.models.building.trial import Tried, limits_for, try_model
-from featureid.models.bundle import ModelBundle
+from featureid.models.bundle import ModelBundle, content_digest, other_contents, seal_of
 from featureid.models.cache import cache_folder
+from featureid.models.contents import CONTENTS
 
 TRIAL_IMAGES = 8
 # Raise it when more is checked: every file is then checked again.
-_REVISION = 1
+_REVISION = 2
 
 
 def check_bundle(
     bundle: ModelBundle, seconds: float | None = None, memory_bytes: int | None = None
 ) -> Tried:
-    """Try a model in a child process, on made-up images.
+    """Try a model in a child process, on made-up images, and compare it with what its digest says.
 
     Args:
         bundle: the model.
@@ -40,9 +40,26 @@ def check_bundle(
                 "an image's vector depends on the other images of its batch, though its "
                 "bundle.json says otherwise; add the model again"
             )
+        check_contents(bundle, tried.network_sha256)
     except ModelError as error:
         raise ModelError(f"model {bundle.name!r}: {error}") from error
     return tried
+
+
+def check_contents(bundle: ModelBundle, network_sha256: str | None) -> None:
+    """Refuse a bundle that states the digest of a known model, but does not hold it.
+
+    Args:
+        bundle: the model.
+        network_sha256: of its network, from
+            :func:`featureid.models.building.onnx_structure.network_sha256`; None if it is not ONNX.
+
+    Raises:
+        ModelError: it holds another model; the message names both digests.
+    """
+    known = CONTENTS.get(bundle.digest)
+    if known is not None and content_digest(bundle, network_sha256) != known:
+        raise ModelError(other_contents(bundle, content_digest(bundle)))
 
 
 def ensure_checked(bundle: ModelBundle, data: bytes) -> None:
@@ -50,7 +67,7 @@ def ensure_checked(bundle: ModelBundle, data: bytes) -> None:
 
     Args:
         bundle: the model.
-        data: its file.
+        data: its file, of which :func:`featureid.models.bundle.read_bundle` has checked the seal.
 
     Raises:
         ModelError: it cannot be used.
@@ -69,4 +86,4 @@ def remember(data: bytes) -> None:
 
 
 def _record(data: bytes) -> Path:
-    return cache_folder() / f"checked-{_REVISION}" / hashlib.sha256(data).hexdigest()
+    return cache_folder() / f"checked-{_REVISION}" / seal_of(data)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from featureid.errors import ModelError
+from featureid.stored_json import canonical_json
 
 # Protocol buffers cannot be larger.
 MAX_BYTES = (1 << 31) - 1
@@ -96,6 +98,82 @@ def read_structure(data: bytes) -> Structure:
         outputs=tuple(map(_declared, graph.output)),
         parameters=sum(math.prod(tensor.dims) for tensor in graph.initializer),
     )
+
+
+def network_sha256(data: bytes) -> str:
+    """Return the SHA-256 of what an ONNX file computes, however it has been written.
+
+    It covers the operators in their order, their attributes and version, where their inputs come
+    from, all constants in use, and what the network takes and returns; not the names within, nor
+    what is said for people, nor how protocol buffers write it all.
+
+    Args:
+        data: a file that :func:`read_structure` accepts.
+
+    Raises:
+        ModelError: a name is missing or repeated, or an attribute is of a kind that no known
+            network has.
+    """
+    import onnx
+    from onnx import helper
+
+    model = onnx.load_model_from_string(data)
+    graph = model.graph
+    origins: dict[str, Any] = {"": None}  # an optional input that is left out
+
+    def define(name: str, origin: Any) -> None:
+        if name in origins:
+            raise ModelError(f"it defines {name!r} twice")
+        origins[name] = origin
+
+    def origin(name: str) -> Any:
+        if name not in origins:
+            raise ModelError(f"it uses {name!r} before it is computed")
+        return origins[name]
+
+    for tensor in graph.initializer:
+        define(tensor.name, _plain(tensor))
+    for value in graph.input:
+        define(value.name, ["input", *_named(value)])
+    nodes = []
+    for number, node in enumerate(graph.node):
+        attributes = [[a.name, _plain(helper.get_attribute_value(a))] for a in node.attribute]
+        inputs = [origin(name) for name in node.input]
+        nodes.append([node.domain, node.op_type, inputs, sorted(attributes, key=_name)])
+        for place, name in enumerate(filter(None, node.output)):
+            define(name, ["node", number, place])
+    described = {
+        "opset": sorted([opset.domain, opset.version] for opset in model.opset_import),
+        "nodes": nodes,
+        "outputs": [[*_named(value), origin(value.name)] for value in graph.output],
+    }
+    return hashlib.sha256(canonical_json(described)).hexdigest()
+
+
+def _name(attribute: list[Any]) -> str:
+    return str(attribute[0])
+
+
+def _named(value: Any) -> list[Any]:
+    kind = value.type.tensor_type
+    return [value.name, kind.elem_type, [n.dim_param or n.dim_value for n in kind.shape.dim]]
+
+
+def _plain(value: Any) -> Any:
+    """Return the value of an attribute, or a constant, as JSON."""
+    from onnx import TensorProto, numpy_helper
+
+    if isinstance(value, TensorProto):
+        array = numpy_helper.to_array(value)
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        return [value.data_type, list(array.shape), hashlib.sha256(little.tobytes()).hexdigest()]
+    if isinstance(value, bytes | float):
+        return value.hex()
+    if isinstance(value, int):
+        return value
+    if isinstance(value, Sequence):
+        return [_plain(item) for item in value]
+    raise ModelError(f"it has an attribute of the kind {type(value).__name__}")
 
 
 def _check_node(node: Any) -> None:

@@ -23,7 +23,7 @@ from featureid.models.building.trial import (
     time_for,
     write_inputs,
 )
-from featureid.models.bundle import ModelBundle, load_bundle
+from featureid.models.bundle import ModelBundle, load_bundle, with_own_digest
 
 #: Images that are used at most; there must be :data:`FEWEST_IMAGES`.
 MOST_IMAGES = 240
@@ -60,7 +60,7 @@ def quantize(
     how much is lost.
 
     Args:
-        bundle: the model, without a reduction; its digest is kept.
+        bundle: the model, without a reduction.
         images: uint8 (n, height, width, 3), all different.
         limits: of the child processes, which are given more time for many images.
 
@@ -79,9 +79,8 @@ def quantize(
         run_child(_MODULE, folder, _Quantization(), Written, time_for(limits, len(ranges)))
         data = (folder / NETWORK).read_bytes()
     architecture = f"{bundle.architecture}, 8-bit integers"
-    quantized = replace(
-        bundle, architecture=architecture, network=replace(bundle.network, data=data)
-    )
+    network = replace(bundle.network, data=data)
+    quantized = with_own_digest(replace(bundle, architecture=architecture, network=network))
     return quantized, likeness(
         features_of(bundle, others, limits), features_of(quantized, others, limits)
     )

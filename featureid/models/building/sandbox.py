@@ -157,8 +157,8 @@ def _why(status: int | None, folder: Path, limits: Limits) -> str:
     """Return what is known of a child that left no answer."""
     if status is None:
         return (
-            f"it did not finish within {limits.seconds:g} s; give it longer with `time_limit`, or "
-            "use a faster model"
+            f"it did not finish within {limits.seconds:g} s; give it longer with `time_limit` of "
+            "models add or models check, or use a faster model"
         )
     words = (folder / _LOG).read_bytes()[-_MAX_ANSWER:].decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(words) if line.strip()), "")
@@ -170,8 +170,8 @@ def _why(status: int | None, folder: Path, limits: Limits) -> str:
 
 def _too_much_memory(limit: int) -> str:
     return (
-        f"it needs more than {limit / 1e9:.1f} GB of memory; allow more with `memory_limit`, or "
-        "use a smaller model"
+        f"it needs more than {limit / 1e9:.1f} GB of memory; allow more with `memory_limit` of "
+        "models add or models check, or use a smaller model"
     )
 
 

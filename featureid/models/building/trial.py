@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from featureid.errors import ModelError
 from featureid.models.building.sandbox import Limits, run_child, work_folder
-from featureid.models.bundle import ModelBundle, NetworkInput, write_bundle
+from featureid.models.bundle import ModelBundle, NetworkInput, with_own_digest, write_bundle
 from featureid.models.preprocessing import Layout
 
 _CHILD = "featureid.models.building.trial_child"
@@ -77,6 +77,8 @@ class Tried(msgspec.Struct, frozen=True):
         ms_together: in batches of all of them.
         load_s: seconds to load the model.
         peak_mb: peak memory of the process.
+        network_sha256: of a bundle with the digest of a known model, what its network computes, see
+            :func:`featureid.models.building.onnx_structure.network_sha256`; otherwise None.
     """
 
     images: int
@@ -88,6 +90,7 @@ class Tried(msgspec.Struct, frozen=True):
     ms_together: float
     load_s: float
     peak_mb: float
+    network_sha256: str | None
 
 
 class Features(msgspec.Struct, frozen=True, tag=True):
@@ -178,7 +181,7 @@ def with_safe_batch(
             "export the network for a batch of 1 or of any size"
         )
     network = replace(network, input=replace(network.input, batch=1))
-    return replace(bundle, network=network), tried
+    return with_own_digest(replace(bundle, network=network)), tried
 
 
 def features_of(

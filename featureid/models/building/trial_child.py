@@ -13,7 +13,12 @@ import numpy as np
 
 from featureid.errors import ModelError
 from featureid.models.backends.registry import open_backend
-from featureid.models.building.onnx_structure import Structure, Tensor, read_structure
+from featureid.models.building.onnx_structure import (
+    Structure,
+    Tensor,
+    network_sha256,
+    read_structure,
+)
 from featureid.models.building.sandbox import answer
 from featureid.models.building.trial import (
     BUNDLE,
@@ -27,7 +32,8 @@ from featureid.models.building.trial import (
     Tried,
     Written,
 )
-from featureid.models.bundle import ONNX, NetworkInput, load_bundle
+from featureid.models.bundle import ONNX, ModelBundle, NetworkInput, load_bundle
+from featureid.models.contents import CONTENTS
 from featureid.models.preprocessing import MAX_SIDE, Layout
 
 _BATCH = 8
@@ -53,7 +59,7 @@ def work(folder: Path, task: Probe | Trial | Features) -> Any:
     return Written()
 
 
-def _try(bundle: Any, images: Any) -> Tried:
+def _try(bundle: ModelBundle, images: Any) -> Tried:
     start = time.monotonic()
     backend = open_backend(bundle)
     load_s = time.monotonic() - start
@@ -80,7 +86,14 @@ def _try(bundle: Any, images: Any) -> Tried:
         ms_together=together_s / len(images) * 1000,
         load_s=load_s,
         peak_mb=peak / (1e6 if sys.platform == "darwin" else 1e3),
+        network_sha256=_network_sha256(bundle),
     )
+
+
+def _network_sha256(bundle: ModelBundle) -> str | None:
+    if bundle.network.file != ONNX or bundle.digest not in CONTENTS:
+        return None
+    return network_sha256(bundle.network.data)
 
 
 def _probe(data: bytes, probe: Probe) -> Probed:
