@@ -64,7 +64,7 @@ print(json.dumps(steps))
 @contextmanager
 def worker_pool() -> Iterator[tuple[str, dict[int, float]]]:
     """Start a worker pool; give its address and its workers' peak memory in MB by process id."""
-    command = [*common.FEATUREID, "worker-pool", "--port=0"]
+    command = [*common.FEATUREID, "worker-pool", "--port=0", "--allow-root"]
     pool = subprocess.Popen(
         command, cwd=common.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

@@ -49,6 +49,7 @@ docs/evaluation
 docs/nightly
 docs/recipes
 docs/operations
+docs/security
 docs/flink
 docs/beam
 docs/cli

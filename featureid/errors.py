@@ -11,9 +11,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from featureid.masking import masked
+
 
 class FeatureIdError(Exception):
-    """Root of every error that featureid raises on purpose."""
+    """Root of every error that featureid raises on purpose; its message has no secrets of URIs."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(masked(message))
 
 
 class UsageError(FeatureIdError):

@@ -15,11 +15,20 @@ from typing import Any
 
 from featureid.errors import ImageError, UsageError
 from featureid.input_manifest import MANIFEST_SUFFIXES, read_manifest
-from featureid.keys import ImageLocations, common_root, image_key, is_absolute, readable
+from featureid.keys import (
+    ImageLocations,
+    common_root,
+    has_scheme,
+    image_key,
+    is_absolute,
+    readable,
+)
+from featureid.masking import bare_uri
 from featureid.output_files import local_outputs, named_outputs, remote_outputs, without_links
 from featureid.parallel import map_in_order
 from featureid.storage import files
 from featureid.storage.records import Failure
+from featureid.storage.stores import cause_of
 
 _LOG = logging.getLogger(__name__)
 _GLOB_MAGIC = re.compile(r"[*?[]")
@@ -124,7 +133,7 @@ def check_sources(sources: Iterable[InputSource]) -> tuple[InputSource, ...]:
         _LOG.warning(
             "`strip_prefix` is %s, but no image is in it, of the first %d at least; keys stay "
             "whole, such as %s",
-            " or ".join(map(repr, sorted(prefixes))),
+            " or ".join(repr(bare_uri(prefix)) for prefix in sorted(prefixes)),
             len(keys),
             keys[0],
         )
@@ -159,7 +168,7 @@ def locate(sources: Sequence[InputSource]) -> ImageLocations:
     prefix, *other_prefixes = sorted({source.strip_prefix for source in sources})
     if prefix and not other_prefixes:
         bare = prefix if prefix.endswith("://") else prefix.rstrip("/")
-        return ImageLocations(readable(bare or "/"))
+        return ImageLocations(image_key(bare or "/"))
     if prefix or other_prefixes or any(source.manifest for source in sources):
         return ImageLocations()
     return ImageLocations(common_root(map(_top_folder, sources)))
@@ -240,10 +249,10 @@ def _read_remote(uri: str, size: int) -> bytes:
     filesystem, path = files.filesystem(uri)
     try:
         data: bytes = filesystem.cat_file(path, start=0, end=size)
-    except OSError:
+    except (FileNotFoundError, IsADirectoryError):
         raise
     except Exception as error:  # Clients have their own exceptions, few of them OSError.
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        raise OSError(cause_of(error, uri)) from error
     return data
 
 
@@ -261,7 +270,7 @@ def local_ref(uri: str) -> ImageRef:
     The source version is that of the local file; a remote one has none.
     """
     version = "" if files.is_remote(uri) else local_version(files.local_path(uri))
-    return ImageRef(readable(uri), uri, version)
+    return ImageRef(image_key(uri), uri, version)
 
 
 def local_version(path: str) -> str:
@@ -354,7 +363,8 @@ def _list_remote(source: InputSource) -> Iterator[ImageRef]:
         if info["type"] != "file" or (hidden and name != inner and not is_glob):
             continue
         if not own.hide(name):
-            yield _ref(f"{scheme}://{name.lstrip('/')}", remote_version(info), source)
+            uri = name if has_scheme(name) else f"{scheme}://{name.lstrip('/')}"
+            yield _ref(uri, remote_version(info), source)
 
 
 def _list_manifest(source: InputSource) -> Iterator[ImageRef]:

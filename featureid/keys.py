@@ -1,10 +1,10 @@
 r"""From the location of an image to its key, and back.
 
-A key is the absolute path or the URI of an image, relative to a folder if the user names one, in
-valid Unicode: bytes of a file name that are not UTF-8 are written as ``\xNN``, and a backslash that
-would look like the start of such an escape as ``\x5c``. A key that starts with ``/`` or a scheme
-such as ``s3://`` is the whole path or URI; any other is relative to the root of
-:class:`ImageLocations`.
+A key is the absolute path or the URI of an image, relative to a folder if the user names one. A URI
+is without what gives access to it (:mod:`featureid.masking`). Keys are valid Unicode: bytes of a
+file name that are not UTF-8 are written as ``\xNN``, and a backslash that would look like the start
+of such an escape as ``\x5c``. A key that starts with ``/`` or a scheme such as ``s3://`` is the
+whole path or URI; any other is relative to the root of :class:`ImageLocations`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from featureid.errors import UsageError
+from featureid.masking import bare_uri
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
@@ -33,10 +34,10 @@ def image_key(uri: str, strip_prefix: str = "") -> str:
             there, unless the rest would be taken for a whole path or URI (``s3://bucket//a.jpg``
             less ``s3://bucket/``).
     """
-    whole = readable(uri)
+    whole = readable(bare_uri(uri))
     if not strip_prefix:
         return whole
-    folder = readable(strip_prefix)
+    folder = readable(bare_uri(strip_prefix))
     rest = whole.removeprefix(folder if folder.endswith("/") else folder + "/")
     return rest if rest and not is_absolute(rest) else whole
 
@@ -127,7 +128,8 @@ def common_root(folders: Iterable[str]) -> str:
     Objects of different buckets or stores have none.
     """
     common: list[str] = []
-    for parts in zip(*(folder.rstrip("/").split("/") for folder in folders), strict=False):
+    names = (bare_uri(folder).rstrip("/").split("/") for folder in folders)
+    for parts in zip(*names, strict=False):
         if len(set(parts)) > 1:
             break
         common.append(parts[0])

@@ -79,8 +79,8 @@ class Pool:
 
 @contextlib.contextmanager
 def running_pool(log: Path, environment: dict[str, str] | None = None) -> Iterator[Pool]:
-    """Start a worker pool on a free port."""
-    command = [sys.executable, "-m", "featureid", "worker-pool", "--port=0"]
+    """Start a worker pool on a free port; tests may run as root."""
+    command = [sys.executable, "-m", "featureid", "worker-pool", "--port=0", "--allow-root"]
     with running(command, "workers are started", log, environment) as (process, line):
         yield Pool(process, line.rsplit(" ", 1)[1], log)
 

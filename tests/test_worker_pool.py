@@ -1,6 +1,7 @@
 """Our worker pool, serving Beam's own job service: a run whose workers are elsewhere."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,9 @@ from apache_beam.runners.runner import PipelineState
 
 import featureid
 from featureid.cli import main as cli
+from featureid.errors import UsageError
 from featureid.jobs.beam_options import split_beam_options
+from featureid.jobs.worker_pool import TOKEN_VARIABLE, WorkerPool, serve
 from featureid.storage.verify import verify_snapshot
 from tests.processes import ROOT, Pool, children, running, running_pool, wait_until, with_model
 
@@ -27,6 +30,7 @@ pytestmark = pytest.mark.skipif(
 )
 WORKER = "sdk_worker_main"
 LIMIT_S = 120
+TOKEN = "t0ken-of-the-pool"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """A pool whose workers have no model of their own."""
     folder = tmp_path_factory.mktemp("pool")
     cache = folder / "cache"
-    with running_pool(folder / "log", {"FEATUREID_CACHE": str(cache)}) as pool:
+    environment = {"FEATUREID_CACHE": str(cache), TOKEN_VARIABLE: TOKEN}
+    with running_pool(folder / "log", environment) as pool:
         yield pool
         workers = children(pool.process.pid, WORKER)
     assert pool.process.returncode == 0
@@ -48,11 +53,12 @@ def job_service(pool: Pool, log: Path) -> Iterator[list[str]]:
     module = "apache_beam.runners.portability.local_job_service_main"
     with running([sys.executable, "-m", module], "on port ", log) as (_, line):
         port = line.rsplit(" ", 1)[1].rstrip(".")
+        config = json.dumps({"url": pool.address, "params": {"token": TOKEN}})
         yield [
             "--runner=PortableRunner",
             f"--job_endpoint=localhost:{port}",
             "--environment_type=EXTERNAL",
-            f"--environment_config={pool.address}",
+            f"--environment_config={config}",
         ]
 
 
@@ -83,6 +89,7 @@ def test_workers_elsewhere_give_the_same_rows_with_the_model_from_the_output_fol
 
 def print_and_tell_the_region(_: object) -> str:
     print("x" * 200_000)
+    assert TOKEN not in str(os.environ), "user code could start workers elsewhere"
     from apache_beam.io.filesystems import FileSystems
 
     region: str = FileSystems._pipeline_options.get_all_options()["s3_region_name"]
@@ -204,6 +211,7 @@ def test_a_runner_that_does_not_answer_is_told(pool: Pool) -> None:
         workers = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
         request = beam_fn_api_pb2.StartWorkerRequest(worker_id="nobody")
         request.provision_endpoint.url = "localhost:1"
+        request.params["token"] = TOKEN
         assert "cannot start a worker" in workers.StartWorker(request, timeout=LIMIT_S).error
         stop = beam_fn_api_pb2.StopWorkerRequest(worker_id="nobody")
         assert workers.StopWorker(stop, timeout=LIMIT_S).error == ""
@@ -211,7 +219,55 @@ def test_a_runner_that_does_not_answer_is_told(pool: Pool) -> None:
 
 def test_a_port_in_use_is_refused(pool: Pool) -> None:
     port = pool.address.rsplit(":", 1)[1]
-    command = [sys.executable, "-m", "featureid", "worker-pool", "--port", port]
+    command = [sys.executable, "-m", "featureid", "worker-pool", "--allow-root", "--port", port]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("featureid: cannot listen on localhost:")
+
+
+@pytest.mark.parametrize("sent", [{}, {"token": "wrong"}, {"token": "t0ken"}, {"other": TOKEN}])
+def test_a_worker_is_started_only_for_who_has_the_token(sent: dict[str, str]) -> None:
+    request = beam_fn_api_pb2.StartWorkerRequest(worker_id="nobody", params=sent)
+    request.provision_endpoint.url = "localhost:1"
+    error = WorkerPool(TOKEN).StartWorker(request, None).error
+    assert "only for runs that have its token; set FEATUREID_POOL_TOKEN" in error
+    assert TOKEN not in error
+
+
+def test_root_serves_only_if_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(UsageError, match=r"does not run as root; .* or give `allow_root`"):
+        serve("localhost", 0)
+    with pytest.raises(UsageError, match="`port` is 99999"):
+        serve("localhost", 99_999, allow_root=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "warned"),
+    [("0.0.0.0", "", True), ("0.0.0.0", TOKEN, False), ("localhost", "", False)],
+)
+def test_a_pool_that_others_reach_should_have_a_token(
+    host: str,
+    token: str,
+    warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, token)
+    with pytest.raises(UsageError, match="`port` is -1"):
+        serve(host, -1, allow_root=True)
+    assert ("whoever reaches 0.0.0.0 can run code here" in caplog.text) == warned
+
+
+def test_it_listens_on_this_machine_only(pool: Pool) -> None:
+    """Linux lists addresses in hexadecimal, an IPv4 one also at the end of an IPv6 one."""
+    port = f"{int(pool.address.rsplit(':', 1)[1]):04X}"
+    lines = [line.split() for name in ("tcp", "tcp6") for line in proc_net(name)]
+    listening = [line[1].split(":") for line in lines if line[3] == "0A"]
+    found = {address for address, its_port in listening if its_port == port}
+    assert found and all(address.endswith(("0100007F", "0" * 24 + "01000000")) for address in found)
+
+
+def proc_net(name: str) -> list[str]:
+    path = Path("/proc/net") / name
+    return path.read_text().splitlines()[1:] if path.exists() else []

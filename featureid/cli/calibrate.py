@@ -23,6 +23,7 @@ from featureid.evaluation.labels import read_labels
 from featureid.evaluation.roc import ENOUGH_FALSE_ACCEPTS
 from featureid.evaluation.trials import Images, Trials, compare_all
 from featureid.labeled import labeled, labels_by_folder, labels_of_keys, of_snapshot
+from featureid.masking import bare_uri
 from featureid.matching.cohort import Cohort
 from featureid.matching.scores import check_comparable
 from featureid.storage.reader import Snapshot, open_snapshot
@@ -118,7 +119,7 @@ def _cohort(place: str, snapshot: Snapshot, images: Images) -> Cohort:
 def _population(snapshot: Snapshot, trials: Trials, failed: int) -> Population:
     images, curve = trials.images, trials.exact
     return Population(
-        description=f"{len(images.keys)} labeled images of {snapshot.folder}",
+        description=f"{len(images.keys)} labeled images of {bare_uri(snapshot.folder)}",
         digest=manifest_digest(snapshot),
         images=len(images.keys),
         failed=failed,

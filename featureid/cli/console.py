@@ -20,6 +20,7 @@ from featureid import errors
 from featureid.durations import parse_duration
 from featureid.jobs.beam_errors import as_known_error, is_interrupt
 from featureid.keys import printable
+from featureid.masking import masked, masked_log, masked_values
 from featureid.progress import Progress
 from featureid.storage.files import expand_home
 
@@ -66,7 +67,7 @@ class Parser(argparse.ArgumentParser):
             if name in self._elsewhere:
                 self.error(f"{self.prog} has no {name}; {self._elsewhere[name]}")
             similar = errors.did_you_mean(name, self._option_string_actions)
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{similar}")
+            self.error(f"unrecognized arguments: {' '.join(_without_options(unknown))}{similar}")
         for action in self._actions:
             value = None if action.option_strings else getattr(found, action.dest, None)
             if "" in (value if isinstance(value, list) else [value]):
@@ -93,6 +94,15 @@ class CommandParser(Parser):
             default="info",
             help="debug also shows what libraries log and print; default: %(default)s",
         )
+
+
+def _without_options(unknown: Sequence[str]) -> Iterator[str]:
+    """Yield unknown arguments without the values of options, which may be secrets."""
+    for before, word in zip(["", *unknown], unknown, strict=False):
+        if word.startswith("-"):
+            yield word.split("=")[0]
+        elif not before.startswith("-"):
+            yield word
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
@@ -141,6 +151,10 @@ def duration(text: str) -> timedelta:
 
 
 class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        hide = masked if record.name.split(".")[0] == "featureid" else masked_log
+        return hide(super().format(record))
+
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = printable(with_options(record.message))
         return super().formatMessage(record)
@@ -165,7 +179,10 @@ def print_result(result: dict[str, Any], as_json: bool, lines: Iterable[str]) ->
         BrokenPipeError: the reader of the output (``| head``) has gone.
         StorageError: it cannot be written.
     """
-    text = json.dumps(result) if as_json else "\n".join(map(printable, lines))
+    if as_json:
+        text = json.dumps(masked_values(result))
+    else:
+        text = "\n".join(masked(printable(line)) for line in lines)
     try:
         print(text, flush=True)
     except OSError as error:

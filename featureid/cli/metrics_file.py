@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from featureid.cli import console
 from featureid.durations import parse_time
 from featureid.errors import FeatureIdError, UsageError
+from featureid.masking import bare_uri
 from featureid.prometheus import Gauge, find_value, to_text
 from featureid.storage import files
 from featureid.storage.snapshot import checked_at, find_manifest
@@ -110,7 +111,7 @@ def _write(path: str, report: Report, started: float) -> None:
 def _run_gauges(path: str, report: Report, started: float, ended: float) -> Iterator[Gauge]:
     labels = {"command": report.command}
     if report.output:
-        labels["output"] = files.absolute(report.output)
+        labels["output"] = _output(report)
     success = ended if report.status == console.DONE else _last_success(path, labels)
     for name, text, value in (
         (
@@ -143,6 +144,10 @@ def _run_gauges(path: str, report: Report, started: float, ended: float) -> Iter
     )
 
 
+def _output(report: Report) -> str:
+    return bare_uri(files.absolute(report.output))
+
+
 def _last_success(path: str, labels: Mapping[str, str]) -> float | None:
     """Return what the file says that is about to be replaced; None if it does not say it."""
     try:
@@ -162,8 +167,7 @@ def _snapshot_gauges(report: Report) -> list[Gauge]:
         last = parse_time(checked_at(report.output, info.snapshot) or info.created).timestamp()
     except (FeatureIdError, ValueError):
         return []
-    output = files.absolute(report.output)
-    labels = {"command": report.command, "output": output, "model": info.model.name}
+    labels = {"command": report.command, "output": _output(report), "model": info.model.name}
     outcomes = {"embedded": counts.embedded, "failed": counts.failed}
     reasons = counts.failures_by_reason
     return [

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from featureid.jobs.beam_errors import as_known_error, is_interrupt
+from featureid.masking import masked_log
 
 _STDERR = 2
 
@@ -34,7 +35,8 @@ def quiet_libraries(argv: Sequence[str]) -> Iterator[None]:
         except Exception as error:
             if as_known_error(error) is None and not is_interrupt(error):
                 kept.seek(0)
-                print(kept.read().decode(errors="replace"), end="", file=sys.stderr)
+                said = masked_log(kept.read().decode(errors="replace"))
+                print(said, end="", file=sys.stderr)
             raise
 
 

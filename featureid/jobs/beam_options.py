@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
+import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +19,11 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.transforms.resources import parse_resource_hints
 
 from featureid.errors import UsageError
+from featureid.jobs.worker_pool import TOKEN_PARAMETER, TOKEN_VARIABLE
+from featureid.masking import is_secret_name
 from featureid.storage.files import expand_home
 
+_LOG = logging.getLogger(__name__)
 _LOCAL_RUNNERS = ("directrunner", "switchingdirectrunner", "testdirectrunner", "fnapirunner")
 _RUNNERS_WITH_FLINK_OPTIONS = ("flinkrunner", "portablerunner")
 # Workers import it before they begin. Otherwise their threads, each unpickling a step, import parts
@@ -29,7 +35,9 @@ def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]
     """Split a command line into Beam's options and the rest, which keeps its order.
 
     Unlike ``PipelineOptions(argv)`` this drops no unknown option, so that the caller's parser can
-    refuse a misspelled one, and never takes an option's value for a positional argument.
+    refuse a misspelled one, and never takes an option's value for a positional argument. Options
+    that hold secrets are left out: nothing here needs them, while runners show the options of their
+    jobs, and workers log them.
 
     Raises:
         UsageError: a Beam option has an unusable value.
@@ -43,6 +51,7 @@ def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]
     chosen = {
         name: value for name, value in vars(given).items() if value != getattr(defaults, name)
     }
+    _leave_out_secrets(chosen)
     options = PipelineOptions.from_dictionary(chosen)
     _check_flink_options(options, chosen)
     if is_local(options):
@@ -54,7 +63,33 @@ def split_beam_options(argv: Sequence[str]) -> tuple[PipelineOptions, list[str]]
         )
     setup = options.view_as(SetupOptions)
     setup.beam_plugins = [*(setup.beam_plugins or []), _WORKER_IMPORTS]
+    _pass_token(options.view_as(PortableOptions))
     return options, rest
+
+
+def _leave_out_secrets(chosen: dict[str, Any]) -> None:
+    for name in [*filter(is_secret_name, chosen)]:
+        del chosen[name]
+        _LOG.warning(
+            "--%s is left out: featureid does not use it, and all users of a machine can see "
+            "command lines. Credentials come from the environment or a client's own files",
+            name,
+        )
+
+
+def _pass_token(options: PortableOptions) -> None:
+    """Let the runner send the worker pool the token in this process's environment, if any."""
+    token, config = os.environ.get(TOKEN_VARIABLE), options.environment_config
+    if not token or not config or (options.environment_type or "").upper() != "EXTERNAL":
+        return
+    try:
+        pool = json.loads(config) if config.lstrip().startswith("{") else {"url": config}
+        pool["params"] = {TOKEN_PARAMETER: token, **(pool.get("params") or {})}
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            "--environment_config is not valid JSON; give HOST:PORT of the worker pool"
+        ) from error
+    options.environment_config = json.dumps(pool)
 
 
 def is_local(options: PipelineOptions) -> bool:

@@ -8,11 +8,18 @@ each TaskManager, in the Python environment that has featureid. Unlike Beam's ow
 - passes the options of the run to the worker, which sets up its file systems, log levels and
   pickler from them; Beam's pool does so only with a custom script;
 - distinguishes the workers of several runners, so that TaskManagers of one machine can share it;
-- listens on this machine only, by default: whoever can connect to it can run code.
+- listens on this machine only, by default: whoever can connect to it can run code;
+- runs as root only if told to, and if it has a token, starts workers only for who sends it.
+
+A runner sends the token as a parameter of its environment, as Beam's protocol has it for starting
+a worker; for stopping one it has no such thing.
 """
 
 from __future__ import annotations
 
+import hmac
+import json
+import logging
 import os
 import signal
 import subprocess
@@ -36,17 +43,30 @@ from google.protobuf import json_format, text_format
 
 from featureid.errors import UsageError
 
+_LOG = logging.getLogger(__name__)
+#: The environment variable with the token, of a pool and of the command that submits a run.
+TOKEN_VARIABLE = "FEATUREID_POOL_TOKEN"
+#: The parameter of a request for a worker that carries it.
+TOKEN_PARAMETER = "token"
 _WORKER = "apache_beam.runners.worker.sdk_worker_main"
+#: Of the run's options, what its workers do not need, and would log: the token is in it.
+_OPTION_WITH_TOKEN = "beam:option:environment_config:v1"
 _PROVISION_LIMIT_S = 60
 _STOP_LIMIT_S = 10
 _POLL_S = 0.05
 _MAX_PORT = 65_535
+_THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
 class WorkerPool:
-    """The service that a runner calls to start and stop worker processes on this machine."""
+    """The service that a runner calls to start and stop worker processes on this machine.
 
-    def __init__(self) -> None:
+    Args:
+        token: what requests for workers have to carry; "" for nothing.
+    """
+
+    def __init__(self, token: str = "") -> None:
+        self._token = token
         self._lock = threading.Lock()
         # Several per name: runners that share this pool, such as two TaskManagers, use the same
         # names for their workers.
@@ -55,9 +75,16 @@ class WorkerPool:
     def StartWorker(
         self, request: beam_fn_api_pb2.StartWorkerRequest, _context: object
     ) -> beam_fn_api_pb2.StartWorkerResponse:
-        """Start a worker process for the runner that asks."""
+        """Start a worker process for the runner that asks, if it has the token."""
+        sent = request.params.get(TOKEN_PARAMETER, "")
+        if self._token and not hmac.compare_digest(sent.encode(), self._token.encode()):
+            return beam_fn_api_pb2.StartWorkerResponse(
+                error="the worker pool starts workers only for runs that have its token; set "
+                f"{TOKEN_VARIABLE} to it where the run is submitted"
+            )
         try:
             environment = {**os.environ, **worker_environment(request)}
+            environment.pop(TOKEN_VARIABLE, None)
             # Its output goes to this process's log: standard error, never to a pipe.
             worker = subprocess.Popen(
                 [sys.executable, "-m", _WORKER], env=environment, stdout=sys.stderr
@@ -114,9 +141,11 @@ def worker_environment(request: beam_fn_api_pb2.StartWorkerRequest) -> dict[str,
             metadata=[("worker_id", request.worker_id)],
             timeout=_PROVISION_LIMIT_S,
         ).info
+    options = json_format.MessageToDict(info.pipeline_options)
+    options.pop(_OPTION_WITH_TOKEN, None)
     environment = {
         "WORKER_ID": request.worker_id,
-        "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
+        "PIPELINE_OPTIONS": json.dumps(options),
         "CONTROL_API_SERVICE_DESCRIPTOR": _endpoint(request.control_endpoint),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
     }
@@ -143,17 +172,31 @@ def _stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
             worker.wait()
 
 
-def serve(host: str, port: int) -> None:
+def serve(host: str, port: int, allow_root: bool = False) -> None:
     """Serve until interrupted or terminated, then stop all workers.
 
     Args:
         host: name or address to listen on.
         port: 0 means a free one; the line on standard output names it.
+        allow_root: whether root may serve.
 
     Raises:
-        UsageError: the address is not available.
+        UsageError: the address is not available, or the process is root's.
     """
-    pool = WorkerPool()
+    if os.geteuid() == 0 and not allow_root:
+        raise UsageError(
+            "a worker pool runs any code that it is sent, so it does not run as root; start it as "
+            "another user, or give `allow_root`"
+        )
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if host not in _THIS_MACHINE and not token:
+        _LOG.warning(
+            "whoever reaches %s can run code here; set %s, here and where runs are submitted, or "
+            "listen on localhost",
+            host,
+            TOKEN_VARIABLE,
+        )
+    pool = WorkerPool(token)
     server, port = _listen(pool, host, port)
     # Before the line below, so that whoever waits for it may end the pool with a signal.
     signal.signal(signal.SIGTERM, _terminate)

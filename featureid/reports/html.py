@@ -11,6 +11,7 @@ from typing import Any
 
 from featureid._version import __version__
 from featureid.keys import printable
+from featureid.masking import bare_uri
 from featureid.reports.page import Group, Picture, Report
 from featureid.reports.thumbnails import Thumbnail
 
@@ -95,7 +96,7 @@ def _data(views: Iterable[View], markup: str = "") -> str:
     pictures = [picture for picture, _, _ in views]
     data: dict[str, Any] = {
         "keys": [picture.key for picture in pictures],
-        "uris": [picture.uri for picture in pictures],
+        "uris": [picture.uri and bare_uri(picture.uri) for picture in pictures],
         "scores": [picture.score for picture in pictures],
         "ticked": [picture.ticked for picture in pictures],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from featureid.masking import bare_uri
 from featureid.reports.page import Box, Picture, counted
 from featureid.storage.reader import Snapshot
 from featureid.storage.records import WHOLE_IMAGE
@@ -38,7 +39,7 @@ def facts_of(snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
     size = sum(snapshot.manifest.file_sizes().values())
     facts: Sequence[tuple[str, str]] = (
         ("Snapshot", info.snapshot),
-        ("Folder", snapshot.folder),
+        ("Folder", bare_uri(snapshot.folder)),
         ("Made", f"{info.created} by {info.writer}"),
         ("Model", f"{info.model.name}, {info.model.dimension} x {info.model.dtype}"),
         ("Model digest", info.model.digest),

@@ -7,6 +7,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
+from featureid.masking import bare_uri
 from featureid.reports.page import Group, Picture, Report, Section, counted
 from featureid.reports.pictures import picture_of
 from featureid.storage.reader import Snapshot, open_snapshot
@@ -31,7 +32,7 @@ def results_report(results: Results, root: str | None = None) -> Report:
     info = results.manifest.info
     sources = {role: open_snapshot(source.folder) for role, source in info.sources.items()}
     facts = (
-        ("Result", results.folder),
+        ("Result", bare_uri(results.folder)),
         ("Made", f"{info.created} by {info.writer}"),
         ("Model", info.model.name),
         *((role.capitalize(), source.folder) for role, source in info.sources.items()),

@@ -22,6 +22,8 @@ from urllib.parse import unquote_to_bytes
 from featureid.atomic import make_folders, replace_file
 from featureid.errors import StorageError, UsageError
 from featureid.keys import has_scheme
+from featureid.masking import masked_error
+from featureid.storage.stores import cause_of, open_store
 
 _FILE = "file://"
 #: What a path has that can be written in several ways; most have none of it.
@@ -332,15 +334,19 @@ def is_link(uri: str) -> bool:
     return not is_remote(uri) and os.path.islink(_path(uri))
 
 
-def make_folder(uri: str) -> None:
+def make_folder(uri: str, private: bool = False) -> None:
     """Make a folder and its parents; object stores need none.
+
+    Args:
+        uri: the folder.
+        private: see :func:`featureid.atomic.make_folders`.
 
     Raises:
         StorageError: it cannot be made.
     """
     if not is_remote(uri):
         with _translated("make the folder", uri):
-            make_folders(_path(uri))
+            make_folders(_path(uri), private)
 
 
 @contextlib.contextmanager
@@ -418,14 +424,16 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
         # Not url_to_fs, to which "::" in a name means one file system inside of another.
         kind = fsspec.get_filesystem_class(scheme)
-        store, path = kind(**kind._get_kwargs_from_urls(uri)), kind._strip_protocol(uri)
+        store = open_store(kind, kind._get_kwargs_from_urls(uri))
+        path = kind._strip_protocol(uri)
     except ImportError as error:
         wanted = f"featureid[{extra}]" if extra else "the fsspec package for it"
         raise UsageError(
             f"{uri}: no support for {scheme}:// ({error}); install {wanted}"
         ) from error
     except ValueError as error:
-        raise UsageError(f"{uri}: {error}; use a local path, s3:// or gs://") from error
+        said = masked_error(str(error), uri)
+        raise UsageError(f"{uri}: {said}; use a local path, s3:// or gs://") from error
     except Exception as error:
         # Clients of stores raise errors of any kind; all of them mean that it cannot be opened.
         _raise("open", uri, error)
@@ -471,7 +479,7 @@ def _raise(action: str, uri: str, error: Exception) -> NoReturn:
     elif isinstance(error, FileNotFoundError):
         cause, hint = "it is not there", _HINTS[errno.ENOENT]
     else:
-        cause, hint = f"{type(error).__name__}: {error}", None
+        cause, hint = cause_of(error, uri), None
         if is_remote(uri):
             hint = "check the bucket's name, your credentials and the network"
     raise StorageError(f"Cannot {action} {uri}: {cause}" + (f"; {hint}" if hint else "")) from error

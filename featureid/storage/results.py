@@ -20,6 +20,7 @@ import numpy.typing as npt
 from featureid._version import __version__
 from featureid.durations import time_text
 from featureid.errors import MixedModelsError, StorageError, UsageError
+from featureid.masking import bare_uri
 from featureid.storage import arrow, files
 from featureid.storage.manifest import decode_manifest, encode_manifest
 from featureid.storage.records import ModelInfo, first_difference
@@ -59,7 +60,7 @@ class ResultSource:
     """A snapshot that a result was made from.
 
     Attributes:
-        folder: where it was: path or URI of the snapshot's folder.
+        folder: where it was: path or bare URI of the snapshot's folder.
         snapshot: its id.
         rows: number of its rows.
         since: id of an older snapshot; only rows that are new since then were taken. "" for all.
@@ -127,10 +128,9 @@ def new_result_info(
         options: what was asked for, as JSON can express it.
         columns: those of the rows.
     """
-    writer = f"featureid {__version__}"
-    return ResultInfo(
-        kind, result, time_text(now), writer, model, dict(sources), dict(options), tuple(columns)
-    )
+    writer, created = f"featureid {__version__}", time_text(now)
+    bare = {role: replace(item, folder=bare_uri(item.folder)) for role, item in sources.items()}
+    return ResultInfo(kind, result, created, writer, model, bare, dict(options), tuple(columns))
 
 
 @dataclass(frozen=True, slots=True)

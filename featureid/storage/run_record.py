@@ -16,9 +16,11 @@ from importlib import metadata
 from typing import Any, Literal, Protocol
 
 from featureid.errors import StorageError
+from featureid.masking import masked_values
 from featureid.parallel import available_cpus
 from featureid.storage import files
 from featureid.storage.process import state_of
+from featureid.storage.records import ModelInfo
 from featureid.storage.snapshot import is_snapshot_id, started_at
 from featureid.stored_json import convert_json, decode_json
 
@@ -49,6 +51,11 @@ class Info(Protocol):
         """Program and version."""
         ...
 
+    @property
+    def model(self) -> ModelInfo:
+        """What made the vectors."""
+        ...
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -58,7 +65,7 @@ class RunRecord:
         snapshot: id of the snapshot, or the result, that it writes.
         started: UTC, ISO 8601.
         writer: program and version.
-        options: what it was asked to do, as far as JSON can express it.
+        options: what it was asked to do, as far as JSON can express it, without secrets.
         versions: Python, packages and machine.
         previous: id of the snapshot that rows are carried from; "" for none.
         process: the local process that does the work; "" if it is done elsewhere.
@@ -99,8 +106,9 @@ class RunRecord:
         previous: str = "",
         process: str = "",
     ) -> RunRecord:
-        """Return the record of a run that starts to write ``info``."""
-        return cls(info.run, info.created, info.writer, options, versions, previous, process)
+        """Return the record of a run that starts to write ``info``, with all URIs masked."""
+        masked: dict[str, Any] = masked_values(options)
+        return cls(info.run, info.created, info.writer, masked, versions, previous, process)
 
     def to_json(self) -> bytes:
         """Return the record as JSON without what is not known yet."""

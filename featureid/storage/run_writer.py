@@ -15,7 +15,7 @@ from typing import ClassVar
 from featureid.errors import FeatureIdError, StorageError, UsageError
 from featureid.keys import is_unicode
 from featureid.storage import files
-from featureid.storage.run_record import RUN, RunRecord, write_run
+from featureid.storage.run_record import RUN, Info, RunRecord, write_run
 from featureid.storage.snapshot import (
     COLLECTIONS,
     CURRENT,
@@ -42,11 +42,13 @@ class RunWriter:
     Attributes:
         collection: the folder of the output that holds all such folders.
         output: the output folder; local or a URI.
+        info: what the run writes.
         record: what ``run.json`` says about the run as it starts.
     """
 
     collection: ClassVar[str]
     output: str
+    info: Info
     record: RunRecord
 
     @property
@@ -60,7 +62,7 @@ class RunWriter:
         return files.exists(files.join(self.folder, MANIFEST))
 
     def begin(self) -> None:
-        """Make the folder and mark it as being written.
+        """Make the folder, which is private if it is for faces, and mark it as being written.
 
         Raises:
             UsageError: the output holds something else.
@@ -71,7 +73,7 @@ class RunWriter:
             return
         self.check()
         self._check_current()
-        files.make_folder(self.folder)
+        files.make_folder(self.folder, private=bool(self.info.model.faces))
         write_run(self.folder, self.record)
 
     def check(self) -> None:

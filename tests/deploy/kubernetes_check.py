@@ -94,6 +94,8 @@ def cluster_problems(root: Path) -> Iterator[str]:
         yield from container_problems(workers[1], FLINK_IMAGE)
         if workers[1]["command"] != POOL:
             yield f"the pool is started with {workers[1]['command']}"
+        if workers[1]["securityContext"] != {"runAsNonRoot": True, **SECURITY}:
+            yield "the pool may run as root"
     except (KeyError, IndexError) as error:
         yield f"missing: {error}"
         return
