@@ -48,7 +48,7 @@ def cnn() -> tuple[keras.Model, list[keras.Layer]]:
 
     from featureid.training.networks import augmentation, published_cnn, trainable
 
-    layers = augmentation(0)
+    layers = augmentation("published", 0)
     network = published_cnn(SIDE, SIDE, DIMENSION)
     return trainable(network, [keras.layers.Rescaling(1 / 255), *layers]), layers
 

@@ -18,7 +18,7 @@ from featureid.models import BUNDLE_SUFFIX, write_bundle
 from featureid.models.building.check import remember
 from featureid.models.folder import check_name
 from featureid.storage.records import Failure
-from featureid.training.options import PHOTOS, PUBLISHED, Loss, Mining, TrainOptions
+from featureid.training.options import PHOTOS, PUBLISHED, Augment, Loss, Mining, TrainOptions
 from featureid.training.split import Split
 
 if TYPE_CHECKING:
@@ -97,13 +97,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     option("input_size", "pixels on a side, for cnn", metavar="N")
     option("dimension", "of the vectors", metavar="N")
     option("seed", "of everything random", metavar="N")
-    add(
-        "--no-augment",
-        dest="augment",
-        action="store_false",
-        default=argparse.SUPPRESS,
-        help="cnn: do not turn, shift and mirror images at random",
-    )
+    help = "cnn: how images are varied at random; published: also turned and shifted"
+    option("augment", help, choices=get_args(Augment))
     add(
         "--raw",
         action="store_true",

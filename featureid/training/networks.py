@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from featureid.training.options import Augment
+
 Weights = npt.NDArray[np.float32]
 
 # What the published ImageDataGenerator varies: rotations by up to 20 degrees, shifts by up to a
@@ -47,12 +49,17 @@ def linear_head(start: Weights) -> keras.Model:
     return model
 
 
-def augmentation(seed: int) -> list[keras.Layer]:
-    """Return the layers that vary images as the published method does."""
+def augmentation(kind: Augment, seed: int) -> list[keras.Layer]:
+    """Return the layers that vary images; the published method turns, shifts and mirrors them."""
+    if kind == "none":
+        return []
+    mirrored = keras.layers.RandomFlip("horizontal", seed=seed + 2)
+    if kind == "mirror":
+        return [mirrored]
     return [
         keras.layers.RandomRotation(_ROTATION, fill_mode=_FILL, seed=seed),
         keras.layers.RandomTranslation(_SHIFT, _SHIFT, fill_mode=_FILL, seed=seed + 1),
-        keras.layers.RandomFlip("horizontal", seed=seed + 2),
+        mirrored,
     ]
 
 

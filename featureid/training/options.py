@@ -10,6 +10,7 @@ from featureid.errors import UsageError
 Loss = Literal["triplet", "contrastive", "whitening"]
 Mining = Literal["random", "semi-hard", "batch-hard"]
 Watched = Literal["auc", "val_loss"]
+Augment = Literal["none", "mirror", "published"]
 
 #: The published network, which is trained from scratch.
 CNN = "cnn"
@@ -24,7 +25,7 @@ PUBLISHED: dict[str, Any] = {
     "epochs": 50,
     "patience": None,
     "validation": 0.2,
-    "augment": True,
+    "augment": "published",
     "input_size": 160,
     "dimension": 128,
 }
@@ -63,7 +64,8 @@ class TrainOptions:
             epochs apart where the AUC is nearly 1.
         validation: share of the classes by which training is watched.
         test: share of the classes that tell at the end how good the model is.
-        augment: turn, shift and mirror images at random, for ``cnn``.
+        augment: what varies the images of ``cnn`` at random: ``none``; ``mirror``; or
+            ``published``, which turns and shifts them far as well, and takes many more epochs.
         raw: train ``cnn`` on its output as it is, not on vectors of unit length.
         input_size: pixels on a side of the input of ``cnn``.
         dimension: of the vectors.
@@ -87,14 +89,19 @@ class TrainOptions:
     watched: Watched = "auc"
     validation: float = 0.2
     test: float = 0.2
-    augment: bool = True
+    augment: Augment = "mirror"
     raw: bool = False
     input_size: int = 160
     dimension: int = 128
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, kinds in (("loss", Loss), ("mining", Mining), ("watched", Watched)):
+        for name, kinds in (
+            ("loss", Loss),
+            ("mining", Mining),
+            ("watched", Watched),
+            ("augment", Augment),
+        ):
             if getattr(self, name) not in get_args(kinds):
                 raise UsageError(f"`{name}` is {getattr(self, name)!r}; one of {get_args(kinds)}")
         limits = {

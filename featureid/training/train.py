@@ -129,7 +129,7 @@ def train_cnn(
     size = options.input_size
     network = published_cnn(size, size, options.dimension)
     scaling = keras.layers.Rescaling(1 / 255)
-    varied = augmentation(options.seed) if options.augment else []
+    varied = augmentation(options.augment, options.seed)
     model = trainable(network, [scaling, *varied], options.raw)
     embedding = trainable(network, [scaling])
 

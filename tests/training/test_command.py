@@ -61,7 +61,7 @@ def test_a_network_of_ones_own_is_trained_and_used(images: Path, tmp_path: Path)
 
 
 def test_a_killed_training_is_resumed_and_ends_the_same(images: Path, tmp_path: Path) -> None:
-    options = (*_CNN, "--epochs=6", "--patience=0")
+    options = (*_CNN, "--epochs=6", "--patience=0", "--augment=published")
     whole = _train(images, "--output", tmp_path / "whole.fidmodel", *options)
     model = tmp_path / "killed.fidmodel"
     figures = tmp_path / "killed.fidmodel.training" / "figures.json"

@@ -30,7 +30,7 @@ def _train(folder: Path, options: TrainOptions, **more: Any) -> training.Trained
 
 
 def test_training_learns_what_tells_classes_apart(tmp_path: Path) -> None:
-    trained = _train(tmp_path, _options(epochs=8, augment=False))
+    trained = _train(tmp_path, _options(epochs=8, augment="none"))
 
     assert trained.after.auc.value > trained.before.auc.value + 0.05
     assert trained.epochs[-1]["loss"] < trained.epochs[1]["loss"]
@@ -78,7 +78,7 @@ def test_random_mining_and_contrastive_loss_train(tmp_path: Path, loss: str) -> 
 
 
 def test_collapse_is_noticed(tmp_path: Path) -> None:
-    options = _options(mining="batch-hard", learning_rate=0.05, epochs=30, augment=False)
+    options = _options(mining="batch-hard", learning_rate=0.05, epochs=30, augment="none")
 
     with pytest.raises(TrainingError, match=r"collapsed in epoch .* Choose `mining='semi-hard'`"):
         _train(tmp_path, options)
