@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -211,7 +212,10 @@ def with_options(message: str) -> str:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run a command; a known error becomes one line on standard error and an exit status."""
+    """Run a command and return its exit status.
+
+    A known error becomes one line on standard error, any other a stack trace.
+    """
     if sys.stderr is None:  # The caller has closed it.
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
@@ -229,8 +233,8 @@ def run_command(command: Callable[[], int]) -> int:
             complain("interrupted")
         elif known is not None:
             complain(str(known))
-        else:
-            raise
+        else:  # A bug. Its message may quote anything.
+            print(masked_log(traceback.format_exc()), end="", file=sys.stderr, flush=True)
         return exit_status(error)
 
 
