@@ -355,6 +355,8 @@ def _list_remote(source: InputSource) -> Iterator[ImageRef]:
         is_glob = not found and _has_magic(path)
         if is_glob:
             found = filesystem.glob(inner, detail=True)
+        # For web servers, a single file is found without its details.
+        found = {name: info or filesystem.info(name) for name, info in found.items()}
     if not found:
         raise UsageError(f"input {path!r}: no such object; check the name and your credentials")
     own = remote_outputs(source.output, filesystem, _top_folder(source), found)
