@@ -26,8 +26,8 @@ $(@D)/bin/python -m pip install --quiet --upgrade pip
 $(QUIETLY) $(@D)/bin/python -m pip install --quiet $(NEEDS)
 endef
 
-.PHONY: help demo test package-test store-test recipes-test deploy-test export-test train-test browser-test soak flink \
-	flink-test prism-test check docs actionlint format bench fuzz clean
+.PHONY: help demo test package-test store-test recipes-test deploy-test export-test train-test browser-test pillow-test \
+	soak flink flink-test prism-test check audit docs actionlint format bench fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,17 @@ check: $(INSTALLED) docs  ## format, lint, types, spelling, docs
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_help.py tests/test_house.py
+
+AUDIT_VENV ?= .venv-audit
+
+audit: $(INSTALLED)  ## known vulnerabilities of what is installed; asks PyPI if it can
+	-PIP_RETRIES=0 PIP_DEFAULT_TIMEOUT=15 $(MAKE) --silent $(AUDIT_VENV)/.installed
+	$(BIN)/python -m tests.audit $(AUDIT_VENV)/bin/pip-audit
+
+$(AUDIT_VENV)/.installed: NEEDS = 'pip-audit>=2.9'
+$(AUDIT_VENV)/.installed:
+	$(make_environment)
+	touch $@
 
 actionlint: $(VENV)/bin/actionlint  ## the CI workflow; needs Go
 	$<
@@ -64,6 +75,17 @@ package-test: $(INSTALLED)  ## build the sdist and the wheel, install the wheel,
 
 soak: $(INSTALLED)  ## long tests: runs killed, and disks that fail, at every point
 	$(BIN)/python -m pytest -m soak $(PARALLEL)
+
+# Beside the environment: only what is started with this PYTHONPATH sees it.
+PILLOW = $(abspath $(VENV))/pillow-13
+
+pillow-test: $(INSTALLED)  ## decode images with Pillow 13, which Beam forbids
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(PILLOW) 'pillow>=13,<14'
+	$(BIN)/python -m tests.pixels > $(PILLOW)/pixels.txt
+	PYTHONPATH=$(PILLOW) $(BIN)/python -m tests.pixels > $(PILLOW)/pixels-13.txt
+	diff $(PILLOW)/pixels.txt $(PILLOW)/pixels-13.txt
+	PYTHONPATH=$(PILLOW) $(BIN)/python -m pytest -q $(wildcard tests/test_decode*.py \
+		tests/test_tiff*.py) tests/test_heif.py tests/test_odd_images.py tests/test_resize.py
 
 store-test: $(VENV)/.stores  ## S3 and GCS, on real servers on this machine
 	$(BIN)/python -m pytest tests/stores
@@ -160,7 +182,7 @@ fuzz: $(INSTALLED)  ## read damaged and forged files with every reader (40 minut
 
 clean:  ## remove what the other targets made, the environments included
 	rm -rf $(VENV) $(FLINK_VENV) $(DEPLOY_VENV) $(AIRFLOW_VENV) $(RECIPES_VENV) $(EXPORT_VENV) \
-		$(BROWSER_VENV) $(TRAIN_VENV) demo build docs/_build *.egg-info .coverage \
+		$(BROWSER_VENV) $(TRAIN_VENV) $(AUDIT_VENV) demo build docs/_build *.egg-info .coverage \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Byte-compiling all of Beam takes longer than the demo, which imports a tenth of it.

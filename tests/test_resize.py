@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from skimage import data as photos
 
-from featureid.images import DecodeLimits, resize_image
-from featureid.images.resize import STRETCH, ResizePolicy
+from featureid.images import DecodeLimits, resize, resize_image
+from featureid.images.resize import STRETCH, ResizeMethod, ResizePolicy
 from featureid.model_input import decode_for, fit_image
 from featureid.models import Preprocessing
 
@@ -128,6 +129,26 @@ def test_shortest_is_what_torchvision_does(size: int, shortest: int, interpolati
         expected = cropped(pixels, size, shortest, FILTERS[interpolation])
         found = resize_image(pixels, size, size, policy)
         assert abs(found.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.skipif(PIL.__version__ >= "13", reason="Pillow 13 resizes tall images differently")
+@pytest.mark.parametrize("method", get_args(ResizeMethod))
+def test_pixels_are_those_of_one_call_of_pillow_12(method: Any) -> None:
+    policy = ResizePolicy(method, "bicubic", 0.9 if method == "shortest" else 1.0)
+    noise = np.random.default_rng(7).integers(0, 256, (700, 500, 3), np.uint8)
+    for height, width in ((700, 300), (300, 500), (401, 400), (224, 224), (90, 500), (700, 6)):
+        pixels = np.ascontiguousarray(noise[:height, :width])
+        found = resize_image(pixels, 224, 160, policy)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(resize, "_resampled", at_once)
+            np.testing.assert_array_equal(found, resize_image(pixels, 224, 160, policy))
+
+
+def at_once(
+    image: Image.Image, height: int, width: int, policy: ResizePolicy, box: resize.Box
+) -> Image.Image:
+    """Resize a part of an image by one call of Pillow."""
+    return image.resize((width, height), FILTERS[policy.interpolation], box)
 
 
 @pytest.mark.parametrize("size", [224, 97])

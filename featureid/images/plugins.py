@@ -25,6 +25,9 @@ class _TiffImageFile(TiffImagePlugin.TiffImageFile):
         ImageFile.ImageFile.load_prepare(self)
 
 
+# Enough of a WebP file for Pillow to recognize it, and not enough to find its size.
+_WEBP_MAGIC = 16
+
 # The plugins are called directly: Image.open would try others, check the size against a global
 # that users change, and warn.
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
@@ -55,6 +58,17 @@ class _Source(io.BytesIO):
         return found
 
 
+class _WebPSource(_Source):
+    """A WebP file whose first read may be short, as files allow.
+
+    Pillow 13 so finds no size there, which it would check against its global.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        at_start = self.tell() == 0 and size is not None and size > _WEBP_MAGIC
+        return super().read(_WEBP_MAGIC if at_start else size)
+
+
 def load_image(data: bytes, kind: str, max_pixels: int) -> Image.Image:
     """Return the image of a file, loaded by Pillow's plugin for the format.
 
@@ -71,7 +85,7 @@ def load_image(data: bytes, kind: str, max_pixels: int) -> Image.Image:
     if kind == "AVIF" and not AvifImagePlugin.SUPPORTED:
         raise failure("unsupported", "this build of Pillow lacks AVIF: install Pillow's own wheel")
     with decoder_errors(kind):
-        source = _Source(data)
+        source = _WebPSource(data) if kind == "WEBP" else _Source(data)
         image = _PLUGINS[kind](source)
     check_pixels(*image.size, max_pixels)
     if kind == "AVIF":

@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-# Pillow resizes rows first.  For a very tall, narrow image the intermediate result would be many
-# times the image (1 x 60,000,000 to 224 x 224: 50 GB), so above this size columns go first.
+# Rows are resized first.  For a very tall, narrow image the intermediate result would be many times
+# the image (1 x 60,000,000 to 224 x 224: 50 GB), so above this size columns go first, and where
+# Pillow 12 does it.
 _MAX_INTERMEDIATE_PIXELS = 1 << 26
+_NARROW = 100
 
+Box = tuple[float, float, float, float]
 ResizeMethod = Literal["stretch", "shortest", "pad"]
 Interpolation = Literal["bicubic", "bilinear"]
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -128,10 +131,7 @@ def resize_image(
 
 
 def _stretch(image: Image.Image, height: int, width: int, policy: ResizePolicy) -> Image.Image:
-    filter_ = _FILTERS[policy.interpolation]
-    if image.height * width > max(_MAX_INTERMEDIATE_PIXELS, image.height * image.width):
-        image = image.resize((image.width, height), filter_)
-    return image.resize((width, height), filter_)
+    return _resampled(image, height, width, policy, (0, 0, *image.size))
 
 
 def _shortest(image: Image.Image, height: int, width: int, policy: ResizePolicy) -> Image.Image:
@@ -143,14 +143,14 @@ def _shortest(image: Image.Image, height: int, width: int, policy: ResizePolicy)
     # As torchvision rounds: halves to even.
     top, left = round((rows - height) / 2), round((columns - width) / 2)
     x, y = image.width / columns, image.height / rows
-    # Only the part that is cut out is computed; Pillow still reads the pixels around it.
+    # Only the columns that are cut out are computed; Pillow still reads the pixels around it.
     box = (
         left * x,
         top * y,
         min((left + width) * x, image.width),
         min((top + height) * y, image.height),
     )
-    return image.resize((width, height), _FILTERS[policy.interpolation], box)
+    return _resampled(image, height, width, policy, box)
 
 
 def _pad(image: Image.Image, height: int, width: int, policy: ResizePolicy) -> Image.Image:
@@ -159,9 +159,34 @@ def _pad(image: Image.Image, height: int, width: int, policy: ResizePolicy) -> I
     else:
         rows, columns = max(1, round(image.height * width / image.width)), width
     canvas = Image.new("RGB", (width, height), policy.fill)
-    inner = image.resize((columns, rows), _FILTERS[policy.interpolation])
+    inner = _resampled(image, rows, columns, policy, (0, 0, *image.size))
     canvas.paste(inner, ((width - columns) // 2, (height - rows) // 2))
     return canvas
+
+
+def _resampled(
+    image: Image.Image, height: int, width: int, policy: ResizePolicy, box: Box
+) -> Image.Image:
+    """Resize a part of an image, its rows first, and round to whole numbers between.
+
+    Pillow 12 does the same in one call; Pillow 13 resizes the columns of tall images first, which
+    gives other pixels.
+
+    Args:
+        image: the image.
+        height: rows of the result.
+        width: columns of the result.
+        policy: names the filter.
+        box: left, top, right and bottom of the part.
+    """
+    filter_ = _FILTERS[policy.interpolation]
+    left, top, right, bottom = box
+    narrow = image.height > _NARROW * image.width and height < image.height
+    if narrow or image.height * width > max(_MAX_INTERMEDIATE_PIXELS, image.height * image.width):
+        image = image.resize((image.width, height), filter_, (0, top, image.width, bottom))
+        return image.resize((width, height), filter_, (left, 0, right, height))
+    image = image.resize((width, image.height), filter_, (left, 0, right, image.height))
+    return image.resize((width, height), filter_, (0, top, width, bottom))
 
 
 _METHODS = {"stretch": _stretch, "shortest": _shortest, "pad": _pad}
