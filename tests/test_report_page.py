@@ -122,6 +122,7 @@ def test_of_a_damaged_photo_what_can_be_seen_is_shown(photos: Path, tmp_path: Pa
     made = [make_thumbnail(Picture(name, str(tmp_path / name))) for name in names]
     assert [thumbnail.missing for thumbnail in made] == ["truncated"] * 3
     seen = decode_image(made[0].data).pixels
+    assert make_thumbnail(Picture("a", "nosuch://a.jpg")).missing == "unreadable"
     whole = make_thumbnail(Picture("whole", str(tmp_path / "whole.jpg")))
     half = len(seen) // 3
     difference = np.abs(seen[:half].astype(int) - decode_image(whole.data).pixels[:half])

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from featureid.jobs.embed import describe_run
 from featureid.jobs.options import EmbedOptions
 from featureid.jobs.run_record import BEAM_OPTIONS, new_record
 from featureid.jobs.worker_pool import TOKEN_VARIABLE
+from featureid.storage.results import ResultSource, new_result_info
 from tests.commands import FEATUREID, ROOT, run_here
+from tests.storage_samples import ID, make_info
 
 #: Stands in every secret.
 SECRET = "Pl4ntedS3cret"
@@ -128,6 +131,14 @@ def test_what_explains_a_run_is_recorded(photos: Path, tmp_path: Path) -> None:
     recorded = new_record(info, options, beam_options).options
     assert recorded["beam"] == {"runner": "FlinkRunner", "parallelism": 4}
     assert recorded["sources"][0]["strip_prefix"] == "https://h/photos"
+
+
+def test_results_name_their_sources_without_secrets() -> None:
+    folder = f"https://user:{SECRET}@host/out/snapshots/{ID}"
+    model, now = make_info().model, datetime.now(UTC)
+    sources = {"query": ResultSource(folder, ID, 1)}
+    info = new_result_info("matches", ID, now, model, sources, {}, ())
+    assert info.sources["query"].folder == f"https://host/out/snapshots/{ID}"
 
 
 def test_options_with_secrets_are_not_passed_on(caplog: pytest.LogCaptureFixture) -> None:

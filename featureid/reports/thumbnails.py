@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from featureid.errors import ImageError
+from featureid.errors import ImageError, StorageError, UsageError
 from featureid.images import DecodedImage, DecodeLimits, decode_damaged, decode_image
 from featureid.inputs import read_image
 from featureid.reports.faces import annotated
@@ -61,6 +61,8 @@ def make_thumbnail(picture: Picture) -> Thumbnail:
         image = decode_image(data, min_size=wanted)
     except ImageError as error:
         return _remains(data, error.reason)
+    except (StorageError, UsageError):  # no such store, or no package for it
+        return Thumbnail(missing="unreadable")
     return thumbnail_of(image, picture.crop, picture.faces)
 
 
