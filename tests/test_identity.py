@@ -19,6 +19,8 @@ from featureid.models.building.check import check_contents, remember
 from featureid.models.building.onnx_structure import network_sha256
 from featureid.models.bundle import content_digest, pooled, with_own_digest
 from featureid.models.contents import CONTENTS
+from featureid.models.features import Reduction
+from featureid.training.export import cnn_bundle, cnn_preprocessing, head_bundle
 from tests.odd_networks import MEANS, node, onnx_of
 from tests.tiny_networks import onnx_bundle, onnx_network, tflite_bundle
 
@@ -219,3 +221,19 @@ def test_whatever_changes_the_numbers_matters() -> None:
 def test_what_no_known_network_has_is_refused(data: bytes, said: str) -> None:
     with pytest.raises(ModelError, match=said):
         network_sha256(data)
+
+
+def test_what_was_trained_states_what_it_holds() -> None:
+    rng = np.random.default_rng(4)
+    sides = enumerate([(3, 4), (4, 5), (5, 6)], 1)
+    shapes: dict[str, tuple[int, ...]] = {f"conv{n}/kernel": (3, 3, *both) for n, both in sides}
+    shapes |= {f"conv{n}/bias": (size,) for n, size in enumerate((4, 5, 6), 1)}
+    shapes |= {"hidden/kernel": (2 * 2 * 6, 7), "hidden/bias": (7,)}
+    shapes |= {"embedding/kernel": (7, 8), "embedding/bias": (8,)}
+    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    network = cnn_bundle("mine", weights, cnn_preprocessing(30, 30), "made by a test")
+    head = Reduction(rng.normal(size=(8, 3)).astype(np.float32), unit=True)
+    trained = head_bundle(network, "head", head, "made by a test")
+    assert read_bundle(write_bundle(network), "m") == network
+    assert read_bundle(write_bundle(trained), "m") == trained
+    assert pooled(trained).digest == network.digest != trained.digest
