@@ -23,7 +23,7 @@ from featureid.atomic import make_folders, replace_file
 from featureid.errors import StorageError, UsageError
 from featureid.keys import has_scheme
 from featureid.masking import masked_error
-from featureid.storage.stores import cause_of, open_store
+from featureid.storage.stores import cause_of, open_store, write_object
 
 _FILE = "file://"
 #: What a path has that can be written in several ways; most have none of it.
@@ -388,7 +388,7 @@ def write_atomic(uri: str, chunks: Iterable[bytes]) -> int:
         data = b"".join(chunks)
         store, path = filesystem(uri)
         with remote_errors("write", uri):
-            store.pipe_file(path, data)
+            write_object(store, path, data)
         return len(data)
     # An OSError is from writing: producers of chunks that read other files raise StorageErrors.
     with _translated("write", uri):

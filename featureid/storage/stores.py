@@ -15,6 +15,9 @@ from featureid.masking import masked_error
 
 #: Seconds until a connection stands, and without a byte on it.
 CONNECT_S, SILENT_S = 5, 15
+#: Seconds that writing an object may take, and bytes per second beyond that: clients wait for leave
+#: to send without a limit of their own.
+WRITE_S, SLOWEST = 60.0, 50_000
 #: Attempts of botocore, and of each of the two loops of s3fs around it.
 _BOTOCORE_ATTEMPTS, _S3FS_ATTEMPTS = 4, 2
 
@@ -49,6 +52,16 @@ def open_store(kind: Any, options: dict[str, Any]) -> Any:
     if "s3" in protocols:
         store.retries = _S3FS_ATTEMPTS
     return store
+
+
+def write_object(store: Any, path: str, data: bytes) -> None:
+    """Write an object with one put of a file system that :func:`open_store` has opened.
+
+    Raises:
+        TimeoutError: it took longer than :data:`WRITE_S` and :data:`SLOWEST` allow.
+    """
+    limits = {"timeout": WRITE_S + len(data) / SLOWEST} if store.async_impl else {}
+    store.pipe_file(path, data, **limits)
 
 
 def _client_timeout() -> Any:

@@ -10,9 +10,10 @@ import pytest
 from fsspec.config import conf
 
 from featureid.embedding import Embedder, EmbedSettings
+from featureid.errors import StorageError
 from featureid.inputs import ImageRef
 from featureid.models import resolve_model
-from featureid.storage import files
+from featureid.storage import files, stores
 from featureid.storage.records import Failure
 from featureid.storage.stores import CONNECT_S, SILENT_S
 
@@ -71,6 +72,13 @@ def test_an_image_of_a_silent_server_becomes_a_failure(
     assert (failure.stage, failure.reason) == ("read", "unreadable")
     assert "time-out: the store does not answer" in failure.message
     assert "SECRET" not in failure.message
+
+
+def test_writing_to_a_silent_server_ends(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not say whether the content may be sent, for which the client would wait for ever."""
+    monkeypatch.setattr(stores, "WRITE_S", 0.1)
+    with pytest.raises(StorageError, match=r"Cannot write s3://bucket/a: time-out: the store does"):
+        files.write_atomic("s3://bucket/a", [b"data"])
 
 
 def test_the_clients_wait_as_documented(address: str) -> None:
