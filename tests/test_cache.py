@@ -72,6 +72,7 @@ def test_an_existing_file_is_not_built_again(tmp_path: Path) -> None:
 def test_a_damaged_file_is_built_again_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    tmp_path.chmod(0o755)  # what others may read of a folder, they may read of a file in it
     path = tmp_path / "file"
     path.write_bytes(b"bad")
     with caplog.at_level(logging.WARNING):
