@@ -222,6 +222,8 @@ def test_vectors_are_reduced(how: str, tmp_path: Path, command: Command, photos:
 
 UNUSABLE = {
     "not ONNX": (b"not a network", "it is not an ONNX file"),
+    "a name that is not UTF-8": (onnx_of([MEANS]).replace(b"ReduceMean", b"Reduce\xffean"),
+                                 "an operator named b'Reduce\\xffean', which is not UTF-8"),
     "external data": (external(), "its weight 'w' is in another file"),
     "maps": (onnx_of([node("Identity", "x", "y")]),
              "has the shape (n, 3, 8, 8), which is neither a vector nor tokens"),

@@ -127,7 +127,8 @@ class Results:
                 f"{place} is damaged: its SHA-256 is not that of the manifest. Restore it from a "
                 "copy, or run again what made it"
             )
-        table = parquet.read_table(pa.BufferReader(data))
+        # Without threads: Arrow's could still be running when the interpreter ends, and abort it.
+        table = parquet.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         if len(table) != summary.rows or table.schema != result_schema(self.manifest.info):
             raise CorruptFileError(f"{place}: its rows are not those that the manifest lists")
         return table

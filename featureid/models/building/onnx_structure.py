@@ -179,6 +179,9 @@ def _plain(value: Any) -> Any:
 def _check_node(node: Any) -> None:
     from onnx import AttributeProto, defs
 
+    # What is not UTF-8 is given as bytes.
+    if not isinstance(node.op_type, str):
+        raise ModelError(f"it has an operator named {node.op_type!r}, which is not UTF-8")
     if node.domain not in _STANDARD:
         raise ModelError(
             f"its operator {node.op_type} is of {node.domain}, not of the ONNX standard; export it "
