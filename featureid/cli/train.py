@@ -97,8 +97,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     option("input_size", "pixels on a side, for cnn", metavar="N")
     option("dimension", "of the vectors", metavar="N")
     option("seed", "of everything random", metavar="N")
-    help = "cnn: how images are varied at random; published: also turned and shifted"
-    option("augment", help, choices=get_args(Augment))
+    option(
+        "augment",
+        "cnn: how images are varied at random; published: also turned and shifted",
+        choices=get_args(Augment),
+    )
     add(
         "--raw",
         action="store_true",

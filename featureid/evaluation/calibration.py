@@ -372,17 +372,14 @@ def _own_calibrations(snapshot: Snapshot) -> Iterator[Calibration]:
     if files.exists(place):
         yield read_calibration(place)
     folder, _, name = place.rpartition("/")
-    others = [
-        other.removesuffix(CALIBRATION_SUFFIX)
-        for other in files.list_places(folder)
-        if other.endswith(CALIBRATION_SUFFIX) and other != name
-    ]
-    ages = {
-        other: (read_sequence(files.join(folder, other)) or 0, other)
-        for other in filter(is_snapshot_id, others)
-    }
-    for other in sorted(ages, key=ages.__getitem__, reverse=True):
-        yield read_calibration(files.join(folder, other) + CALIBRATION_SUFFIX)
+    others = (other for other in files.list_places(folder) if other.endswith(CALIBRATION_SUFFIX))
+    ids = (other.removesuffix(CALIBRATION_SUFFIX) for other in others if other != name)
+
+    def published(snapshot: str) -> tuple[int, str]:
+        return read_sequence(files.join(folder, snapshot)) or 0, snapshot
+
+    for other in sorted(filter(is_snapshot_id, ids), key=published, reverse=True):
+        yield read_calibration(calibration_place(files.join(folder, other)))
 
 
 @cache

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from featureid.errors import UsageError
 from featureid.images.exif import upright
 from featureid.images.failures import memory_errors, unsupported
-from featureid.images.jpeg import decode_damaged_jpeg, decode_jpeg
+from featureid.images.jpeg import decode_jpeg
 from featureid.images.raster import decode_raster
 from featureid.images.sniff import image_format
 
@@ -127,7 +127,7 @@ def decode_damaged(
     if kind != "JPEG":
         raise unsupported(kind, "damaged")
     with memory_errors("decode"):
-        pixels, orientation, size = decode_damaged_jpeg(data, min_size, limits.max_pixels)
+        pixels, orientation, size = decode_jpeg(data, min_size, limits.max_pixels, damaged=True)
     return _image(pixels, orientation, size, kind)
 
 

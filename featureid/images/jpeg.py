@@ -93,7 +93,7 @@ class JpegHeader:
 
 
 def decode_jpeg(
-    data: bytes, min_size: tuple[int, int] | None, max_pixels: int
+    data: bytes, min_size: tuple[int, int] | None, max_pixels: int, damaged: bool = False
 ) -> tuple[npt.NDArray[np.uint8], int, tuple[int, int]]:
     """Decode the first image of a JPEG or MPO file.
 
@@ -101,6 +101,7 @@ def decode_jpeg(
         data: the file.
         min_size: (height, width) the upright result must not fall below, or None for full size.
         max_pixels: the limit for the pixels really held in memory.
+        damaged: decode what can be decoded; libjpeg fills the rest.
 
     Returns:
         The pixels as stored, uint8 (h, w, 3) RGB; the EXIF orientation; and the full (width,
@@ -111,28 +112,8 @@ def decode_jpeg(
     """
     header = read_header(data)
     height, width = _decoded_size(header, min_size)
-    pixels = decode_samples(data, header, height, width, max_pixels)
-    if header.components == 4:
-        pixels = _cmyk_to_rgb(pixels, header.adobe)
-    return pixels, header.orientation, (header.width, header.height)
-
-
-def decode_damaged_jpeg(
-    data: bytes, min_size: tuple[int, int] | None, max_pixels: int
-) -> tuple[npt.NDArray[np.uint8], int, tuple[int, int]]:
-    """Decode what can be decoded of a damaged JPEG file; libjpeg fills the rest.
-
-    Arguments and result are those of `decode_jpeg`.
-
-    Raises:
-        ImageError: nothing can be decoded, or it would be too large.
-    """
-    header = read_header(data)
-    height, width = _decoded_size(header, min_size)
-    _check_work(data, header, height, width, max_pixels)
-    pixels, fault = _decode_once(data, header, height, width, strict=False)
-    if pixels is None:
-        raise classified("JPEG", ValueError(fault))
+    decode = _decode_damaged if damaged else decode_samples
+    pixels = decode(data, header, height, width, max_pixels)
     if header.components == 4:
         pixels = _cmyk_to_rgb(pixels, header.adobe)
     return pixels, header.orientation, (header.width, header.height)
@@ -183,6 +164,17 @@ def decode_samples(
                 break
     if pixels is None and _UNNAMED_SAMPLING in fault:
         raise unsupported("JPEG", "unusual chroma subsampling")
+    if pixels is None:
+        raise classified("JPEG", ValueError(fault))
+    return pixels
+
+
+def _decode_damaged(
+    data: bytes, header: JpegHeader, height: int, width: int, max_pixels: int
+) -> npt.NDArray[np.uint8]:
+    """Decode as `decode_samples` does, but whatever libjpeg warns of."""
+    _check_work(data, header, height, width, max_pixels)
+    pixels, fault = _decode_once(data, header, height, width, strict=False)
     if pixels is None:
         raise classified("JPEG", ValueError(fault))
     return pixels

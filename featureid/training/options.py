@@ -65,7 +65,7 @@ class TrainOptions:
         validation: share of the classes by which training is watched.
         test: share of the classes that tell at the end how good the model is.
         augment: what varies the images of ``cnn`` at random: ``none``; ``mirror``; or
-            ``published``, which turns and shifts them far as well, and takes many more epochs.
+            ``published``, which turns and shifts them far as well, and learns more slowly.
         raw: train ``cnn`` on its output as it is, not on vectors of unit length.
         input_size: pixels on a side of the input of ``cnn``.
         dimension: of the vectors.
