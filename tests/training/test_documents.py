@@ -17,6 +17,11 @@ def areas_in(text: str) -> list[float]:
     return [float(area) for area in re.findall(r"\b(?:before|after) +auc (0\.\d+)", text)]
 
 
+def figures_in(text: str) -> list[str]:
+    """The names of all figures with an interval."""
+    return re.findall(r"(\w+) \d\.\d{4} \(", text)
+
+
 def test_the_example_trains_what_the_document_says(tmp_path: Path) -> None:
     letters = next(code for language, code in examples("docs/evaluation.md") if "glyphs" in code)
     subprocess.run([sys.executable, "-c", letters], cwd=tmp_path, check=True)
@@ -33,3 +38,4 @@ def test_the_example_trains_what_the_document_says(tmp_path: Path) -> None:
     )
     # Another processor may round features, and what is learned of them, in another way.
     assert areas_in(done.stdout) == pytest.approx(areas_in(shown), abs=0.01)
+    assert figures_in(done.stdout) == figures_in(shown)
