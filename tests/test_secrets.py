@@ -1,6 +1,7 @@
 """Secrets given to a run in any way are in no file that it writes, and in nothing it prints."""
 
 import gzip
+import importlib.util
 import json
 import os
 import subprocess
@@ -113,11 +114,7 @@ def test_commands_and_pages_about_it_have_none(
 
 
 def no_web() -> bool:
-    try:
-        import aiohttp  # noqa: F401
-    except ImportError:
-        return True
-    return False
+    return importlib.util.find_spec("aiohttp") is None
 
 
 def test_what_explains_a_run_is_recorded(photos: Path, tmp_path: Path) -> None:
