@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -126,6 +127,12 @@ def test_every_truncation_and_addition_is_detected() -> None:
 def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"nowhere\.fidmodel: cannot be read: No such file"):
         load_bundle(tmp_path / "nowhere.fidmodel")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.fidmodel")
+    with pytest.raises(BundleError, match=r"pipe\.fidmodel: cannot be read: it is a pipe"):
+        load_bundle(tmp_path / "pipe.fidmodel")
 
 
 def test_a_newer_format_is_refused() -> None:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -351,8 +352,11 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     Raises:
         BundleError: it cannot be read.
     """
+    file = Path(path)
     try:
-        return Path(path).read_bytes()
+        if not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
+            raise OSError("it is a pipe or a device, not a file")  # That might never end.
+        return file.read_bytes()
     except OSError as error:
         cause = error.strerror or str(error)
         raise BundleError(f"model bundle {os.fspath(path)}: cannot be read: {cause}") from error

@@ -1,8 +1,9 @@
 """Run a module in a child process, with limits on its time and memory.
 
 What a child does with data that others made cannot harm the process that starts it: a crash, an
-endless loop or a lack of memory becomes one error.  It is no protection against code that is meant
-to do harm: the child has the rights of the user.
+endless loop or a lack of memory becomes one error.  Environment variables that are named like
+secrets are not passed on.  It is no protection against code that is meant to do harm: the child has
+the rights of the user.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from featureid.errors import FeatureIdError, ModelError
+from featureid.masking import is_secret_name
 from featureid.stored_json import decode_json, encode_json
 
 _TASK, _ANSWER, _LOG = "task.json", "answer.json", "log.txt"
@@ -124,13 +126,13 @@ def answer(work: type[_Record], do: Any) -> None:
 
 def _run(command: list[str], folder: Path, limits: Limits) -> int | None:
     """Return the status of a command, or None if its time was up."""
-    known = os.environ.get("PYTHONPATH")
-    paths = [str(_SOURCES), *([known] if known else [])]
+    environ = {name: value for name, value in os.environ.items() if not is_secret_name(name)}
+    paths = [str(_SOURCES), *filter(None, [environ.get("PYTHONPATH")])]
     with (folder / _LOG).open("wb") as log:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
