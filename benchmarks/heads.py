@@ -6,7 +6,8 @@ Of the photos below DIR, ``--held-out`` are edited in 22 ways; from up to 1,000 
 ``featureid train --from-snapshot`` makes a model.  ``recall`` is the share of the edited photos
 that score more with their own photo than all but 0.1 % of the pairs of an edited photo with another
 one: by the model ``image`` with its fixed projection, by the trained head, and by all features
-before either, for hard edits, easy ones, and each.  Needs the extra ``train``.
+before either: for copies after three edits in turn (``combined``), which are not those that the
+head was trained on; for hard edits, easy ones, and each.  Needs the extra ``train``.
 """
 
 from __future__ import annotations
@@ -25,20 +26,27 @@ import featureid
 from featureid.models import resolve_model, write_bundle
 from featureid.models.bundle import pooled
 from featureid.models.features import Reduction
-from featureid.training.edits import EDITS
+from featureid.training.edits import EDITS, edited
 
 Matrix = npt.NDArray[np.float32]
 
 _FALSE_POSITIVES = 0.001
 #: Of the others, the model ``image`` finds nearly all copies.
 HARD = ("jpeg 10", "quarter size", "gray", "crop 70 %", "rotate 15", "rotate 90")
+#: Copies of a photo, and edits of each.
+COMBINED, IN_TURN = 4, 3
 
 
 def features_of(paths: Sequence[Path], model: Path) -> Matrix:
-    """Return features of photos and of their edited copies, (1 + edits, photos, d)."""
+    """Return features of photos and of their copies, (1 + edits + COMBINED, photos, d)."""
     photos = [Image.open(path).convert("RGB") for path in paths]
-    copies = ([edit(photo) for photo in photos] for edit in EDITS.values())
-    return np.stack([featureid.embed_images(some, model) for some in (photos, *copies)])
+    rng = np.random.default_rng(1)
+    names = [*EDITS]
+    kinds: list[list[list[str]]] = [[[name]] * len(photos) for name in names]
+    for _ in range(COMBINED):
+        kinds.append([rng.choice(names, IN_TURN, replace=False).tolist() for _ in photos])
+    copies = (map(edited, photos, kind) for kind in kinds)
+    return np.stack([featureid.embed_images([*some], model) for some in (photos, *copies)])
 
 
 def reduced(features: Matrix, reduction: Reduction | None) -> Matrix:
@@ -53,18 +61,24 @@ def reduced(features: Matrix, reduction: Reduction | None) -> Matrix:
 
 
 def recalls(vectors: Matrix) -> dict[str, float]:
-    """Return the recall of each edit, and of all hard and all easy ones."""
+    """Return the recall of each edit, of all hard and all easy ones, and of combined ones."""
     photos, names = vectors[0], [*EDITS]
     scores = np.stack([copies @ photos.T for copies in vectors[1:]])
     own = np.eye(len(photos), dtype=bool)
 
-    def recall(edits: Sequence[str]) -> float:
-        some = scores[[names.index(edit) for edit in edits]]
+    def recall(kinds: Sequence[int]) -> float:
+        some = scores[kinds]
         threshold = np.quantile(some[:, ~own], 1 - _FALSE_POSITIVES)
         return round(float((some[:, own] > threshold).mean()), 4)
 
-    easy = [name for name in EDITS if name not in HARD]
-    return {"hard": recall(HARD), "easy": recall(easy)} | {name: recall([name]) for name in EDITS}
+    hard = [names.index(name) for name in HARD]
+    easy = [number for number in range(len(names)) if number not in hard]
+    return {
+        "combined": recall(range(len(names), len(scores))),
+        "hard": recall(hard),
+        "easy": recall(easy),
+        **{name: recall([number]) for number, name in enumerate(names)},
+    }
 
 
 def trained_on(paths: Sequence[Path], place: Path, options: Sequence[str]) -> Path:

@@ -8,11 +8,14 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from featureid.errors import UsageError
 from featureid.images.pdq import HASH_BYTES
 from featureid.matching.hashes import Hashes
+from featureid.training.edits import EDITS, draw_edits, edited
 from featureid.training.loading import copies_across
+from featureid.training.principal import principal_components
 from featureid.training.sampling import class_batches, random_triplets
 from featureid.training.split import split_classes
 from featureid.training.whitening import learned_whitening
@@ -147,3 +150,31 @@ def test_copies_of_an_image_in_two_parts_are_found(copies: int) -> None:
     assert len({frozenset(pair) for pair in pairs}) == len(pairs)
     assert len(pairs) == copies - 1  # of few, all three
     assert copies_across(hashes, np.minimum(parts, 0)) == []
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (7, 5), (30, 20)])
+def test_edits_take_photos_of_any_size(size: tuple[int, int]) -> None:
+    photo = Image.new("RGB", size, (200, 100, 50))
+    for names in [*([name] for name in EDITS), [*EDITS]]:
+        found = edited(photo, names)
+        assert found.mode == "RGB" and min(found.size) >= 1
+    assert photo == Image.new("RGB", size, (200, 100, 50))
+
+
+def test_copies_are_edited_once_twice_and_three_times() -> None:
+    drawn = [*draw_edits(9, 3, np.random.default_rng(4))]
+    assert [len(names) for names in drawn] == [1, 2, 3] * 3
+    assert all(len({*names}) == len(names) for names in drawn)
+    assert drawn == [*draw_edits(9, 3, np.random.default_rng(4))]
+    assert drawn != [*draw_edits(9, 3, np.random.default_rng(5))]
+
+
+def test_principal_components_are_those_of_a_singular_value_decomposition() -> None:
+    rng = np.random.default_rng(8)
+    features = (rng.normal(size=(9000, 6)) * [9, 7, 5, 3, 2, 1] + 4).astype(np.float32)
+
+    matrix, offset = principal_components(features, 3)
+
+    _, _, wanted = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
+    assert np.abs(np.abs(wanted[:3] @ matrix) - np.eye(3)).max() < 1e-4
+    assert np.abs((features @ matrix + offset).mean(axis=0)).max() < 1e-3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
@@ -27,15 +27,16 @@ def _cropped(share: float) -> Edit:
 
     def edit(photo: Image.Image) -> Image.Image:
         left, top = (int((1 - share) * 0.6 * side) for side in photo.size)
-        right, bottom = left + int(share * photo.width), top + int(share * photo.height)
-        return photo.crop((left, top, right, bottom))
+        width, height = (max(1, int(share * side)) for side in photo.size)
+        return photo.crop((left, top, left + width, top + height))
 
     return edit
 
 
 def _scaled(share: float) -> Edit:
     def edit(photo: Image.Image) -> Image.Image:
-        return photo.resize((round(share * photo.width), round(share * photo.height)))
+        width, height = (max(1, round(share * side)) for side in photo.size)
+        return photo.resize((width, height))
 
     return edit
 
@@ -50,9 +51,8 @@ def _barred(photo: Image.Image) -> Image.Image:
 def _written(photo: Image.Image) -> Image.Image:
     marked = photo.copy()
     place = photo.width // 20, photo.height // 20
-    ImageDraw.Draw(marked).text(
-        place, "a line of text", (255, 255, 0), font_size=photo.height // 12
-    )
+    size = max(1, photo.height // 12)
+    ImageDraw.Draw(marked).text(place, "a line of text", (255, 255, 0), font_size=size)
     return marked
 
 
@@ -62,7 +62,7 @@ def _noisy(photo: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
 
 
-#: By name; each takes and returns an RGB image.
+#: By name; each takes and returns an RGB image, of at most 16,383 pixels on a side (WebP's limit).
 EDITS: dict[str, Edit] = {
     "jpeg 50": _encoded("JPEG", 50),
     "jpeg 10": _encoded("JPEG", 10),
@@ -87,3 +87,17 @@ EDITS: dict[str, Edit] = {
     "rotate 90": lambda photo: photo.transpose(Image.Transpose.ROTATE_90),
     "flip": lambda photo: photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
 }
+
+
+def draw_edits(copies: int, most: int, rng: np.random.Generator) -> Iterator[list[str]]:
+    """Yield the names of the edits of each copy: in turn one edit, two, up to ``most``."""
+    names = [*EDITS]
+    for copy in range(copies):
+        yield rng.choice(names, 1 + copy % most, replace=False).tolist()
+
+
+def edited(photo: Image.Image, names: Sequence[str]) -> Image.Image:
+    """Return a photo after some edits, one after the other."""
+    for name in names:
+        photo = EDITS[name](photo)
+    return photo

@@ -16,9 +16,12 @@ from featureid.images import DecodedImage, DecodeLimits
 from featureid.inputs import ImageRef, read_image
 from featureid.parallel import map_in_order
 from featureid.storage.records import Failure
-from featureid.training.edits import EDITS
+from featureid.training.edits import draw_edits, edited
 
 Matrix = npt.NDArray[np.float32]
+
+# Larger photos are made smaller before they are edited: networks see some hundred pixels of them.
+_MOST_SIDE = 1024
 
 
 @dataclass(frozen=True)
@@ -38,28 +41,28 @@ class EditedPhotos:
 def edited_photos(
     refs: Sequence[ImageRef],
     embedder: Embedder,
-    edits: Sequence[str],
-    views: int,
+    copies: int,
+    most_edits: int,
     seed: int,
     progress: Callable[[int], Any] = lambda photos: None,
 ) -> EditedPhotos:
-    """Compute features of photos, each with some edits of its own.
+    """Compute features of photos, each with edited copies of its own.
 
     Args:
         refs: the photos.
         embedder: the network, without a reduction.
-        edits: names in :data:`featureid.training.edits.EDITS` to choose from.
-        views: how many of each photo, itself included.
-        seed: of the choice.
+        copies: how many of each photo.
+        most_edits: how often a copy is edited, see :func:`featureid.training.edits.draw_edits`.
+        seed: of the choice of edits.
         progress: called with the number of photos that are done.
     """
 
     def views_of(item: tuple[int, ImageRef]) -> Matrix | Failure:
         number, ref = item
-        chosen = np.random.default_rng((seed, number)).choice(len(edits), views - 1, replace=False)
+        chosen = draw_edits(copies, most_edits, np.random.default_rng((seed, number)))
         try:
             image = embedder.decode(read_image(ref.uri, DecodeLimits().max_bytes))
-            pixels = [*_fitted(image, [edits[choice] for choice in chosen], embedder)]
+            pixels = [*_fitted(image, [*chosen], embedder)]
             return np.stack([*_vectors(embedder, np.stack(pixels))])
         except ImageError as error:
             return Failure(ref.key, error.stage, error.reason, str(error), ref.version)
@@ -71,16 +74,18 @@ def edited_photos(
             failures.append(result)
         else:
             found.append(result)
-    empty = np.empty((0, views, embedder.info.dimension), np.float32)
+    empty = np.empty((0, 1 + copies, embedder.info.dimension), np.float32)
     return EditedPhotos(np.stack(found) if found else empty, tuple(failures))
 
 
 def _fitted(
-    image: DecodedImage, edits: Sequence[str], embedder: Embedder
+    image: DecodedImage, edits: Sequence[Sequence[str]], embedder: Embedder
 ) -> Iterator[npt.NDArray[np.uint8]]:
     photo = Image.fromarray(image.pixels)
-    for edited in [photo, *(EDITS[name](photo) for name in edits)]:
-        pixels = np.asarray(edited)
+    small = photo.copy()
+    small.thumbnail((_MOST_SIDE, _MOST_SIDE))
+    for view in [photo, *(edited(small, names) for names in edits)]:
+        pixels = np.asarray(view)
         height, width = pixels.shape[:2]
         for _, fitted in embedder.fit(replace(image, pixels=pixels, width=width, height=height)):
             yield fitted

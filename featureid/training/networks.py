@@ -36,16 +36,18 @@ def published_cnn(height: int, width: int, dimension: int) -> keras.Model:
     return keras.Model(source, keras.layers.Dense(dimension, name="embedding")(x))
 
 
-def linear_head(start: Weights) -> keras.Model:
-    """Return a linear map of features, with an offset that is 0 before training.
+def linear_head(matrix: Weights, offset: Weights | None = None) -> keras.Model:
+    """Return a linear map of features.
 
     Args:
-        start: (features, dimension), what it is before training.
+        matrix: (features, dimension), what it is before training.
+        offset: (dimension,), what is then added to the product; None for 0.
     """
-    source = keras.Input((start.shape[0],))
-    layer = keras.layers.Dense(start.shape[1], name="head")
+    source = keras.Input((matrix.shape[0],))
+    layer = keras.layers.Dense(matrix.shape[1], name="head")
     model = keras.Model(source, layer(source))
-    layer.set_weights([start, np.zeros(start.shape[1], np.float32)])
+    none = np.zeros(matrix.shape[1], np.float32)
+    layer.set_weights([matrix, none if offset is None else offset])
     return model
 
 

@@ -33,8 +33,11 @@ PUBLISHED: dict[str, Any] = {
 #: Training on photos and edited copies of them, without labels.
 PHOTOS: dict[str, Any] = {
     "loss": "contrastive",
+    "temperature": 0.1,
     "images_per_class": 2,
     "batch_size": 256,
+    "validation": 0.1,
+    "test": 0.1,
     "watched": "val_loss",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ _LOG = logging.getLogger(__name__)
 _SHOWN = 3
 #: Photos to learn from without labels: 25 to 50 made the model worse, some hundreds are enough.
 LEAST_PHOTOS, MOST_PHOTOS = 100, 1000
-#: Of each of them: the photo, and edited copies.
-VIEWS = 5
+#: Of each of them: edited copies, and how often the most edited ones are.
+COPIES, MOST_EDITS = 9, 3
 
 
 class LabeledImages:
@@ -229,7 +229,7 @@ def train_from_photos(
     keys = [ref.key for ref in photos.refs]
     with work_folder(output, options, keys, resume) as folder:
         with closing(Embedder(_network_of(photos.base), EmbedSettings())) as embedder:
-            found = edited_photos(photos.refs, embedder, [*EDITS], VIEWS, options.seed, progress)
+            found = edited_photos(photos.refs, embedder, COPIES, MOST_EDITS, options.seed, progress)
         check_photos(len(found.features), found.failures)
         count, views, native = found.features.shape
         names = [str(photo) for photo in range(count) for _ in range(views)]
@@ -238,7 +238,13 @@ def train_from_photos(
         features = found.features.reshape(-1, native)
         more = (tensorboard, report)
         trained = train_head(options, photos.base, features, labels, split, folder, *more)
-    return trained, split, found.failures
+    return _with_edits_recorded(trained), split, found.failures
+
+
+def _with_edits_recorded(trained: Trained) -> Trained:
+    bundle = trained.bundle
+    copies = f"{COPIES} copies of each photo, after 1 to {MOST_EDITS} of: {', '.join(EDITS)}"
+    return replace(trained, bundle=replace(bundle, provenance=f"{copies}; {bundle.provenance}"))
 
 
 def described(trained: Trained, split: Split, failures: Sequence[Failure]) -> dict[str, Any]:

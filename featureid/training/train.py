@@ -41,6 +41,7 @@ from featureid.training.networks import (
     trainable,
 )
 from featureid.training.options import TrainOptions
+from featureid.training.principal import principal_components
 from featureid.training.split import Split
 from featureid.training.whitening import learned_whitening
 
@@ -183,7 +184,7 @@ def train_head(
         TrainingError: nothing useful is learned.
     """
     keras.utils.set_random_seed(options.seed)
-    start = Reduction(_start(base, options.dimension), unit=True)
+    known = _known_reduction(base, options.dimension)
 
     def vectors(rows: Labels, reduction: Reduction) -> npt.NDArray[np.float32]:
         found = features[rows] @ reduction.matrix
@@ -202,7 +203,7 @@ def train_head(
             unit=True,
         )
     else:
-        head = linear_head(start.matrix)
+        head = _untrained_head(features[split.train], known)
         model = trainable(head)
         watched = _terms(options) if options.watched == "val_loss" else None
         epochs = _fit(
@@ -220,7 +221,7 @@ def train_head(
         )
         reduction = _reduction_of(head)
     bundle = head_bundle(base, options.name, reduction, _provenance(options, split))
-    return Trained(bundle, epochs, judged(start), judged(reduction))
+    return Trained(bundle, epochs, judged(known), judged(reduction))
 
 
 @contextlib.contextmanager
@@ -333,11 +334,22 @@ def check_dimension(base: ModelBundle, dimension: int) -> None:
         )
 
 
-def _start(base: ModelBundle, dimension: int) -> npt.NDArray[np.float32]:
-    """Return the matrix that a head starts from: that of the base, or a random projection."""
+def _known_reduction(base: ModelBundle, dimension: int) -> Reduction:
+    """Return what a head is compared with: the reduction of the base, or a random projection."""
     if base.reduction is not None and base.dimension == dimension:
-        return base.reduction.matrix
-    return projection(base.native_dimension, dimension, seed=dimension)
+        return base.reduction
+    return Reduction(projection(base.native_dimension, dimension, seed=dimension), unit=True)
+
+
+def _untrained_head(features: npt.NDArray[np.float32], known: Reduction) -> keras.Model:
+    """Return a head that is at first the principal components, if there are features enough.
+
+    From there, heads become better than from a random projection: benchmarks/heads.py.
+    """
+    dimension = known.matrix.shape[1]
+    if len(features) > dimension:
+        return linear_head(*principal_components(features, dimension))
+    return linear_head(known.matrix, known.offset)
 
 
 def _predict(model: keras.Model, pixels: Array, rows: Labels) -> npt.NDArray[np.float32]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featureid.models.bundle import load_bundle
 from tests.commands import run_process
 from tests.training.shapes import shapes
 
@@ -126,7 +127,8 @@ def test_photos_without_labels_train_a_head(tmp_path: Path) -> None:
 
     found = _train("--from-snapshot", out, "--output", model, "--epochs=3")
 
-    assert found["parts"] == {"train": 330, "validation": 110, "test": 110}
+    assert found["parts"] == {"train": 880, "validation": 110, "test": 110}
+    assert "after 1 to 3 of: jpeg 50, " in load_bundle(model).provenance
     assert found["after"]["auc"]["value"] >= found["before"]["auc"]["value"] - 0.01
     for photo in list(photos.iterdir())[:20]:
         photo.unlink()
