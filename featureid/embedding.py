@@ -39,12 +39,7 @@ from featureid.models import (
     open_backends,
     resolve_model,
 )
-from featureid.parallel import (
-    LimitedThread,
-    OrderedFutures,
-    TookTooLongError,
-    available_cpus,
-)
+from featureid.parallel import Deadline, LimitedThread, OrderedFutures, available_cpus
 from featureid.storage.records import (
     PDQ,
     EmbeddingRow,
@@ -230,10 +225,10 @@ class Embedder:
         for finder in finders:
             self._finders.put(finder)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="embed")
-        # Each decodes for one thread of the pool, which gives up when that takes too long.
-        self._decoders: queue.LifoQueue[LimitedThread] = queue.LifoQueue()
+        # Each loads images for one thread of the pool, which gives up one that takes too long.
+        self._loaders: queue.LifoQueue[LimitedThread] = queue.LifoQueue()
         for _ in range(self.threads):
-            self._decoders.put(LimitedThread())
+            self._loaders.put(LimitedThread())
 
     def submit(self, refs: Sequence[ImageRef]) -> Future[list[list[Result]]]:
         """Start to embed ``refs``.
@@ -264,11 +259,11 @@ class Embedder:
     def close(self) -> None:
         """Stop the threads; what is queued is dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        while not self._decoders.empty():
-            self._decoders.get().close()
+        while not self._loaders.empty():
+            self._loaders.get().close()
 
     def _embed(self, refs: tuple[ImageRef, ...]) -> list[list[Result]]:
-        loaded = [self._load_or_fail(ref) for ref in refs]
+        loaded = self._load_each(refs)
         images = [image for item in loaded if not isinstance(item, Failure) for image in item]
         pixels = [image.pixels for image in images]
         vectors: Iterator[Vector | ImageError]
@@ -286,9 +281,19 @@ class Embedder:
             results.append([failed] if failed else rows)
         return results
 
-    def _load_or_fail(self, ref: ImageRef) -> list[LoadedImage] | Failure:
+    def _load_each(self, refs: Sequence[ImageRef]) -> list[list[LoadedImage] | Failure]:
+        """Return what each reference holds, or why it cannot be had, within the limit of time."""
+        thread = self._loaders.get()
         try:
-            data, image = self._read_and_decode(ref)
+            seconds = self._settings.limits.max_seconds_per_image
+            return thread.call_each(self._load_or_fail, refs, seconds, _too_slow)
+        finally:
+            self._loaders.put(thread)
+
+    def _load_or_fail(self, ref: ImageRef, deadline: Deadline) -> list[LoadedImage] | Failure:
+        try:
+            with deadline.armed():
+                data, image = self._read_and_decode(ref, deadline)
             with memory_errors("decode"), self._finder() as finder:
                 return fitted_images(data, image, self._preprocessing, finder, self._settings.hash)
         except ImageError as error:
@@ -296,35 +301,12 @@ class Embedder:
         except (StorageError, UsageError) as error:  # no such store, or no package for it
             return failure(ref, ImageError("read", "unreadable", str(error)))
 
-    def _read_and_decode(self, ref: ImageRef) -> tuple[bytes, DecodedImage]:
-        """Read and decode an image within the limit of time.
-
-        Raises:
-            ImageError: it cannot be read or decoded, or not in time.
-        """
-        stage, limits = "read", self._settings.limits
-
-        def work() -> tuple[bytes, DecodedImage]:
-            nonlocal stage
-            with memory_errors("read"):
-                data = read_image(ref.uri, limits.max_bytes)
-            stage = "decode"
-            return data, self.decode(data)
-
-        thread = self._decoders.get()
-        try:
-            return thread.call(work, limits.max_seconds_per_image)
-        except TookTooLongError as error:
-            seconds = limits.max_seconds_per_image
-            _LOG.warning("%s: given up, after %g seconds, at stage %s", ref.key, seconds, stage)
-            raise ImageError(
-                stage,
-                "time-limit",
-                f"took longer than {seconds:g} seconds; raise `max_seconds_per_image` if the "
-                "storage or the machine is slow",
-            ) from error
-        finally:
-            self._decoders.put(thread)
+    def _read_and_decode(self, ref: ImageRef, deadline: Deadline) -> tuple[bytes, DecodedImage]:
+        deadline.stage = "read"
+        with memory_errors("read"):
+            data = read_image(ref.uri, self._settings.limits.max_bytes)
+        deadline.stage = "decode"
+        return data, self.decode(data)
 
     @contextlib.contextmanager
     def _finder(self) -> Iterator[FaceFinder | None]:
@@ -334,6 +316,17 @@ class Embedder:
             yield finder
         finally:
             self._finders.put(finder)
+
+
+def _too_slow(ref: ImageRef, deadline: Deadline) -> Failure:
+    """Return why an image was given up whose time was over."""
+    seconds, stage = deadline.seconds, deadline.stage
+    _LOG.warning("%s: given up, after %g seconds, at stage %s", ref.key, seconds, stage)
+    message = (
+        f"took longer than {seconds:g} seconds; raise `max_seconds_per_image` if the "
+        "storage or the machine is slow"
+    )
+    return failure(ref, ImageError(stage, "time-limit", message))
 
 
 def embedding_result(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -63,8 +65,89 @@ class OrderedFutures(Generic[_Item, _Result]):
         return item, future.result()
 
 
-class TookTooLongError(Exception):
-    """Work was given up."""
+class Deadline:
+    """The limit of time for parts of what a :class:`LimitedThread` does with one item.
+
+    Attributes:
+        seconds: how long such a part may take.
+        stage: what is being done, for messages.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.stage = ""
+        self.seconds = seconds
+        self._due: float | None = None
+        self._missed = False
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def armed(self) -> Iterator[None]:
+        """Limit the time of a block, which may be left behind: it must hold nothing others need."""
+        with self._lock:
+            self._due = time.monotonic() + self.seconds
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._due = None
+                if self._missed:
+                    raise _LeftBehindError
+
+    def left(self) -> float:
+        """Return for how many seconds it cannot be missed."""
+        due = self._due
+        return self.seconds if due is None else max(0.0, due - time.monotonic())
+
+    def is_missed(self) -> bool:
+        """Return whether the time is over; the block is then left behind for good."""
+        with self._lock:
+            self._missed = self._due is not None and time.monotonic() >= self._due
+            return self._missed
+
+
+class _LeftBehindError(BaseException):
+    """Nobody waits any more for what this thread does."""
+
+
+class _Run(Generic[_Item, _Result]):
+    """What a limited thread does with some items, and the results so far."""
+
+    def __init__(
+        self,
+        function: Callable[[_Item, Deadline], _Result],
+        items: Sequence[_Item],
+        seconds: float,
+    ) -> None:
+        self._function, self._items, self._seconds = function, items, seconds
+        self._ended = threading.Event()
+        self._error: BaseException | None = None
+        self.deadline = Deadline(seconds)
+        self.results: list[_Result] = []
+
+    def work(self) -> None:
+        """Do it, on the limited thread."""
+        try:
+            for item in self._items:
+                self.deadline = Deadline(self._seconds)
+                self.results.append(self._function(item, self.deadline))
+        except _LeftBehindError:
+            return
+        except BaseException as error:
+            self._error = error
+        self._ended.set()
+
+    def wait(self) -> bool:
+        """Wait for it, and return whether it was done in time, on the thread that asked for it.
+
+        Raises:
+            BaseException: what the function has raised.
+        """
+        while not self._ended.wait(self.deadline.left()):
+            if self.deadline.is_missed():
+                return False
+        if self._error is not None:
+            raise self._error
+        return True
 
 
 class LimitedThread:
@@ -79,12 +162,37 @@ class LimitedThread:
         self._thread: threading.Thread | None = None
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
-    def call(self, function: Callable[[], _Result], seconds: float) -> _Result:
-        """Return what ``function`` returns, or raise what it raises.
+    def call_each(
+        self,
+        function: Callable[[_Item, Deadline], _Result],
+        items: Sequence[_Item],
+        seconds: float,
+        too_long: Callable[[_Item, Deadline], _Result],
+    ) -> list[_Result]:
+        """Return what ``function`` returns for each item, or raise what it raises.
 
-        Raises:
-            TookTooLongError: it took longer than ``seconds``.
+        Handing work to another thread and back costs more than many an image, so that all items are
+        handed over at once.
+
+        Args:
+            function: takes an item, and the deadline that it arms where it may take too long.
+            items: taken one after the other.
+            seconds: how long what is armed may take.
+            too_long: takes an item that took longer, on this thread, and returns its result.
         """
+        results: list[_Result] = []
+        while len(results) < len(items):
+            run = _Run(function, items[len(results) :], seconds)
+            self._start()
+            self._tasks.put(run.work)
+            in_time = run.wait()
+            results += run.results
+            if not in_time:
+                self.close()
+                results.append(too_long(items[len(results)], run.deadline))
+        return results
+
+    def _start(self) -> None:
         if self._thread is None:
             self._tasks = queue.SimpleQueue()
             self._thread = threading.Thread(
@@ -93,15 +201,6 @@ class LimitedThread:
             self._thread.start()
             # It also ends if nobody closes this.
             weakref.finalize(self, self._tasks.put, None)
-        future: Future[_Result] = Future()
-        self._tasks.put(lambda: _fulfill(future, function))
-        try:
-            return future.result(seconds)
-        except TimeoutError as error:
-            if future.done():  # The function raised it, or has just finished.
-                return future.result()
-            self.close()
-            raise TookTooLongError from error
 
     def close(self) -> None:
         """Let the thread end."""
@@ -112,14 +211,7 @@ class LimitedThread:
 def _work(tasks: queue.SimpleQueue[Callable[[], None] | None]) -> None:
     while (task := tasks.get()) is not None:
         task()
-        del task  # and with it the result, which may be large
-
-
-def _fulfill(future: Future[_Result], function: Callable[[], _Result]) -> None:
-    try:
-        future.set_result(function())
-    except BaseException as error:
-        future.set_exception(error)
+        del task  # and with it the results, which may be large
 
 
 def map_in_order(
