@@ -354,7 +354,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """
     file = Path(path)
     try:
-        if not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
+        mode = file.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise OSError("it is a pipe or a device, not a file")  # That might never end.
         return file.read_bytes()
     except OSError as error:
