@@ -12,7 +12,7 @@ import logging
 import math
 import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -30,6 +30,7 @@ from featureid.images import (
 from featureid.images.face_finder import FaceChoice
 from featureid.images.failures import lacks_memory, memory_errors, no_memory
 from featureid.inputs import ImageRef, read_image
+from featureid.limited_pool import Deadline, LimitedPool
 from featureid.model_input import LoadedImage, Pixels, decode_for, fit_image, fitted_images
 from featureid.models import (
     Backend,
@@ -39,7 +40,7 @@ from featureid.models import (
     open_backends,
     resolve_model,
 )
-from featureid.parallel import Deadline, LimitedThread, OrderedFutures, available_cpus
+from featureid.parallel import OrderedFutures, available_cpus
 from featureid.storage.records import (
     PDQ,
     EmbeddingRow,
@@ -224,11 +225,7 @@ class Embedder:
         self._finders: queue.LifoQueue[FaceFinder | None] = queue.LifoQueue()
         for finder in finders:
             self._finders.put(finder)
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="embed")
-        # Each loads images for one thread of the pool, which gives up one that takes too long.
-        self._loaders: queue.LifoQueue[LimitedThread] = queue.LifoQueue()
-        for _ in range(self.threads):
-            self._loaders.put(LimitedThread())
+        self._pool = LimitedPool(self.threads, settings.limits.max_seconds_per_image)
 
     def submit(self, refs: Sequence[ImageRef]) -> Future[list[list[Result]]]:
         """Start to embed ``refs``.
@@ -237,7 +234,7 @@ class Embedder:
             For each reference in order the list of its results: a failure, or its row, or one row
             per face from left to right. If one face of an image fails, the image has no row.
         """
-        return self._pool.submit(self._embed, tuple(refs))
+        return self._pool.submit(tuple(refs), self._load_or_fail, _too_slow, self._embed)
 
     def decode(self, data: bytes) -> DecodedImage:
         """Decode the bytes of an image file for this model; see :func:`decode_for`."""
@@ -258,12 +255,11 @@ class Embedder:
 
     def close(self) -> None:
         """Stop the threads; what is queued is dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        while not self._loaders.empty():
-            self._loaders.get().close()
+        self._pool.close()
 
-    def _embed(self, refs: tuple[ImageRef, ...]) -> list[list[Result]]:
-        loaded = self._load_each(refs)
+    def _embed(
+        self, refs: Sequence[ImageRef], loaded: list[list[LoadedImage] | Failure]
+    ) -> list[list[Result]]:
         images = [image for item in loaded if not isinstance(item, Failure) for image in item]
         pixels = [image.pixels for image in images]
         vectors: Iterator[Vector | ImageError]
@@ -280,15 +276,6 @@ class Embedder:
             failed = next((row for row in rows if isinstance(row, Failure)), None)
             results.append([failed] if failed else rows)
         return results
-
-    def _load_each(self, refs: Sequence[ImageRef]) -> list[list[LoadedImage] | Failure]:
-        """Return what each reference holds, or why it cannot be had, within the limit of time."""
-        thread = self._loaders.get()
-        try:
-            seconds = self._settings.limits.max_seconds_per_image
-            return thread.call_each(self._load_or_fail, refs, seconds, _too_slow)
-        finally:
-            self._loaders.put(thread)
 
     def _load_or_fail(self, ref: ImageRef, deadline: Deadline) -> list[LoadedImage] | Failure:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ _SHOWN = 3
 LEAST_PHOTOS, MOST_PHOTOS = 100, 1000
 #: Of each of them: edited copies, and how often the most edited ones are.
 COPIES, MOST_EDITS = 9, 3
+_ORIGIN = f"{COPIES} copies of each photo, after 1 to {MOST_EDITS} of: {', '.join(EDITS)}"
 
 
 class LabeledImages:
@@ -236,15 +237,9 @@ def train_from_photos(
         split = split_classes(names, options.validation, options.test, options.seed)
         labels = np.repeat(np.arange(count), views)
         features = found.features.reshape(-1, native)
-        more = (tensorboard, report)
+        more = (tensorboard, report, _ORIGIN)
         trained = train_head(options, photos.base, features, labels, split, folder, *more)
-    return _with_edits_recorded(trained), split, found.failures
-
-
-def _with_edits_recorded(trained: Trained) -> Trained:
-    bundle = trained.bundle
-    copies = f"{COPIES} copies of each photo, after 1 to {MOST_EDITS} of: {', '.join(EDITS)}"
-    return replace(trained, bundle=replace(bundle, provenance=f"{copies}; {bundle.provenance}"))
+    return trained, split, found.failures
 
 
 def described(trained: Trained, split: Split, failures: Sequence[Failure]) -> dict[str, Any]:

@@ -167,6 +167,7 @@ def train_head(
     folder: Path,
     tensorboard: str = "",
     report: Report = lambda epoch, figures: None,
+    origin: str = "",
 ) -> Trained:
     """Train what follows a network that stays as it is.
 
@@ -179,6 +180,7 @@ def train_head(
         folder: from :func:`work_folder`.
         tensorboard: a folder for TensorBoard; "" for none.
         report: called after each epoch.
+        origin: where the images come from, for the provenance of the model; "" to say nothing.
 
     Raises:
         TrainingError: nothing useful is learned.
@@ -220,7 +222,8 @@ def train_head(
             report,
         )
         reduction = _reduction_of(head)
-    bundle = head_bundle(base, options.name, reduction, _provenance(options, split))
+    provenance = "; ".join(filter(None, (origin, _provenance(options, split))))
+    bundle = head_bundle(base, options.name, reduction, provenance)
     return Trained(bundle, epochs, judged(known), judged(reduction))
 
 
