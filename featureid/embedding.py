@@ -254,7 +254,7 @@ class Embedder:
             self._models.put(model)
 
     def close(self) -> None:
-        """Stop the threads; what is queued is dropped."""
+        """End the threads; what is not done is dropped."""
         self._pool.close()
 
     def _embed(

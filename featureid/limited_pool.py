@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Generic, TypeVar
 
 _Item = TypeVar("_Item")
@@ -19,10 +19,10 @@ _Result = TypeVar("_Result")
 
 
 class Deadline:
-    """The limit of time for parts of what a thread does with one item.
+    """The limit of time for parts of a task, one after the other.
 
     Attributes:
-        seconds: how long such a part may take.
+        seconds: how long each may take.
         stage: what is being done, for messages.
     """
 
@@ -36,15 +36,17 @@ class Deadline:
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
         """Limit the time of a block, which may be left behind: it must hold nothing others need."""
-        with self._lock:
-            self._due = time.monotonic() + self.seconds
+        self._set_due(time.monotonic() + self.seconds)
         try:
             yield
         finally:
-            with self._lock:
-                self._due = None
-                if self._missed:
-                    raise _LeftBehindError
+            self._set_due(None)
+
+    def _set_due(self, due: float | None) -> None:
+        with self._lock:
+            self._due = due
+            if self._missed:
+                raise _LeftBehindError
 
     def left(self) -> float:
         """Return for how many seconds it cannot be missed."""
@@ -56,6 +58,12 @@ class Deadline:
         with self._lock:
             self._missed = self._due is not None and time.monotonic() >= self._due
             return self._missed
+
+    def expire(self) -> bool:
+        """Give no more time; return whether a block is now left behind."""
+        with self._lock:
+            self._missed = True
+            return self._due is not None
 
 
 class _LeftBehindError(BaseException):
@@ -82,7 +90,6 @@ class LimitedPool:
         self._seconds = seconds
         self._tasks: _Tasks = queue.SimpleQueue()
         self._workers: list[_Worker] = []
-        self._ended = threading.Semaphore(0)
         self._is_over = threading.Event()
         self._lock = threading.Lock()
         watched = (self._workers, seconds, self._is_over)
@@ -122,24 +129,26 @@ class LimitedPool:
         return task.future
 
     def close(self) -> None:
-        """Wait for the tasks that are at work, drop the others, and end the threads."""
+        """End the threads without what is still to do.
+
+        They are waited for, except in what is limited, which is left behind. The result of a task
+        that is not done is a ``CancelledError``.
+        """
         with self._lock:
             if self._is_over.is_set():
                 return
+            self._is_over.set()
             with contextlib.suppress(queue.Empty):
                 while task := self._tasks.get_nowait():
-                    task.future.cancel()
+                    task.drop()
             for _ in self._workers:
                 self._tasks.put(None)
-            for _ in self._workers:
-                self._ended.acquire()  # Until then one may be left behind, and followed by another.
-            self._is_over.set()
             if self._workers:
                 self._watch.join()
 
     def _start(self) -> None:
         for _ in range(self._threads):
-            self._workers.append(_Worker(self._tasks, self._ended))
+            self._workers.append(_Worker(self._tasks, self._is_over))
         self._watch.start()
 
 
@@ -160,15 +169,15 @@ def _let_end(tasks: _Tasks, threads: int, is_over: threading.Event) -> None:
 
 
 def _watch(workers: list[_Worker], seconds: float, is_over: threading.Event) -> None:
-    """Replace each worker that takes too long; at the end wait for the last ones."""
+    """Replace each worker that takes too long, and end them all when the pool is over."""
     while not is_over.wait(min([seconds, *(worker.left() for worker in workers)])):
         workers[:] = [worker.or_successor() for worker in workers]
     for worker in workers:
-        worker.thread.join()
+        worker.end()
 
 
 class _Task(Generic[_Item, _Part, _Result]):
-    """Some items, what became of those that are done, and the deadline of the present one."""
+    """Some items, what became of those that are done, and the limit of time for the others."""
 
     def __init__(
         self,
@@ -196,7 +205,6 @@ class _Task(Generic[_Item, _Part, _Result]):
                 item = self._items[len(self._parts)]
                 self._parts.append(self._too_long(item, self._missed))
             for item in self._items[len(self._parts) :]:
-                self.deadline = Deadline(self._seconds)
                 self._parts.append(self._each(item, self.deadline))
             result = self._finish(self._items, self._parts)
         except _LeftBehindError:
@@ -205,6 +213,11 @@ class _Task(Generic[_Item, _Part, _Result]):
             self.future.set_exception(error)
         else:
             self.future.set_result(result)
+
+    def drop(self) -> None:
+        """Do no more of it, unless it is done."""
+        if not self.future.cancel() and not self.future.done():
+            self.future.set_exception(CancelledError())
 
 
 _Tasks = queue.SimpleQueue[_Task[Any, Any, Any] | None]
@@ -216,12 +229,12 @@ class _Worker:
     def __init__(
         self,
         tasks: _Tasks,
-        ended: threading.Semaphore,
+        is_over: threading.Event,
         task: _Task[Any, Any, Any] | None = None,
     ) -> None:
-        self._tasks, self._ended, self._task = tasks, ended, task
-        self.thread = threading.Thread(target=self._work, name="embed", daemon=True)
-        self.thread.start()
+        self._tasks, self._is_over, self._task = tasks, is_over, task
+        self._thread = threading.Thread(target=self._work, name="embed", daemon=True)
+        self._thread.start()
 
     def left(self) -> float:
         """Return for how many seconds it cannot be too late."""
@@ -235,7 +248,15 @@ class _Worker:
             return self
         task.give_up()
         self._task = None
-        return _Worker(self._tasks, self._ended, task)
+        return _Worker(self._tasks, self._is_over, task)
+
+    def end(self) -> None:
+        """Wait for it or, in what is limited, leave it behind; drop its task, if it is not done."""
+        task = self._task
+        if task is None or not task.deadline.expire():
+            self._thread.join()
+        if task is not None:
+            task.drop()
 
     def _work(self) -> None:
         with contextlib.suppress(_LeftBehindError):
@@ -247,8 +268,10 @@ class _Worker:
     def _take(self) -> _Task[Any, Any, Any] | None:
         """Wait for a task; return None if there will be none."""
         while task := self._tasks.get():
+            self._task = task  # before it asks, so that either this or `end` drops it
+            if self._is_over.is_set():
+                task.drop()
+                return None
             if task.future.set_running_or_notify_cancel():
-                self._task = task
                 return task
-        self._ended.release()
         return None

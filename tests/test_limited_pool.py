@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import subprocess
 import sys
@@ -119,16 +120,21 @@ def test_what_is_not_limited_may_take_longer_than_the_limit() -> None:
 
 
 def test_closing_waits_for_what_is_at_work_and_drops_the_rest(release: threading.Event) -> None:
-    begun = threading.Event()
+    begun, never = threading.Event(), threading.Event()
+    done: list[int] = []
 
     def wait(item: int, deadline: Deadline) -> int:
+        with deadline.armed():
+            if item == 2:  # whether it is begun or not
+                never.wait()
         begun.set()
         release.wait()
+        done.append(item)
         return item
 
     pool = LimitedPool(1, LONG)
-    at_work = pool.submit([1], wait, _never, _parts)
-    queued = pool.submit([2], wait, _never, _parts)
+    at_work = pool.submit([1, 2], wait, _never, _parts)
+    queued = pool.submit([3], wait, _never, _parts)
     begun.wait()
     closing = threading.Thread(target=pool.close)
     closing.start()
@@ -137,13 +143,34 @@ def test_closing_waits_for_what_is_at_work_and_drops_the_rest(release: threading
     assert closing.is_alive() and not at_work.done()
     release.set()
     closing.join(LONG)
-    assert at_work.result(0) == [1]
+    with pytest.raises(CancelledError):
+        at_work.result(0)
+    assert done == [1]
+    never.set()
     pool.close()  # once more does nothing
     with pytest.raises(RuntimeError, match="the pool is closed"):
         pool.submit([3], wait, _never, _parts)
 
 
-def test_closing_leaves_behind_what_takes_too_long(release: threading.Event) -> None:
+def test_closing_lets_the_last_item_of_a_task_be_done(release: threading.Event) -> None:
+    begun = threading.Event()
+
+    def wait(item: int, deadline: Deadline) -> int:
+        begun.set()
+        release.wait()
+        return item
+
+    pool = LimitedPool(1, LONG)
+    future = pool.submit([1], wait, _never, _parts)
+    begun.wait()
+    closing = threading.Thread(target=pool.close)
+    closing.start()
+    release.set()
+    closing.join(LONG)
+    assert future.result(0) == [1]
+
+
+def test_closing_does_not_wait_for_what_is_limited(release: threading.Event) -> None:
     begun = threading.Event()
 
     def wait(item: int, deadline: Deadline) -> int:
@@ -152,11 +179,27 @@ def test_closing_leaves_behind_what_takes_too_long(release: threading.Event) -> 
             release.wait()
         return item
 
-    pool = LimitedPool(2, 0.1)
-    future = pool.submit([1, 2], wait, lambda item, deadline: -item, _parts)
+    pool = LimitedPool(2, 60 * LONG)
+    future = pool.submit([1, 2], wait, _never, _parts)
     begun.wait()
     pool.close()
-    assert future.result(0) == [-1, -2]
+    with pytest.raises(CancelledError):
+        future.result(0)
+
+
+def test_tasks_are_done_or_dropped_whenever_the_pool_is_closed() -> None:
+    def arm(item: int, deadline: Deadline) -> int:
+        with deadline.armed():
+            return item
+
+    for delay in range(200):
+        pool = LimitedPool(3, LONG)
+        futures = [pool.submit(range(4), arm, _never, _parts) for _ in range(10)]
+        threading.Event().wait(delay * 1e-5)
+        pool.close()
+        for future in futures:
+            with contextlib.suppress(CancelledError):
+                assert future.result(0) == [0, 1, 2, 3]
 
 
 def test_the_threads_of_a_forgotten_pool_end() -> None:
@@ -178,19 +221,23 @@ from featureid.limited_pool import LimitedPool
 
 def stuck(item, deadline):
     with deadline.armed():
+        begun.release()
         threading.Event().wait()
 
 def busy(item, deadline):
-    begun.set()
+    begun.release()
     sum(range(10_000_000))
     print("done", flush=True)
 
-begun = threading.Event()
-pool = LimitedPool(2, 0.1)
-late = pool.submit([1], stuck, lambda item, deadline: "late", lambda items, parts: parts)
+begun = threading.Semaphore(0)
+hasty = LimitedPool(1, 0.1)
+late = hasty.submit([1], stuck, lambda item, deadline: "late", lambda items, parts: parts)
 assert late.result() == ["late"]
-pool.submit([1], busy, stuck, lambda items, parts: parts)
-begun.wait()
+patient = LimitedPool(2, 3600)
+patient.submit([1], stuck, None, None)
+patient.submit([1], busy, None, lambda items, parts: None)
+for _ in range(3):
+    begun.acquire()
 """
 
 
