@@ -10,6 +10,8 @@ import pytest
 import skimage
 from PIL import Image
 
+from featureid.models import resolve_model
+
 PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "rocket", "motorcycle_left")
 
 
@@ -23,6 +25,12 @@ def png_declaring(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(100))), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _built_model() -> None:
+    """Build the default model, once a machine, so that no test sees what the log says of that."""
+    resolve_model("image")
 
 
 @pytest.fixture(scope="session")
