@@ -43,6 +43,7 @@ from featureid.models.features import Pooling, Reduction
 from featureid.models.folder import check_name
 from featureid.models.preprocessing import Layout
 from featureid.parallel import map_in_order
+from featureid.regular_files import read_regular
 
 Reducing = Literal["pca", "project"]
 Pixels = npt.NDArray[np.uint8]
@@ -200,8 +201,7 @@ def _add(options: AddOptions) -> Added:
 
 def _read(path: str) -> bytes:
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_FILE + 1)
+        data = read_regular(path, _MAX_FILE + 1)
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}") from error
     if len(data) > _MAX_FILE:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featureid.errors import ModelError
+from featureid.regular_files import read_regular
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,8 @@ class KnownFile:
         Raises:
             ModelError: it cannot be read, or is truncated, damaged or another version.
         """
-        if path.exists() and not path.is_file():  # a pipe would have to be waited for
-            raise ModelError(f"cannot read {path}: it is not a regular file; {self.remedy}")
         try:
-            with path.open("rb") as file:
-                data = file.read(self.size + 1)
+            data = read_regular(path, self.size + 1)
         except OSError as error:
             raise ModelError(f"cannot read {path}: {error.strerror}; {self.remedy}") from error
         if len(data) < self.size:

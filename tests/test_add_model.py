@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -324,3 +325,15 @@ def test_a_bundle_that_was_not_seen_before_is_tried_before_it_is_loaded(
     monkeypatch.setattr("featureid.models.building.trial._CHILD", "featureid.none")
     command.succeed(*embed, good)
     assert "it crashed the process" in command.refuse("models", "check", good)
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path, command: Command) -> None:
+    pipe, network = tmp_path / "pipe.onnx", written(tmp_path, transformer(8))
+    os.mkfifo(pipe)
+    for arguments in (
+        (pipe, *SCALE),
+        (network, "--pool", "cls", "--preprocess", pipe),
+        (network, "--pool", "cls", "--face", pipe, *SCALE),
+    ):
+        refused = command.refuse("models", "add", *arguments, "--name", "mine")
+        assert "it is a pipe, socket or device, not a file" in refused

@@ -53,10 +53,11 @@ def test_any_damage_is_one_clear_error(kind: str, tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(
-            ModelError, match=r"cannot read .*: it is not a regular file; get it again"
-        ):
+    for path, cause in (
+        (tmp_path, "Is a directory"),
+        (tmp_path / "pipe", "it is a pipe, socket or device, not a file"),
+    ):
+        with pytest.raises(ModelError, match=rf"cannot read .*: {cause}; get it again"):
             KNOWN.read(path)
     with pytest.raises(ModelError, match="none: No such file or directory; get it again"):
         KNOWN.read(tmp_path / "none")

@@ -25,10 +25,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -40,6 +38,7 @@ from featureid.models.archive import read_stored_zip, write_stored_zip
 from featureid.models.contents import CONTENTS, digest_of_features
 from featureid.models.features import Pooling, Reduction, read_reduction
 from featureid.models.preprocessing import Layout, Preprocessing
+from featureid.regular_files import read_regular
 from featureid.stored_json import (
     PositiveSize,
     Size,
@@ -352,15 +351,12 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     Raises:
         BundleError: it cannot be read.
     """
-    file = Path(path)
     try:
-        mode = file.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise OSError("it is a pipe or a device, not a file")  # That might never end.
-        return file.read_bytes()
+        return read_regular(path)
     except OSError as error:
-        cause = error.strerror or str(error)
-        raise BundleError(f"model bundle {os.fspath(path)}: cannot be read: {cause}") from error
+        raise BundleError(
+            f"model bundle {os.fspath(path)}: cannot be read: {error.strerror}"
+        ) from error
 
 
 def _read_bundle(data: bytes) -> ModelBundle:

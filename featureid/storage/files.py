@@ -14,7 +14,6 @@ import mmap
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
@@ -23,6 +22,7 @@ from featureid.atomic import make_folders, replace_file
 from featureid.errors import StorageError, UsageError
 from featureid.keys import has_scheme
 from featureid.masking import masked_error
+from featureid.regular_files import open_regular
 from featureid.storage.stores import cause_of, open_store, write_object
 
 _FILE = "file://"
@@ -192,15 +192,9 @@ def map_bytes(uri: str) -> memoryview:
 
 
 def _open_file(uri: str) -> int:
-    """Return the descriptor of a local file; a pipe would block, and a device never end."""
+    """Return the descriptor of a local file."""
     with _translated("read", uri):
-        handle = os.open(_path(uri), os.O_RDONLY | os.O_NONBLOCK)
-        mode = os.fstat(handle).st_mode
-        if not stat.S_ISREG(mode):
-            _close(handle)
-            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EEXIST
-            raise OSError(code, os.strerror(code))
-    return handle
+        return open_regular(_path(uri))
 
 
 def _read_range(handle: int, start: int, length: int) -> bytes:

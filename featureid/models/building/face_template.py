@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -13,6 +12,7 @@ from featureid.errors import FeatureIdError, UsageError
 from featureid.images.align import Point, similarity_transform
 from featureid.images.dlib_faces import DLIBS_CROP
 from featureid.models.preprocessing import FACES_REVISION, FaceCrop
+from featureid.regular_files import read_regular
 from featureid.stored_json import decode_json
 
 ARCFACE = "arcface112"
@@ -69,8 +69,7 @@ def face_crop(name_or_file: str, size: tuple[int, int]) -> FaceCrop:
             )
         return arcface_crop()
     try:
-        with Path(name_or_file).open("rb") as file:
-            given = decode_json(file.read(_MAX_BYTES), _Template)
+        given = decode_json(read_regular(name_or_file, _MAX_BYTES), _Template)
         crop = FaceCrop(given.templates, given.margin, FACES_REVISION)
     except (OSError, ValueError, FeatureIdError) as error:
         cause = error.strerror if isinstance(error, OSError) else error

@@ -20,6 +20,7 @@ from featureid.models.preprocessing import (
     FaceCrop,
     Preprocessing,
 )
+from featureid.regular_files import read_regular
 from featureid.stored_json import decode_json
 
 Triple = tuple[float, float, float]
@@ -162,9 +163,7 @@ def read_preprocess_config(path: Path) -> PixelOptions:
         UsageError: it cannot be read, is of another kind, or asks for what featureid cannot do.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES)
-        config = decode_json(data, dict[str, Any])
+        config = decode_json(read_regular(path, _MAX_BYTES), dict[str, Any])
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{path}: cannot be read: {cause} (`preprocess`)") from error
