@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import stat
 from collections.abc import Iterable
+
+from featureid.regular_files import check_regular
 
 
 def replace_file(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> int:
@@ -24,7 +25,8 @@ def replace_file(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> int:
     Raises:
         OSError: it cannot be written, or is not a file: a rename would replace even a device.
     """
-    _check_is_file(path)
+    with contextlib.suppress(FileNotFoundError):
+        check_regular(path)
     path = os.path.realpath(path)
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
@@ -72,17 +74,6 @@ def _private_mode(parent: int) -> int:
 def _file_mode(folder: int) -> int:
     group, others = (0o060 if folder & stat.S_IRWXG else 0, 0o006 if folder & stat.S_IRWXO else 0)
     return 0o600 | group | others
-
-
-def _check_is_file(path: str | os.PathLike[str]) -> None:
-    """Check that a file of this name, if there is one, is a regular file."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(mode):
-        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EEXIST
-        raise OSError(code, os.strerror(code), os.fspath(path))
 
 
 def _write_and_sync(handle: int, chunks: Iterable[bytes]) -> int:

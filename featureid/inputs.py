@@ -8,7 +8,6 @@ import logging
 import os
 import posixpath
 import re
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +25,7 @@ from featureid.keys import (
 from featureid.masking import bare_uri
 from featureid.output_files import local_outputs, named_outputs, remote_outputs, without_links
 from featureid.parallel import map_in_order
+from featureid.regular_files import read_regular
 from featureid.storage import files
 from featureid.storage.records import Failure
 from featureid.storage.stores import cause_of
@@ -213,7 +213,7 @@ def read_image(uri: str, max_bytes: int) -> bytes:
         data = read(uri, max_bytes + 1)
     except FileNotFoundError as error:
         raise ImageError("read", "not-found", _not_found(uri)) from error
-    except IsADirectoryError as error:
+    except (IsADirectoryError, FileExistsError) as error:
         raise ImageError("read", "not-a-file", "a folder or device, not a file") from error
     except OSError as error:
         cause = readable(error.strerror or str(error) or type(error).__name__)
@@ -238,11 +238,7 @@ def _read_local(uri: str, size: int) -> bytes:
     path = files.local_path(uri)
     if not files.can_be_path(path):
         raise FileNotFoundError(path)  # Asked for it, the system raises a ValueError.
-    # Checked before it is opened: opening a named pipe would block forever.
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise IsADirectoryError(path)
-    with open(path, "rb") as file:
-        return file.read(size)
+    return read_regular(path, size)
 
 
 def _read_remote(uri: str, size: int) -> bytes:

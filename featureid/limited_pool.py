@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 _Item = TypeVar("_Item")
@@ -119,7 +120,7 @@ class LimitedPool:
         Raises:
             RuntimeError: the pool is closed.
         """
-        task = _Task(items, each, too_long, finish, self._seconds)
+        task = _Task(items, each, too_long, finish, Deadline(self._seconds))
         with self._lock:
             if self._is_over.is_set():
                 raise RuntimeError("the pool is closed; open another one for more tasks")
@@ -176,27 +177,22 @@ def _watch(workers: list[_Worker], seconds: float, is_over: threading.Event) -> 
         worker.end()
 
 
+@dataclass(eq=False)
 class _Task(Generic[_Item, _Part, _Result]):
     """Some items, what became of those that are done, and the limit of time for the others."""
 
-    def __init__(
-        self,
-        items: Sequence[_Item],
-        each: Callable[[_Item, Deadline], _Part],
-        too_long: Callable[[_Item, Deadline], _Part],
-        finish: Callable[[Sequence[_Item], list[_Part]], _Result],
-        seconds: float,
-    ) -> None:
-        self._items, self._seconds = items, seconds
-        self._each, self._too_long, self._finish = each, too_long, finish
-        self._parts: list[_Part] = []
-        self._missed: Deadline | None = None
-        self.deadline = Deadline(seconds)
-        self.future: Future[_Result] = Future()
+    _items: Sequence[_Item]
+    _each: Callable[[_Item, Deadline], _Part]
+    _too_long: Callable[[_Item, Deadline], _Part]
+    _finish: Callable[[Sequence[_Item], list[_Part]], _Result]
+    deadline: Deadline
+    future: Future[_Result] = field(default_factory=Future)
+    _parts: list[_Part] = field(default_factory=list)
+    _missed: Deadline | None = None
 
     def give_up(self) -> None:
         """Take note that the present item took too long."""
-        self._missed, self.deadline = self.deadline, Deadline(self._seconds)
+        self._missed, self.deadline = self.deadline, Deadline(self.deadline.seconds)
 
     def go_on(self) -> None:
         """Do what is left to do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ def test_a_file_is_read_whole_or_its_first_bytes(tmp_path: Path) -> None:
 
 def test_nothing_else_is_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (str(tmp_path / "pipe"), "/dev/zero", "/dev/null"):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+    for path in (str(tmp_path / "pipe"), str(tmp_path / "socket"), "/dev/zero", "/dev/null"):
         with pytest.raises(OSError, match="it is a pipe, socket or device, not a file"):
             read_regular(path)
     with pytest.raises(IsADirectoryError):
